@@ -1,0 +1,150 @@
+"""Typed settings: every key of the configuration, its type, its range and its meaning.
+
+The keys of `loss` and `training` are those of spec/training-modes.md section 5. Unknown keys
+and bad values stop the start (see lib/configs/load.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Weight = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Mode = Literal["automatic", "proofread"]
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LossSettings(Section):
+    """Weights and margins of the criterion (spec/training-modes.md sections 4 and 5)."""
+
+    weight_semantic: Weight = 1.0
+    weight_instance: Weight = 1.0
+    weight_geometry: Weight = 1.0  # 0.0 disables the geometry head
+
+    weight_ce: Weight = 1.0
+    weight_iou: Weight = 1.0
+    weight_dice: Weight = 1.0
+    weight_coarse: Weight = 0.2  # lambda_coarse of spec/hierarchical-supervision.md
+
+    weight_pull: Weight = 1.0
+    weight_push: Weight = 1.0
+    weight_norm: Weight = 0.001
+    delta_v: Positive = 0.5  # pull hinge margin
+    delta_d: Positive = 1.5  # centroids are pushed apart by 2 * delta_d
+    weight_edge: Annotated[float, Field(ge=1.0)] = 10.0
+    weight_bone: Annotated[float, Field(ge=1.0)] = 10.0
+
+    weight_dir: Weight = 1.0
+    weight_cov: Weight = 1.0
+    weight_raw: Weight = 1.0
+    dir_target: Literal["centroid", "skeleton"] = "centroid"
+    cov_sigma_nm: Positive = 40.0  # smoothing of the structure tensor
+    raw_region: Literal["foreground", "known"] = "foreground"
+
+    weight_prompt: Weight = 0.0  # mask head of the prompted object; 0.0 drops the head
+
+
+class TrainingSettings(Section):
+    """How a run trains (spec/training-modes.md section 5, and the run's budget)."""
+
+    training_modes: tuple[Mode, ...] = ("automatic", "proofread")
+    num_pos_points: Count = 5
+    num_neg_points: Annotated[int, Field(ge=0)] = 5
+    point_sample_mode: Literal["class", "instance"] = "instance"
+    fractionary_prompts: bool = False
+
+    max_epochs: Count = 50
+    steps_per_epoch: Count = 100
+    batch_size: Count = 1
+    accumulate: Count = 1  # batches per optimiser step
+    learning_rate: Positive = 1e-3
+    weight_decay: Weight = 1e-5
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    schedule: Literal["constant", "cosine"] = "cosine"
+    gradient_clip: Positive = 1.0
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # 0.0: no averaged weights
+    amp: Literal["auto", "off", "bfloat16", "float16"] = "auto"
+    checkpoint_activations: bool = False
+    val_interval: Count = 5  # epochs between validations
+    image_interval: Count = 5  # epochs between pictures
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    seed: int = 0
+    workers: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _some_mode(self) -> TrainingSettings:
+        if not self.training_modes:
+            raise ValueError("training_modes: at least one of automatic, proofread")
+        if len(set(self.training_modes)) != len(self.training_modes):
+            raise ValueError(f"training_modes: listed twice in {list(self.training_modes)}")
+        return self
+
+
+class ModelSettings(Section):
+    """The network's shape; a checkpoint fits only the settings it was made with."""
+
+    backbone: Literal["segresnet", "vista3d"] = "segresnet"
+    spatial_dims: Literal[2, 3] = 3
+    feature_size: Annotated[int, Field(ge=4)] = 16
+    embedding_size: Annotated[int, Field(ge=2)] = 8
+    norm: Literal["group", "instance"] = "group"
+    pretrained_encoder: str | None = None  # a local file with published VISTA3D weights
+
+
+class LabelSettings(Section):
+    """Where the classes come from."""
+
+    hierarchy: str = "default"  # "default", "none", or a YAML file
+    num_classes: Count = 2  # used by hierarchy: none
+    segment_names: dict[str, str] = {}  # a viewer's segment name -> a class or group name
+
+
+class DataSettings(Section):
+    """Patches and augmentation."""
+
+    patch_size: tuple[Count, Count, Count] = (128, 128, 32)  # x, y, z in network voxels
+    spacing_unit: Literal["nm", "um", "mm"] = "nm"  # of files without a record of ours
+    augment: bool = True
+    cache_bytes: Annotated[int, Field(ge=0)] = 2 * 2**30
+
+
+class InferenceSettings(Section):
+    """Sliding window, decoding and the click cache."""
+
+    window: tuple[Count, Count, Count] = (160, 160, 32)
+    overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.25
+    level: Literal["fine", "coarse", "fallback"] = "fine"
+    fallback_fine: Fraction = 0.5  # below this fine probability ...
+    fallback_coarse: Fraction = 0.7  # ... and above this group probability: report the group
+    cache_bytes: Annotated[int, Field(ge=0)] = 2 * 2**30
+    click_window: tuple[Count, Count, Count] = (160, 160, 24)
+    click_window_limit: tuple[Count, Count, Count] = (480, 480, 96)
+    min_object_voxels: Annotated[int, Field(ge=0)] = 50
+
+
+class ServerSettings(Section):
+    """What the server lets in."""
+
+    max_upload_bytes: Annotated[int, Field(ge=1)] = 4 * 2**30
+    busy_timeout_seconds: Positive = 600.0
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    loss: LossSettings = LossSettings()
+    training: TrainingSettings = TrainingSettings()
+    model: ModelSettings = ModelSettings()
+    labels: LabelSettings = LabelSettings()
+    data: DataSettings = DataSettings()
+    inference: InferenceSettings = InferenceSettings()
+    server: ServerSettings = ServerSettings()

@@ -1,0 +1,73 @@
+# Neuropil: `make serve` and `make test` work from a fresh clone; they need Python 3.11, make
+# and a package index, nothing else.
+
+PYTHON  ?= python3.11
+VENV    ?= .venv
+HOST    ?= 127.0.0.1
+PORT    ?= 8000
+STUDIES ?=
+CONF    ?=
+ARGS    ?=
+
+PY    := $(VENV)/bin/python
+LOCK  := $(shell cat requirements.txt requirements/absent.txt | cksum | cut -d' ' -f1)
+DEV   := $(shell cat requirements/dev.txt | cksum | cut -d' ' -f1)
+# Stamps carry the lock's checksum: an unchanged lock installs nothing.
+STAMP := $(VENV)/.installed-$(LOCK)
+TOOLS := $(VENV)/.tools-$(LOCK)-$(DEV)
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help install serve demo train test test-viewers lint format lock clean
+
+help:
+	@echo "make serve [STUDIES=dir or DICOMweb address] [HOST=] [PORT=] [CONF='key value ...']"
+	@echo "make test | test-viewers | lint | format | lock | clean"
+	@echo "make train STUDIES=dir [ARGS='--epochs 50']"
+
+$(STAMP):
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@rm -f $(VENV)/.installed-*; touch $@
+
+$(TOOLS): $(STAMP)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	@rm -f $(VENV)/.tools-*; touch $@
+
+install: $(STAMP)
+
+serve: $(STAMP)
+	@VENV=$(VENV) HOST=$(HOST) PORT=$(PORT) STUDIES="$(STUDIES)" sh requirements/serve.sh $(CONF)
+
+demo: $(STAMP)
+	$(PY) main.py demo $(ARGS)
+
+train: $(STAMP)
+	@test -n "$(STUDIES)" || { echo "make train STUDIES=dir"; exit 2; }
+	$(PY) main.py train --studies $(STUDIES) $(ARGS)
+
+lint: $(TOOLS)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(TOOLS)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+# The contract tests share one real server, so they run in one process of their own.
+test: lint
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(CORES) --dist loadfile tests/unit
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/contract
+
+test-viewers: $(TOOLS)
+	$(PY) -m pytest tests/viewers
+
+# uv lives in an environment of its own; the app does not need it.
+lock:
+	@test -x .venv-uv/bin/uv || { $(PYTHON) -m venv .venv-uv && .venv-uv/bin/pip install --quiet uv; }
+	$(PYTHON) requirements/lock.py .venv-uv/bin/uv
+
+clean:
+	rm -rf $(VENV) .venv-uv .venv-viewers runs artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,257 @@
+"""Sliding windows with blending over a lazily read volume, in bounded memory.
+
+The grid of windows belongs to the whole volume, and every voxel adds up its windows in one
+order, so the result does not depend on how the volume is cut into tiles: computing a tile
+needs exactly the windows that touch it. Inside a tile the windows march along the last axis;
+planes that no further window reaches are blended, handed over and forgotten. At no time are
+more than one tile's channels of one window's depth in memory.
+
+Source: blending by a Gaussian of the window as in MONAI's `sliding_window_inference`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Size = tuple[int, int, int]
+Span = tuple[int, int]
+Box = tuple[Span, Span, Span]
+Outputs = Mapping[str, Tensor]
+
+SIGMA_SHARE = 0.125
+"""Standard deviation of the blending weight as a share of the window (MONAI's default)."""
+
+LEAST_WEIGHT = 1e-3
+"""Along each axis, so that corners of the volume still get a weight above zero."""
+
+
+class LazyVolume(Protocol):
+    """What can be read in pieces: a memory map, a tensorstore, an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, key: tuple[slice, slice, slice], /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """Where the windows of a volume lie: a product of starts along each axis.
+
+    Args:
+        shape: of the volume.
+        window: size of every window, at most the volume's.
+        starts: ascending starts along each axis; together the windows cover the volume.
+    """
+
+    shape: Size
+    window: Size
+    starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @cached_property
+    def axis_weights(self) -> tuple[NDArray[np.float32], ...]:
+        """The blending weight along each axis; a voxel's weight is their product."""
+        weights = []
+        for size in self.window:
+            centre, sigma = (size - 1) / 2, max(size * SIGMA_SHARE, 1e-6)
+            bell = np.exp(-0.5 * ((np.arange(size) - centre) / sigma) ** 2)
+            weights.append(np.maximum(bell, LEAST_WEIGHT).astype(np.float32))
+        return tuple(weights)
+
+    @property
+    def count(self) -> int:
+        """How many windows there are."""
+        return math.prod(len(s) for s in self.starts)
+
+    def touching(self, axis: int, span: Span) -> list[int]:
+        """Starts along an axis whose windows share voxels with a span."""
+        size = self.window[axis]
+        return [s for s in self.starts[axis] if s < span[1] and s + size > span[0]]
+
+
+def window_grid(shape: Sequence[int], window: Sequence[int], overlap: float) -> WindowGrid:
+    """Spread windows evenly over a volume, with at least the wanted overlap.
+
+    Args:
+        shape: (X, Y, Z) of the volume.
+        window: (x, y, z) wanted; cut to the volume where it is larger.
+        overlap: least share of a window that its neighbour repeats, 0 to below 1.
+
+    Raises:
+        ValueError: an axis of the volume is empty.
+    """
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"expected a volume (X, Y, Z) with voxels, found shape {tuple(shape)}")
+    starts, sizes = [], []
+    for n, wanted in zip(shape, window, strict=True):
+        size = min(n, wanted)
+        step = max(1, int(size * (1 - overlap)))
+        count = math.ceil((n - size) / step) + 1
+        starts.append(tuple(round(i * (n - size) / max(count - 1, 1)) for i in range(count)))
+        sizes.append(size)
+    return WindowGrid(
+        (int(shape[0]), int(shape[1]), int(shape[2])),
+        (sizes[0], sizes[1], sizes[2]),
+        (starts[0], starts[1], starts[2]),
+    )
+
+
+@dataclass
+class WindowRun:
+    """One pass of a predictor over a volume.
+
+    Args:
+        grid: where the windows lie.
+        read: gives the voxels of a box, ready for the network, (x, y, z) float32.
+        predict: (B, 1, *window) -> named outputs (B, C, *window).
+        consume: takes a box and its blended outputs (C, *box), float32, on `device`. Boxes
+            do not overlap and together are the volume.
+        channels: all channels of all outputs together, to bound the memory.
+        device: where windows are predicted and blended.
+        tile_bytes: most bytes of outputs held at once (never less than one window's).
+        batch_size: windows predicted at once.
+        pair_offsets: outputs whose channel a at voxel v speaks of the pair (v, v + offset a):
+            pairs that leave the window have no weight, and a pair's weight is the mean
+            (geometric) of its two voxels' weights.
+        progress: called with (windows done, windows in all).
+    """
+
+    grid: WindowGrid
+    read: Callable[[Box], NDArray[np.float32]]
+    predict: Callable[[Tensor], Outputs]
+    consume: Callable[[Box, Outputs], None]
+    channels: int
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    tile_bytes: int = 2**30
+    batch_size: int = 1
+    pair_offsets: Mapping[str, Sequence[Size]] = field(default_factory=dict)
+    progress: Callable[[int, int], None] | None = None
+
+    def run(self) -> None:
+        """Predict, blend and hand over the whole volume."""
+        tiles = list(self._tiles())
+        total = sum(len(self._columns(tile)) for tile in tiles) * len(self.grid.starts[2])
+        done = 0
+        with torch.inference_mode():
+            for tile in tiles:
+                for fresh in self._run_tile(tile):
+                    done += fresh
+                    if self.progress is not None:
+                        self.progress(done, total)
+
+    def _tiles(self) -> Iterator[tuple[Span, Span]]:
+        """Cut x and y so that a tile's outputs fit the memory, into tiles of like size."""
+        shape, window = self.grid.shape, self.grid.window
+        most = max(self.tile_bytes // (4 * self.channels * window[2]), 1)
+        parts = [1, 1]
+        size = [shape[0], shape[1]]
+        while size[0] * size[1] > most and (size[0] > window[0] or size[1] > window[1]):
+            axis = 0 if size[0] / window[0] >= size[1] / window[1] else 1
+            parts[axis] += 1
+            size[axis] = math.ceil(shape[axis] / parts[axis])
+        spans = [
+            [(a, min(a + size[axis], shape[axis])) for a in range(0, shape[axis], size[axis])]
+            for axis in (0, 1)
+        ]
+        return itertools.product(spans[0], spans[1])
+
+    def _columns(self, tile: tuple[Span, Span]) -> list[tuple[int, int]]:
+        xs, ys = (self.grid.touching(axis, tile[axis]) for axis in (0, 1))
+        return list(itertools.product(xs, ys))
+
+    def _run_tile(self, tile: tuple[Span, Span]) -> Iterator[int]:
+        grid = self.grid
+        depth, levels = grid.window[2], grid.starts[2]
+        columns = self._columns(tile)
+        sums: dict[str, Tensor] = {}
+        for level, z in enumerate(levels):
+            for first in range(0, len(columns), self.batch_size):
+                corners = [(x, y, z) for x, y in columns[first : first + self.batch_size]]
+                for corner, outputs in zip(corners, self._predict(corners), strict=True):
+                    self._add(sums, outputs, corner, tile)
+                yield len(corners)
+            last = level + 1 == len(levels)
+            ready = grid.shape[2] - z if last else levels[level + 1] - z
+            box = (tile[0], tile[1], (z, z + ready))
+            self.consume(box, {n: s[..., :ready] / self._weight(n, box) for n, s in sums.items()})
+            for name, total in sums.items():
+                shifted = torch.zeros_like(total)
+                shifted[..., : depth - ready] = total[..., ready:]
+                sums[name] = shifted
+
+    def _predict(self, corners: list[Size]) -> Iterator[dict[str, Tensor]]:
+        boxes = [self._window_box(corner) for corner in corners]
+        images = np.stack([np.asarray(self.read(box), np.float32) for box in boxes])
+        batch = torch.from_numpy(images).unsqueeze(1).to(self.device)
+        outputs = self.predict(batch)
+        for i in range(len(corners)):
+            yield {name: out[i].float() for name, out in outputs.items()}
+
+    def _window_box(self, corner: Size) -> Box:
+        spans = [(c, c + r) for c, r in zip(corner, self.grid.window, strict=True)]
+        return spans[0], spans[1], spans[2]
+
+    def _add(
+        self,
+        sums: dict[str, Tensor],
+        outputs: Mapping[str, Tensor],
+        corner: Size,
+        tile: tuple[Span, Span],
+    ) -> None:
+        """Add one window's weighted outputs to the tile, where they lie in it."""
+        inside, target = [], []
+        for axis in (0, 1):
+            low = max(tile[axis][0], corner[axis])
+            high = min(tile[axis][1], corner[axis] + self.grid.window[axis])
+            inside.append(slice(low - corner[axis], high - corner[axis]))
+            target.append(slice(low - tile[axis][0], high - tile[axis][0]))
+        for name, out in outputs.items():
+            if name not in sums:
+                size = [b - a for a, b in tile]
+                sums[name] = out.new_zeros((out.shape[0], *size, self.grid.window[2]))
+            wx, wy, wz = (self._axis_weight(name, a).to(out.device) for a in range(3))
+            weighted = out[:, inside[0], inside[1]] * (
+                wx[:, inside[0], None, None] * wy[:, None, inside[1], None] * wz[:, None, None]
+            )
+            sums[name][:, target[0], target[1]] += weighted
+
+    def _axis_weight(self, name: str, axis: int) -> Tensor:
+        """(C or 1, window) the blending weight along one axis, for each channel."""
+        weight = self.grid.axis_weights[axis]
+        rows = [_pair_weight(weight, o[axis]) for o in self.pair_offsets.get(name, [(0, 0, 0)])]
+        return torch.from_numpy(np.stack(rows))
+
+    def _weight(self, name: str, box: Box) -> Tensor:
+        """(C or 1, *box) the sum of the weights of all windows: a product, as the grid is."""
+        sums = []
+        for axis, (low, high) in enumerate(box):
+            rows = self._axis_weight(name, axis)
+            size = self.grid.window[axis]
+            total = torch.zeros((rows.shape[0], self.grid.shape[axis]))
+            for start in self.grid.starts[axis]:
+                total[:, start : start + size] += rows
+            sums.append(total[:, low:high].to(self.device))
+        weight = sums[0][:, :, None, None] * sums[1][:, None, :, None] * sums[2][:, None, None]
+        # a pair that no window holds has no evidence: its output becomes 0
+        return torch.where(weight > 0, weight, torch.inf)
+
+
+def _pair_weight(weight: NDArray[np.float32], offset: int) -> NDArray[np.float32]:
+    """Weights of the pairs (i, i + offset) along one axis; 0 where the pair leaves it."""
+    pair = np.zeros_like(weight)
+    size = len(weight)
+    if abs(offset) < size:
+        here = slice(max(0, -offset), min(size, size - offset))
+        there = slice(here.start + offset, here.stop + offset)
+        pair[here] = np.sqrt(weight[here] * weight[there])
+    return pair

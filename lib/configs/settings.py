@@ -94,7 +94,9 @@ class ModelSettings(Section):
 
     backbone: Literal["segresnet", "vista3d"] = "segresnet"
     spatial_dims: Literal[2, 3] = 3
-    feature_size: Annotated[int, Field(ge=4)] = 16
+    feature_size: Annotated[int, Field(ge=8)] = 16  # width of the backbone's first level
+    head_size: Annotated[int, Field(ge=4)] = 16  # features F handed to heads and prompts
+    section_ratio: Annotated[int, Field(ge=1)] = 4  # downsample in plane first, up to this ratio
     embedding_size: Annotated[int, Field(ge=2)] = 8
     norm: Literal["group", "instance"] = "group"
     pretrained_encoder: str | None = None  # a local file with published VISTA3D weights

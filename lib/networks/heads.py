@@ -1,0 +1,63 @@
+"""Task heads: one shared pointwise block, then one pointwise layer a task.
+
+Everything here is pointwise, so heads cost little beside the backbone and a click can be
+answered by evaluating them anew on cached features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from torch import Tensor, nn
+
+from lib.configs.settings import LossSettings, ModelSettings
+from lib.labels.hierarchy import LabelHierarchy
+
+
+class Heads(nn.Module):
+    """Features -> semantic, coarse, instance and geometry.
+
+    Args:
+        channels: F of the features.
+        outputs: name -> channels of each head.
+        spatial_dims: 2 or 3.
+    """
+
+    def __init__(self, channels: int, outputs: dict[str, int], spatial_dims: int) -> None:
+        super().__init__()
+        conv: type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv3d if spatial_dims == 3 else nn.Conv2d
+        self.hidden_channels = 2 * channels
+        self.shared = nn.Sequential(conv(channels, self.hidden_channels, 1), nn.ReLU(inplace=True))
+        self.layers = nn.ModuleDict(
+            {name: conv(self.hidden_channels, size, 1) for name, size in outputs.items() if size}
+        )
+
+    def forward(self, features: Tensor, only: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Evaluate the heads.
+
+        Args:
+            features: (B, F, *S).
+            only: names of the heads wanted; None: all.
+
+        Returns:
+            name -> (B, channels, *S), and "hidden" -> (B, 2 F, *S), the shared block's output.
+        """
+        hidden = self.shared(features)
+        out = {n: layer(hidden) for n, layer in self.layers.items() if only is None or n in only}
+        return {**out, "hidden": hidden}
+
+
+def head_sizes(
+    model: ModelSettings, loss: LossSettings, hierarchy: LabelHierarchy
+) -> dict[str, int]:
+    """Channels of each head; geometry is direction (S), tensor (S * S) and RGBA (4).
+
+    Source: spec/training-modes.md 1 "Forward path"; hierarchical-supervision "Model outputs".
+    """
+    s = model.spatial_dims
+    return {
+        "semantic": hierarchy.num_classes,
+        "coarse": hierarchy.num_groups,
+        "instance": model.embedding_size,
+        "geometry": s + s * s + 4 if loss.weight_geometry > 0 else 0,
+    }

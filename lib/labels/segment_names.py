@@ -1,0 +1,109 @@
+"""What a viewer's segment means, by its name.
+
+Viewers number segments in the annotator's order, so the name is the only thing that can be
+trusted (see lib/labels/submissions.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from lib.labels.hierarchy import LabelHierarchy, normalize_name
+
+Kind = Literal["class", "group", "object", "uncertain", "ignored"]
+
+UNCERTAIN = "uncertain"
+NO_MEANING = frozenset({"background", "foreground scribbles", "background scribbles"})
+"""Segments that viewers add for their own use; they say nothing about the tissue."""
+
+_NUMBERED = re.compile(r"(?P<base>.*?\S)[\s#-]*?(?P<number>\d+)")
+
+
+@dataclass(frozen=True)
+class SegmentMeaning:
+    """What the voxels of a segment are.
+
+    Args:
+        class_set: the fine classes they may be.
+        kind: "class", "group", "object" (one countable thing), "uncertain" (the annotator
+            does not know), "ignored" (says nothing).
+        object_number: the number in an object's name; None when it has none or is no object.
+    """
+
+    class_set: int
+    kind: Kind
+    object_number: int | None = None
+
+
+def parse_segment_name(
+    name: str, hierarchy: LabelHierarchy, mapping: Mapping[str, str] | None = None
+) -> SegmentMeaning:
+    """Read a segment's name.
+
+    "axon" is a class, "organelle" a group, "axon 17" or "axon_17" an object of a class,
+    "organelle 3" one of a group, "uncertain" is unknown; any other name is an object of a
+    class that is not known. Case, underscores and repeated spaces do not matter.
+
+    Args:
+        name: as the annotator wrote it.
+        mapping: names of the lab -> a class or group name, or "uncertain"; a number after a
+            mapped name makes it an object ("neurite 5" with {"neurite": "neuron_part"}).
+
+    Raises:
+        ValueError: `mapping` maps to something that is no class, group or "uncertain".
+    """
+    aliases = {normalize_name(k): v for k, v in (mapping or {}).items()}
+    key = normalize_name(name)
+    if meaning := _plain(key, hierarchy, aliases):
+        return meaning
+    numbered = _NUMBERED.fullmatch(key)
+    number = int(numbered["number"]) if numbered else None
+    if numbered and (base := _plain(numbered["base"], hierarchy, aliases)):
+        if base.kind in ("uncertain", "ignored"):
+            return base
+        return SegmentMeaning(base.class_set, "object", number)
+    return SegmentMeaning(_any_object(hierarchy), "object", number)
+
+
+def object_name(class_set: int, number: int, hierarchy: LabelHierarchy) -> str:
+    """The name under which an object is shown, which `parse_segment_name` reads back.
+
+    An object whose class set is neither a class nor a group is called "object N".
+    """
+    if class_set in (hierarchy.unknown, _any_object(hierarchy)):
+        return f"object {number}"
+    text = hierarchy.describe(class_set)
+    return f"object {number}" if text.startswith("{") else f"{text} {number}"
+
+
+def _plain(
+    key: str, hierarchy: LabelHierarchy, aliases: Mapping[str, str]
+) -> SegmentMeaning | None:
+    """The meaning of a name without a number; None when it has none."""
+    key = normalize_name(key)
+    if key in aliases:
+        target = aliases[key]
+        if normalize_name(target) == UNCERTAIN:
+            return SegmentMeaning(hierarchy.unknown, "uncertain")
+        class_set = hierarchy.set_named(target)
+        return SegmentMeaning(class_set, _kind_of(class_set))
+    if key == UNCERTAIN:
+        return SegmentMeaning(hierarchy.unknown, "uncertain")
+    try:
+        class_set = hierarchy.set_named(key)
+    except ValueError:
+        if key in NO_MEANING:
+            return SegmentMeaning(hierarchy.unknown, "ignored")
+        return None
+    return SegmentMeaning(class_set, _kind_of(class_set))
+
+
+def _kind_of(class_set: int) -> Kind:
+    return "class" if class_set.bit_count() == 1 else "group"
+
+
+def _any_object(hierarchy: LabelHierarchy) -> int:
+    return hierarchy.object_set or hierarchy.unknown

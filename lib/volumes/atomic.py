@@ -1,0 +1,123 @@
+"""Files that appear whole or not at all.
+
+Every file is written beside its place under a hidden temporary name, flushed to the disk and
+renamed; a process killed at any moment leaves the old file or the new one, and at worst a
+hidden leftover that `remove_leftovers` clears.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+SUFFIX = ".part"
+LEFTOVER_SECONDS = 3600.0
+"""A younger temporary file of a living process may still be in use."""
+
+
+class StagedFiles:
+    """Several files that are written aside and renamed into place together, in order.
+
+    Use as a context manager: `create` files, then `commit`. Leaving the block without a
+    commit removes what was written.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[tuple[BinaryIO, Path, Path]] = []
+
+    def create(self, target: Path) -> BinaryIO:
+        """Open a temporary file that `commit` renames to `target`."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.{os.getpid()}{SUFFIX}")
+        file = aside.open("w+b")
+        self._files.append((file, aside, target))
+        return file
+
+    def commit(self) -> None:
+        """Flush everything to the disk, then rename in the order of creation.
+
+        Raises:
+            OSError: a file cannot be flushed; then nothing has been renamed.
+        """
+        for file, _, _ in self._files:
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        for _, aside, target in self._files:
+            aside.replace(target)
+        for folder in {target.parent for _, _, target in self._files}:
+            sync_folder(folder)
+        self._files.clear()
+
+    def __enter__(self) -> StagedFiles:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for file, aside, _ in self._files:
+            # Closing flushes; on a full disk that fails again. The file goes anyway.
+            with contextlib.suppress(OSError):
+                file.close()
+            aside.unlink(missing_ok=True)
+        self._files.clear()
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Replace one file's content atomically."""
+    with StagedFiles() as staged:
+        staged.create(target).write(data)
+        staged.commit()
+
+
+def json_bytes(data: Any) -> bytes:
+    """Indented, sorted JSON without NaN, which no strict parser reads."""
+    text = json.dumps(data, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return text.encode() + b"\n"
+
+
+def write_json(target: Path, data: Any) -> None:
+    """Replace one JSON file atomically."""
+    write_bytes(target, json_bytes(data))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folders: Iterable[Path]) -> list[Path]:
+    """Remove temporary files of processes that were killed.
+
+    A file whose process still runs is kept until it is LEFTOVER_SECONDS old: process ids
+    are used again, and a study may be shared by machines.
+
+    Returns:
+        The removed paths.
+    """
+    removed = []
+    for folder in folders:
+        for path in folder.glob(f".*{SUFFIX}"):
+            owner = path.name.removesuffix(SUFFIX).rpartition(".")[2]
+            alive = owner.isdigit() and Path(f"/proc/{owner}").exists()
+            try:
+                old = time.time() - path.stat().st_mtime > LEFTOVER_SECONDS
+                if old or not alive:
+                    path.unlink()
+                    removed.append(path)
+            except FileNotFoundError:
+                continue  # another process cleared it first
+    return removed

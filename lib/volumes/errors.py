@@ -1,0 +1,48 @@
+"""The one exception that bad volumes raise."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class VolumeError(ValueError):
+    """A volume, label or study file that cannot be used as asked.
+
+    The message is one line: where, what was found, what was expected, what to do.
+
+    Args:
+        where: file (and dataset) it is about.
+        found: what was found there.
+        expected: what was needed; left out when empty.
+        remedy: what the user can do; left out when empty.
+    """
+
+    def __init__(self, where: Path | str, found: str, expected: str = "", remedy: str = "") -> None:
+        self.where = str(where)
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        text = f"{where}: {found}"
+        if expected:
+            text += f"; expected {expected}"
+        if remedy:
+            text += f"; {remedy}"
+        super().__init__(" ".join(text.split()))
+
+    def __reduce__(self) -> tuple[type[VolumeError], tuple[str, str, str, str]]:
+        """Keep the parts when an error crosses a process border."""
+        return type(self), (self.where, self.found, self.expected, self.remedy)
+
+
+def disk_error(path: Path | str, error: OSError) -> VolumeError:
+    """A write that failed, in words; a full disk says so."""
+    if error.errno in DISK_FULL:
+        return VolumeError(
+            path,
+            f"the disk filled up while writing ({error.strerror})",
+            remedy="free some space or choose another folder; nothing was left behind",
+        )
+    return VolumeError(path, f"cannot be written ({error.strerror or error})")

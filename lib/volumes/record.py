@@ -1,0 +1,149 @@
+"""What a study knows about one item beside its image: the file `<id>.neuropil.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lib.volumes.errors import VolumeError
+
+SUFFIX = ".neuropil.json"
+FORMAT = 1
+
+Split = Literal["train", "val"]
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class ItemRecord:
+    """One study item's record.
+
+    Args:
+        id: name of the item; letters, digits, "_" and "-".
+        voxel_size_nm: (x, y, z) in nm.
+        origin_voxels: place of the first voxel in the source volume, (x, y, z) voxels.
+        source: where it came from: `path`, `dataset`, `shape` (x, y, z) and `origin`.
+        fully_annotated: voxels without a label are none of the annotated classes.
+        class_sets: codes of the `final` map for class sets that are neither a class nor a
+            group: code -> class names. Codes are only ever added.
+        known_share: part of the voxels for each class set that occurs, "unknown" included.
+        split: "train", "val" or None (the trainer decides).
+        true_instances: instance ids are ground truth in 3D; False when derived or 2D only.
+        extra: keys of other versions and tools, kept as they are.
+    """
+
+    id: str
+    voxel_size_nm: tuple[float, float, float]
+    origin_voxels: tuple[int, int, int] = (0, 0, 0)
+    source: dict[str, Any] = field(default_factory=dict)
+    fully_annotated: bool = False
+    class_sets: dict[int, list[str]] = field(default_factory=dict)
+    known_share: dict[str, float] = field(default_factory=dict)
+    split: Split | None = None
+    true_instances: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+        check_voxel_size(self.voxel_size_nm, self.id)
+        if self.split not in ("train", "val", None):
+            raise ValueError(f"item {self.id}: split {self.split!r}; expected train, val or none")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: the fields, and the extra keys beside them."""
+        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        data["voxel_size_nm"] = list(self.voxel_size_nm)
+        data["origin_voxels"] = list(self.origin_voxels)
+        data["class_sets"] = {str(code): names for code, names in self.class_sets.items()}
+        return {**self.extra, **data, "format": FORMAT}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> ItemRecord:
+        """Read the JSON form.
+
+        Raises:
+            ValueError: a missing field or a value of another kind.
+        """
+        names = {f.name for f in fields(ItemRecord)} - {"extra"}
+        for name in ("id", "voxel_size_nm"):
+            if name not in data:
+                raise ValueError(f"{name} is missing")
+        if data.get("format", FORMAT) != FORMAT:
+            raise ValueError(f"format {data['format']!r}; this version reads format {FORMAT}")
+        known = {k: v for k, v in data.items() if k in names}
+        extra = {k: v for k, v in data.items() if k not in names and k != "format"}
+        try:
+            x, y, z = (float(v) for v in data["voxel_size_nm"])
+            known["voxel_size_nm"] = (x, y, z)
+            a, b, c = (int(v) for v in data.get("origin_voxels", (0, 0, 0)))
+            known["origin_voxels"] = (a, b, c)
+            known["class_sets"] = {
+                int(code): [str(n) for n in names_]
+                for code, names_ in data.get("class_sets", {}).items()
+            }
+            return ItemRecord(**known, extra=extra)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from error
+
+    def changed(self, **fields_: Any) -> ItemRecord:
+        """A copy with some fields replaced."""
+        return replace(self, **fields_)
+
+
+def check_id(item_id: str) -> None:
+    """Refuse ids that the datastore, a URL or a file name would garble.
+
+    Raises:
+        ValueError: what is allowed.
+    """
+    if not _ID.fullmatch(item_id):
+        raise ValueError(
+            f"item id {item_id!r}: expected letters, digits, '_' and '-', "
+            "starting with a letter or digit"
+        )
+
+
+def check_voxel_size(voxel_size_nm: tuple[float, ...], where: Path | str) -> None:
+    """Refuse voxel sizes that are no lengths of electron microscopy.
+
+    Raises:
+        VolumeError: not three finite numbers between 0.01 nm and 1 mm.
+    """
+    good = len(voxel_size_nm) == 3 and all(
+        math.isfinite(v) and 0.01 <= v <= 1e6 for v in voxel_size_nm
+    )
+    if not good:
+        raise VolumeError(
+            where,
+            f"voxel size {tuple(voxel_size_nm)} nm",
+            "three lengths (x, y, z) between 0.01 and 1000000 nm",
+            "give the right one with --voxel-size-nm X Y Z",
+        )
+
+
+def record_path(root: Path, item_id: str) -> Path:
+    """Where an item's record lies in a study."""
+    return root / f"{item_id}{SUFFIX}"
+
+
+def read_record(path: Path) -> ItemRecord:
+    """Read an item's record.
+
+    Raises:
+        VolumeError: the file is no record; says what is wrong in it.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("a JSON object is needed")
+        return ItemRecord.from_dict(data)
+    except ValueError as error:
+        raise VolumeError(
+            path, f"not a readable item record ({error})", remedy="import the item again"
+        ) from error

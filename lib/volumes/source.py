@@ -1,0 +1,148 @@
+"""What every reader gives: a volume that is read in boxes, in x, y, z order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.volumes.boxes import Box, Triple, box_shape, check_box, whole_box
+from lib.volumes.errors import VolumeError
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known about a source before any voxel is read.
+
+    Args:
+        path: file or folder, for messages and the record.
+        dataset: path inside the file, "" when it has none.
+        shape: x, y, z.
+        dtype: of the stored voxels.
+        voxel_size_nm: None where the file does not say.
+        origin: coordinates of the first voxel in the source's own frame.
+        offset_nm: place of the first voxel in physical space, where the file says.
+        chunk_depth: sections that are decoded together.
+        attributes: `neuropil` metadata that an export left there.
+    """
+
+    path: str
+    dataset: str
+    shape: Triple
+    dtype: np.dtype[Any]
+    voxel_size_nm: tuple[float, float, float] | None = None
+    origin: Triple = (0, 0, 0)
+    offset_nm: tuple[float, float, float] | None = None
+    chunk_depth: int = 1
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def where(self) -> str:
+        """The source's name in messages."""
+        return f"{self.path}:{self.dataset}" if self.dataset else self.path
+
+
+class Source(ABC):
+    """A volume on disk, sliced like an (X, Y, Z) array; only what is asked for is read."""
+
+    def __init__(self, info: SourceInfo) -> None:
+        self.info = info
+        if min(info.shape) < 1:
+            raise VolumeError(info.where, f"shape {info.shape} holds no voxel")
+
+    @property
+    def shape(self) -> Triple:
+        """Extent in x, y, z."""
+        return self.info.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the stored voxels."""
+        return self.info.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Always 3: a single section is (X, Y, 1)."""
+        return 3
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The voxels of a box, counted from the source's first voxel.
+
+        Returns:
+            (X, Y, Z) array of the box's shape.
+
+        Raises:
+            VolumeError: the file is truncated or damaged there.
+        """
+        check_box(box, self.shape)
+        try:
+            voxels = self._read(box)
+        except VolumeError:
+            raise
+        except (OSError, ValueError, RuntimeError, EOFError, KeyError, IndexError) as error:
+            raise damaged(self.info.where, error) from error
+        assert voxels.shape == box_shape(box), (voxels.shape, box)
+        return voxels
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        """Slice like an array; steps and single numbers are allowed, lists are not."""
+        parts = index if isinstance(index, tuple) else (index,)
+        if Ellipsis in parts:
+            at = parts.index(Ellipsis)
+            parts = (*parts[:at], *[slice(None)] * (4 - len(parts)), *parts[at + 1 :])
+        parts = (*parts, *[slice(None)] * (3 - len(parts)))
+        ranges: list[tuple[int, int]] = []
+        inner: list[int | slice] = []
+        for wanted, size in zip(parts, self.shape, strict=True):
+            steps = range(size)[wanted]
+            if isinstance(steps, int):
+                ranges.append((steps, steps + 1))
+                inner.append(0)
+            elif len(steps) == 0:
+                ranges.append((0, 1))
+                inner.append(slice(0, 0))
+            else:
+                low, high = min(steps[0], steps[-1]), max(steps[0], steps[-1])
+                ranges.append((low, high + 1))
+                inner.append(slice(None, None, steps.step))
+        x, y, z = ranges
+        part: NDArray[Any] = self.read((x, y, z))[tuple(inner)]
+        return part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The whole volume; numpy asks for it where a slice would not do."""
+        return np.asarray(self.read(whole_box(self.shape)), dtype)
+
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing open
+        """Let go of open files."""
+
+    @abstractmethod
+    def _read(self, box: Box) -> NDArray[Any]:
+        """The voxels of a checked box."""
+
+
+class ArraySource(Source):
+    """A source over anything that slices as (X, Y, Z): an array or a memory map."""
+
+    def __init__(self, info: SourceInfo, array: Any) -> None:
+        super().__init__(info)
+        assert array.shape == info.shape, (array.shape, info.shape)
+        self.array = array
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        (a, b), (c, d), (e, f) = box
+        return np.asarray(self.array[a:b, c:d, e:f])
+
+
+def damaged(where: str, error: BaseException) -> VolumeError:
+    """What a reader says when a file cannot be decoded."""
+    text = str(error) or type(error).__name__
+    return VolumeError(
+        where,
+        f"truncated or damaged ({text[:300]})",
+        remedy="fetch or write the file again",
+    )

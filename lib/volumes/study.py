@@ -1,0 +1,289 @@
+"""A study: a folder of images with their records and labels.
+
+    <root>/<id>.nii                    image, uint8 or uint16, 1 nm written as 1 mm
+    <root>/<id>.neuropil.json          its record
+    <root>/labels/final/<id>.nii.gz    class map (lib/labels/encodings.py)
+    <root>/labels/instance/<id>.nii.gz uint32 ids
+    <root>/labels/submitted/...        what annotators sent (lib/volumes/submissions.py)
+
+Images that other programs put there (.nii, .nii.gz, .nrrd, single .tif and .png sections) are
+items as well; they get a record when something is known about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.labels.encodings import LabelValueError, final_to_class_sets
+from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
+from lib.volumes.atomic import remove_leftovers, write_json
+from lib.volumes.boxes import Box, box_shape, whole_box
+from lib.volumes.errors import VolumeError
+from lib.volumes.nifti import NiftiSource
+from lib.volumes.readers.opening import open_file
+from lib.volumes.record import ItemRecord, read_record, record_path
+from lib.volumes.source import Source
+from lib.volumes.writing import (
+    LabelCounts,
+    Progress,
+    Sliceable,
+    from_disk_ids,
+    label_file,
+    write_item,
+)
+
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".tiff", ".tif", ".png")
+LABEL_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".tif", ".png")
+
+
+class StudyItem:
+    """One image of a study with its record and labels, read lazily.
+
+    Args:
+        study: the study it belongs to.
+        item_id: its name.
+        image_path: its image.
+    """
+
+    def __init__(self, study: Study, item_id: str, image_path: Path) -> None:
+        self.study = study
+        self.id = item_id
+        self.image_path = image_path
+
+    def __repr__(self) -> str:
+        return f"StudyItem({self.id!r})"
+
+    @cached_property
+    def record(self) -> ItemRecord:
+        """The item's record as it was when first asked for; without a file, what the image says.
+
+        Raises:
+            VolumeError: a damaged record, or neither record nor image give a voxel size.
+        """
+        path = record_path(self.study.root, self.id)
+        if path.exists():
+            return read_record(path)
+        size = self._source.info.voxel_size_nm
+        if size is None:
+            raise VolumeError(
+                self.image_path, "no voxel size", "a spacing in the file or a record beside it",
+                f"write {path.name} with id and voxel_size_nm, or import the image",
+            )  # fmt: skip
+        return ItemRecord(self.id, size)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Extent in x, y, z."""
+        return self._source.shape
+
+    @property
+    def voxel_size_nm(self) -> tuple[float, float, float]:
+        """(x, y, z) in nm."""
+        return self.record.voxel_size_nm
+
+    def open_image(self) -> Sliceable:
+        """The image, (X, Y, Z): a memory map where the file allows, else a lazy Source."""
+        if isinstance(self._source, NiftiSource):
+            mapped = self._source.memory_map()
+            if mapped is not None:
+                return cast(Sliceable, mapped)
+        return self._source
+
+    def label_path(self, tag: str) -> Path:
+        """The label file of a tag; where it would be written if there is none."""
+        for suffix in LABEL_SUFFIXES:
+            path = self.study.root / "labels" / tag / f"{self.id}{suffix}"
+            if path.exists():
+                return path
+        return label_file(self.study.root, tag, self.id)
+
+    def has_label(self, tag: str) -> bool:
+        """Whether there is a label of this tag."""
+        return self.label_path(tag).exists()
+
+    def read_class_sets(self, box: Box | None = None) -> NDArray[np.int32]:
+        """Class sets of a box (of everything by default); unknown where nothing is labelled.
+
+        Returns:
+            (X, Y, Z) bit masks, int32.
+
+        Raises:
+            VolumeError: the label does not fit the image or holds a value of no meaning.
+        """
+        box = whole_box(self.shape) if box is None else box
+        if not self.has_label("final"):
+            return np.full(box_shape(box), self.study.hierarchy.unknown, np.int32)
+        final = self._read_label("final", box)
+        try:
+            return final_to_class_sets(final, self.study.hierarchy, self.record.class_sets)
+        except LabelValueError as error:
+            place = tuple(i + low for i, (low, _) in zip(error.index, box, strict=True))
+            raise VolumeError(
+                self.label_path("final"), f"value {error.value} at voxel {place}", error.allowed
+            ) from error
+
+    def read_instances(self, box: Box | None = None) -> NDArray[np.int64]:
+        """Instance ids of a box: > 0 an object, 0 none, -1 unknown.
+
+        Returns:
+            (X, Y, Z) int64; -1 everywhere when there is no instance label.
+        """
+        box = whole_box(self.shape) if box is None else box
+        if not self.has_label("instance"):
+            return np.full(box_shape(box), IGNORE_INDEX, np.int64)
+        return from_disk_ids(self._read_label("instance", box))
+
+    def write_record(self, record: ItemRecord) -> None:
+        """Replace the item's record."""
+        assert record.id == self.id, (record.id, self.id)
+        write_json(record_path(self.study.root, self.id), record.to_dict())
+        self.__dict__["record"] = record
+
+    @cached_property
+    def _source(self) -> Source:
+        return open_file(self.image_path, self.study.spacing_unit)
+
+    def _read_label(self, tag: str, box: Box) -> NDArray[Any]:
+        path = self.label_path(tag)
+        source = open_file(path, self.study.spacing_unit)
+        try:
+            if source.shape != self.shape:
+                raise VolumeError(
+                    path, f"shape {source.shape}", f"{self.shape} as {self.image_path.name}",
+                    "import the label again on the image's own grid",
+                )  # fmt: skip
+            return source.read(box)
+        finally:
+            source.close()
+
+
+class Study:
+    """A folder of items.
+
+    Args:
+        root: the folder; made by the first `add_item`.
+        hierarchy: what label values mean.
+        spacing_unit: of images without a record ("nm", "um" or "mm").
+    """
+
+    def __init__(
+        self, root: Path | str, hierarchy: LabelHierarchy, spacing_unit: str = "nm"
+    ) -> None:
+        self.root = Path(root)
+        self.hierarchy = hierarchy
+        self.spacing_unit = spacing_unit
+
+    def items(self) -> list[StudyItem]:
+        """All items, sorted by id."""
+        return [StudyItem(self, i, p) for i, p in sorted(self._images())]
+
+    def item(self, item_id: str) -> StudyItem:
+        """One item.
+
+        Raises:
+            ValueError: no such item; the message lists those that exist.
+        """
+        images = dict(self._images())
+        if item_id not in images:
+            names = ", ".join(sorted(images)[:20]) or "none"
+            raise ValueError(f"study {self.root}: no item {item_id!r}; items: {names}")
+        return StudyItem(self, item_id, images[item_id])
+
+    def has_item(self, item_id: str) -> bool:
+        """Whether there is such an item."""
+        return item_id in dict(self._images())
+
+    def add_item(
+        self,
+        item_id: str,
+        image: Sliceable,
+        voxel_size_nm: tuple[float, float, float],
+        class_sets: Sliceable | None = None,
+        instance: Sliceable | None = None,
+        *,
+        replace: bool = False,
+        progress: Progress | None = None,
+        chunk_depth: int = 1,
+        **record_fields: Any,
+    ) -> tuple[StudyItem, LabelCounts]:
+        """Write an item; it appears whole or not at all.
+
+        Args:
+            item_id: letters, digits, "_" and "-".
+            image: (X, Y, Z) uint8 or uint16; sliced, never read whole.
+            class_sets: (X, Y, Z) bit masks, or None when nothing is known.
+            instance: (X, Y, Z) ids, -1 unknown, or None.
+            replace: write over an item of the same id that no annotator has touched.
+            record_fields: further fields of ItemRecord.
+
+        Returns:
+            The item, and what its labels hold.
+
+        Raises:
+            ValueError: see `write_item`, or the id is taken.
+        """
+        record = ItemRecord(item_id, voxel_size_nm, **record_fields)
+        self.check_free(item_id, replace)
+        self.root.mkdir(parents=True, exist_ok=True)
+        remove_leftovers([self.root, *(label_file(self.root, t, "").parent for t in _TAGS)])
+        stale = self._other_files(item_id, class_sets is not None, instance is not None)
+        record, counts = write_item(
+            self.root, record, self.hierarchy, image, class_sets, instance, progress, chunk_depth
+        )
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return self.item(item_id), counts
+
+    def check_free(self, item_id: str, replace: bool = False) -> None:
+        """Refuse an id whose item must not be written over.
+
+        Raises:
+            VolumeError: it exists and `replace` is not set, or annotators have submitted to it.
+        """
+        if not self.has_item(item_id):
+            return
+        if not replace:
+            raise VolumeError(
+                self.root, f"item {item_id} exists", remedy="choose another --id or use --replace"
+            )
+        submitted = self.root / "labels" / "submitted"
+        if any((submitted / "versions" / item_id).glob("*")) or any(submitted.glob(f"{item_id}.*")):
+            raise VolumeError(
+                self.root,
+                f"item {item_id} has submissions of annotators, which are never overwritten",
+                remedy="choose another --id",
+            )
+
+    def _other_files(self, item_id: str, final: bool, instance: bool) -> list[Path]:
+        """Files of an item that is replaced and that the new item will not overwrite."""
+        if not self.has_item(item_id):
+            return []
+        old = self.item(item_id)
+        stale = [old.image_path] if old.image_path.name != f"{item_id}.nii" else []
+        for tag, kept in (("final", final), ("instance", instance)):
+            path = old.label_path(tag)
+            if path.exists() and not (kept and path == label_file(self.root, tag, item_id)):
+                stale.append(path)
+        return stale
+
+    def _images(self) -> Iterator[tuple[str, Path]]:
+        if not self.root.is_dir():
+            return
+        seen = set()
+        for suffix in IMAGE_SUFFIXES:
+            for path in self.root.glob(f"*{suffix}"):
+                item_id = path.name.removesuffix(suffix)
+                # Hidden names are files being written; .seg.nrrd and the like are labels.
+                if item_id.startswith(".") or item_id.endswith(".seg") or item_id in seen:
+                    continue
+                seen.add(item_id)
+                yield item_id, path
+
+
+_TAGS = ("final", "instance")

@@ -1,0 +1,245 @@
+"""Write one study item in a single pass over its voxels, with bounded memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.labels.encodings import class_sets_to_final
+from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
+from lib.volumes.atomic import StagedFiles, json_bytes
+from lib.volumes.boxes import Box, Triple, box_shape, box_slices, slabs, whole_box
+from lib.volumes.errors import VolumeError
+from lib.volumes.nifti import nifti_header
+from lib.volumes.record import ItemRecord, record_path
+
+UNKNOWN_ID = 2**32 - 1
+SLAB_BYTES = 32 * 2**20
+BYTES_PER_VOXEL = 16
+"""What a slab costs at once: image, class sets, ids and their copies."""
+
+Progress = Callable[[int], None]
+"""Told the number of voxels just written."""
+
+
+class Sliceable(Protocol):
+    """An (X, Y, Z) volume: an array, a memory map, a Source."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, index: Any) -> Any: ...
+
+
+@dataclass
+class LabelCounts:
+    """What the labels of an item hold, counted while they are written.
+
+    Args:
+        sets: class set -> voxels.
+        objects: the ids that occur.
+        unknown_ids: voxels whose instance is unknown.
+    """
+
+    sets: dict[int, int] = field(default_factory=dict)
+    objects: set[int] = field(default_factory=set)
+    unknown_ids: int = 0
+    voxels: int = 0
+
+    def shares(self, hierarchy: LabelHierarchy) -> dict[str, float]:
+        """Part of the voxels for each class set, by its name; "unknown" is always there."""
+        total = max(1, self.voxels)
+        shares = {hierarchy.describe(s): n / total for s, n in sorted(self.sets.items())}
+        return {**shares, "unknown": shares.get("unknown", 0.0)}
+
+
+class GzipStream:
+    """A gzip file written from (X, Y, Z) slabs, without a time stamp: same labels, same bytes."""
+
+    def __init__(self, file: BinaryIO, level: int = 1) -> None:
+        self._file = file
+        self._packer = zlib.compressobj(level, zlib.DEFLATED, 31)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._file.write(self._packer.compress(data))
+
+    def finish(self) -> None:
+        """Write what is still held back; the file itself stays open."""
+        self._file.write(self._packer.flush())
+
+
+def write_item(
+    root: Path,
+    record: ItemRecord,
+    hierarchy: LabelHierarchy,
+    image: Sliceable,
+    class_sets: Sliceable | None = None,
+    instance: Sliceable | None = None,
+    progress: Progress | None = None,
+    chunk_depth: int = 1,
+) -> tuple[ItemRecord, LabelCounts]:
+    """Write image, labels and record of an item; all of them appear, or none.
+
+    Args:
+        root: the study's folder.
+        record: without codes and shares, which are counted here.
+        image: (X, Y, Z) uint8 or uint16.
+        class_sets: (X, Y, Z) bit masks.
+        instance: (X, Y, Z) integers: > 0 an object, 0 none, -1 unknown.
+        progress: told the voxels written after each slab.
+        chunk_depth: sections that the image's file decodes together.
+
+    Returns:
+        The record as written, and the counts for a summary.
+
+    Raises:
+        VolumeError: a volume of another shape or type, an id over 2^32 - 2.
+        OSError: the disk is full; nothing is left behind.
+    """
+    shape = _check(record, image, class_sets, instance)
+    counts = LabelCounts()
+    table: dict[int, list[str]] = dict(record.class_sets)
+    size = record.voxel_size_nm
+    with StagedFiles() as staged:
+        # The image comes last: a datastore sees the item when its labels are in place.
+        final = ids = None
+        if class_sets is not None:
+            final = _label_stream(staged, root, "final", record.id, shape, np.uint8, size)
+        if instance is not None:
+            ids = _label_stream(staged, root, "instance", record.id, shape, np.uint32, size)
+        note = staged.create(record_path(root, record.id))
+        plain = staged.create(root / f"{record.id}.nii")
+        plain.write(nifti_header(shape, image.dtype, size))
+        for slab in slabs(whole_box(shape), BYTES_PER_VOXEL, SLAB_BYTES, chunk_depth):
+            plain.write(_bytes(np.asarray(image[box_slices(slab)])))
+            if final is not None and class_sets is not None:
+                part = np.asarray(class_sets[box_slices(slab)]).astype(np.int32, copy=False)
+                codes, table = class_sets_to_final(part, hierarchy, table)
+                _count_sets(counts, part)
+                final.write(_bytes(codes))
+            if ids is not None and instance is not None:
+                ids.write(_bytes(_disk_ids(np.asarray(instance[box_slices(slab)]), counts, slab)))
+            if progress is not None:
+                progress(int(np.prod(box_shape(slab))))
+        for stream in (final, ids):
+            if stream is not None:
+                stream.finish()
+        counts.voxels = int(np.prod(shape))
+        known = counts.shares(hierarchy) if class_sets is not None else {"unknown": 1.0}
+        record = record.changed(class_sets=table, known_share=known)
+        note.write(json_bytes(record.to_dict()))
+        staged.commit()
+    return record, counts
+
+
+def label_file(root: Path, tag: str, item_id: str) -> Path:
+    """Where a derived label of an item lies."""
+    return root / "labels" / tag / f"{item_id}.nii.gz"
+
+
+def write_label(
+    staged: StagedFiles,
+    target: Path,
+    label: NDArray[Any],
+    voxel_size_nm: tuple[float, float, float],
+) -> None:
+    """Write a whole label map as .nii.gz, aside; the caller commits.
+
+    Args:
+        label: (X, Y, Z) uint8, uint16 or uint32.
+    """
+    x, y, z = label.shape
+    stream = GzipStream(staged.create(target))
+    stream.write(nifti_header((x, y, z), label.dtype, voxel_size_nm))
+    for slab in slabs(whole_box((x, y, z)), label.dtype.itemsize, SLAB_BYTES):
+        stream.write(_bytes(label[box_slices(slab)]))
+    stream.finish()
+
+
+def to_disk_ids(instance: NDArray[Any]) -> NDArray[np.uint32]:
+    """Instance ids as stored: -1 becomes 2^32 - 1."""
+    return np.where(instance == IGNORE_INDEX, UNKNOWN_ID, instance).astype(np.uint32)
+
+
+def from_disk_ids(stored: NDArray[Any]) -> NDArray[np.int64]:
+    """Instance ids in memory: 2^32 - 1 becomes -1."""
+    ids = stored.astype(np.int64)
+    ids[ids == UNKNOWN_ID] = IGNORE_INDEX
+    return ids
+
+
+def _label_stream(
+    staged: StagedFiles,
+    root: Path,
+    tag: str,
+    item_id: str,
+    shape: Triple,
+    dtype: Any,
+    voxel_size_nm: tuple[float, float, float],
+) -> GzipStream:
+    stream = GzipStream(staged.create(label_file(root, tag, item_id)))
+    stream.write(nifti_header(shape, dtype, voxel_size_nm))
+    return stream
+
+
+def _check(
+    record: ItemRecord,
+    image: Sliceable,
+    class_sets: Sliceable | None,
+    instance: Sliceable | None,
+) -> Triple:
+    """The item's shape, when everything fits."""
+    if len(image.shape) != 3 or min(image.shape) < 1:
+        raise VolumeError(record.id, f"an image of shape {tuple(image.shape)}", "x, y, z, none 0")
+    if np.dtype(image.dtype) not in (np.uint8, np.uint16):
+        raise VolumeError(record.id, f"an image of type {image.dtype}", "uint8 or uint16")
+    for name, label in (("class sets", class_sets), ("instance ids", instance)):
+        if label is not None and tuple(label.shape) != tuple(image.shape):
+            raise VolumeError(
+                record.id, f"{name} of shape {tuple(label.shape)}", f"{tuple(image.shape)}"
+            )
+    x, y, z = image.shape
+    return int(x), int(y), int(z)
+
+
+def _bytes(part: NDArray[Any]) -> memoryview:
+    """Voxels in file order: x fastest, little endian."""
+    part = part.astype(part.dtype.newbyteorder("<"), copy=False)
+    return np.ascontiguousarray(part.T).data.cast("B")
+
+
+def _count_sets(counts: LabelCounts, part: NDArray[np.int32]) -> None:
+    if int(part.max()) < 1 << 20:
+        found = np.bincount(part.ravel())
+        for class_set in np.flatnonzero(found):
+            key = int(class_set)
+            counts.sets[key] = counts.sets.get(key, 0) + int(found[class_set])
+        return
+    for class_set, n in zip(*np.unique(part, return_counts=True), strict=True):
+        counts.sets[int(class_set)] = counts.sets.get(int(class_set), 0) + int(n)
+
+
+def _disk_ids(part: NDArray[Any], counts: LabelCounts, slab: Box) -> NDArray[np.uint32]:
+    low, high = int(part.min()), int(part.max())
+    if low < IGNORE_INDEX or high >= UNKNOWN_ID:
+        bad = (part < IGNORE_INDEX) | (part >= UNKNOWN_ID)
+        at = np.unravel_index(int(bad.argmax()), bad.shape)
+        place = tuple(int(i) + start for i, (start, _) in zip(at, slab, strict=True))
+        raise VolumeError(
+            "instance ids", f"id {int(part[at])} at voxel {place}", f"-1 to {UNKNOWN_ID - 1}"
+        )
+    stored = to_disk_ids(part)
+    present = np.unique(stored)
+    counts.objects.update(int(i) for i in present if 0 < i < UNKNOWN_ID)
+    counts.unknown_ids += int((stored == UNKNOWN_ID).sum())
+    return stored

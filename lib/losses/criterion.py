@@ -1,0 +1,105 @@
+"""The criterion: every term of the loss, weighted, under the names it is logged by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lib.configs.settings import LossSettings
+from lib.labels.hierarchy import LabelHierarchy
+from lib.losses.geometry import geometry_terms
+from lib.losses.instance import instance_terms
+from lib.losses.semantic import coarse_term, fine_terms
+from lib.targets.prepare import Targets
+
+
+class Criterion:
+    """loss = w_sem L_sem + w_ins L_ins + w_geom L_geom.
+
+    Computes in float32 whatever the network's precision (float64 stays float64). A term or
+    branch of weight 0 costs nothing and is absent from the result. Unknown voxels get exactly
+    zero gradient; a batch of unknown voxels has loss 0.
+
+    Args:
+        loss: weights and margins.
+        hierarchy: classes and groups.
+
+    Source: spec/training-modes.md sections 1 and 4, spec/clarifications.md.
+    """
+
+    def __init__(self, loss: LossSettings, hierarchy: LabelHierarchy) -> None:
+        self.loss = loss
+        self.hierarchy = hierarchy
+
+    def __call__(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Compute the loss of one mode.
+
+        Args:
+            outputs: "semantic" (B, C, *S), "coarse" (B, K, *S), "instance" (B, E, *S),
+                "geometry" (B, S + S * S + 4, *S), the ones whose branch has a weight;
+                optional "semantic_ids" (B, *S) int64, which makes the instance loss run for
+                each class by itself.
+            targets: from `prepare_targets` with the same settings.
+
+        Returns:
+            Scalars: "loss", "loss_sem", "loss_sem/ce", "loss_sem/iou", "loss_sem/dice",
+            "loss_sem/coarse", "loss_ins", "loss_ins/pull", ..., "loss_geom/raw". Parts are
+            unweighted; "loss_sem", "loss_ins" and "loss_geom" are weighted sums of theirs.
+        """
+        device = outputs["semantic"].device.type if "semantic" in outputs else "cpu"
+        with torch.autocast(device, enabled=False):
+            branches = {
+                "sem": (self.loss.weight_semantic, self._semantic),
+                "ins": (self.loss.weight_instance, self._instance),
+                "geom": (self.loss.weight_geometry, self._geometry),
+            }
+            result: dict[str, Tensor] = {}
+            total: Tensor | None = None
+            for name, (weight, compute) in branches.items():
+                if weight == 0:
+                    continue
+                terms = compute(outputs, targets)
+                if not terms:
+                    continue
+                branch = sum(
+                    (getattr(self.loss, f"weight_{key}") * value for key, value in terms.items()),
+                    start=next(iter(terms.values())).new_zeros(()),
+                )
+                result |= {f"loss_{name}": branch}
+                result |= {f"loss_{name}/{key}": value for key, value in terms.items()}
+                total = weight * branch if total is None else total + weight * branch
+            if total is None:
+                raise ValueError(
+                    "loss: every weight is 0, nothing would be trained; set at least one of "
+                    "weight_semantic, weight_instance, weight_geometry above 0"
+                )
+            return {"loss": total, **result}
+
+    def _semantic(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        loss, terms = self.loss, {}
+        overlap = loss.weight_iou > 0 or loss.weight_dice > 0
+        if loss.weight_ce > 0 or overlap:
+            ce, iou, dice = fine_terms(_full(outputs["semantic"]), targets, overlap)
+            values = {"ce": ce, "iou": iou, "dice": dice}
+            terms = {
+                key: value
+                for key, value in values.items()
+                if value is not None and getattr(loss, f"weight_{key}") > 0
+            }
+        if loss.weight_coarse > 0 and self.hierarchy.num_groups > 0:
+            terms["coarse"] = coarse_term(_full(outputs["coarse"]), targets)
+        return terms
+
+    def _instance(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        embedding = _full(outputs["instance"])
+        return instance_terms(embedding, targets, self.loss, outputs.get("semantic_ids"))
+
+    def _geometry(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        return geometry_terms(_full(outputs["geometry"]), targets, self.loss)
+
+
+def _full(values: Tensor) -> Tensor:
+    """float32 at least."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -17,7 +17,8 @@ FORMAT = 1
 
 Split = Literal["train", "val"]
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*|[0-9]+(\.[0-9]+)+")
+"""A name without dots, which would be taken for a suffix; or a DICOM UID, which ends in none."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class ItemRecord:
 
 
 def check_id(item_id: str) -> None:
-    """Refuse ids that the datastore, a URL or a file name would garble.
+    """Refuse ids that the datastore, a URL or a file name would garble; DICOM UIDs are fine.
 
     Raises:
         ValueError: what is allowed.

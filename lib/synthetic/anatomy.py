@@ -162,9 +162,9 @@ def _add_sheath(
         + 0.05 * np.cos(3 * polar.angle + phase[1] + twist)
     )
     radius = polar.radius / ripple
-    inner_edge = inner_radius + tongue * _bump(polar.angle - phase[2] - 0.5 * twist, 0.75)
+    inner_edge = inner_radius + tongue * _bump(polar.angle - phase[2] - 0.5 * twist, 1.0)
     myelin_edge = inner_edge + thickness
-    outer_edge = myelin_edge + tongue * _bump(polar.angle - phase[3] + 0.4 * twist, 0.6)
+    outer_edge = myelin_edge + tongue * _bump(polar.angle - phase[3] + 0.4 * twist, 0.8)
     body = radius < outer_edge
     anatomy.paint(polar.index[body], Tissue.MYELIN, anatomy.new_owner())
     ring = (radius >= inner_edge) & (radius < myelin_edge)
@@ -203,7 +203,8 @@ def _open_gaps(anatomy: Anatomy, rng: np.random.Generator) -> None:
     s, fine = frame.scale, frame.lateral_nm
     depth = anatomy.depth()
     noise = smooth_noise(frame, 260.0 * s, rng)
-    gap = 1.05 * fine + 20.0 * s * np.maximum(noise - 0.25, 0.0) ** 1.3
+    gap = 1.05 * fine + 30.0 * s * np.maximum(noise - 0.1, 0.0) ** 1.3
+    gap = np.where(smooth_noise(frame, 330.0 * s, rng) < -0.7, 0.0, gap)  # cells that touch
     space = (depth <= gap) & (anatomy.fine != Tissue.MYELIN) & (anatomy.owner > 0)
     normal = random_direction(rng) * (1.0, 1.0, 0.3)
     normal = (normal / np.linalg.norm(normal)).astype(np.float32)

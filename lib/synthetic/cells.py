@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from lib.synthetic.classes import Tissue
@@ -53,12 +54,12 @@ def grow_skeleton(frame: Frame, rng: np.random.Generator) -> Skeleton:
     skeleton = Skeleton()
     size = frame.volume_um3
     bundle = random_direction(rng)
-    for _ in range(max(4, round(5.4 * size))):
-        _grow_axon(skeleton, frame, bundle, rng)
-    for _ in range(max(2, round(0.62 * size))):
+    for _ in range(max(2, round(0.8 * size))):
         _grow_dendrite(skeleton, frame, rng)
-    for _ in range(max(1, round(0.36 * size))):
+    for _ in range(max(1, round(0.5 * size))):
         _grow_glia(skeleton, frame, rng)
+    for _ in range(max(6, round(6.5 * size))):
+        _grow_axon(skeleton, frame, bundle, rng)
     return skeleton
 
 
@@ -80,12 +81,26 @@ def assign_cells(skeleton: Skeleton, position: NDArray[np.float32]) -> NDArray[n
     owner = np.repeat(skeleton.cell, counts).astype(np.uint32)
     lift = np.sqrt(radius.max() ** 2 - radius**2)
     tree = cKDTree(np.column_stack([np.concatenate(skeleton.points), lift]))
-    cells = np.empty(position.shape[:3], np.uint32)
-    for x, plane in enumerate(position):
-        flat = plane.reshape(-1, 3)
-        _, nearest = tree.query(np.column_stack([flat, np.zeros(len(flat), np.float32)]))
-        cells[x] = owner[nearest].reshape(cells.shape[1:])
+    coarse = _nearest(tree, owner, position[::2, ::2].reshape(-1, 3))
+    coarse = coarse.reshape(position[::2, ::2].shape[:3])
+    cells = coarse.repeat(2, 0).repeat(2, 1)[: position.shape[0], : position.shape[1]].copy()
+    # Only near a border can the other three voxels of four belong to another cell.
+    border = ndimage.maximum_filter(coarse, (3, 3, 1)) != ndimage.minimum_filter(coarse, (3, 3, 1))
+    border = border.repeat(2, 0).repeat(2, 1)[: position.shape[0], : position.shape[1]]
+    cells[border] = _nearest(tree, owner, position[border])
     return cells
+
+
+def _nearest(
+    tree: cKDTree, owner: NDArray[np.uint32], position: NDArray[np.float32]
+) -> NDArray[np.uint32]:
+    """(M,) owner of the nearest tree point to each of (M, 3) positions."""
+    found = np.empty(len(position), np.uint32)
+    for start in range(0, len(position), 1 << 18):
+        part = position[start : start + (1 << 18)]
+        _, nearest = tree.query(np.column_stack([part, np.zeros(len(part), np.float32)]))
+        found[start : start + len(part)] = owner[nearest]
+    return found
 
 
 def _grow_axon(skeleton: Skeleton, frame: Frame, bundle: Points, rng: np.random.Generator) -> None:
@@ -96,7 +111,7 @@ def _grow_axon(skeleton: Skeleton, frame: Frame, bundle: Points, rng: np.random.
         heading = heading / np.linalg.norm(heading)
     radius = s * float(np.clip(rng.lognormal(np.log(95.0), 0.35), 50.0, 210.0))
     length = 1.8 * float(np.linalg.norm(frame.extent_nm))
-    middle = rng.random(3) * frame.extent_nm
+    middle = _roomiest(skeleton, frame, rng)
     points = through(middle, heading, length, 45.0 * s, 0.035, rng)
     points = _near(points, frame)
     cell = skeleton.new_cell(_AXON)
@@ -109,9 +124,9 @@ def _grow_axon(skeleton: Skeleton, frame: Frame, bundle: Points, rng: np.random.
 
 def _grow_dendrite(skeleton: Skeleton, frame: Frame, rng: np.random.Generator) -> None:
     s = frame.scale
-    radius = s * rng.uniform(190.0, 330.0)
+    radius = s * rng.uniform(200.0, 330.0)
     length = 1.8 * float(np.linalg.norm(frame.extent_nm))
-    middle = rng.random(3) * frame.extent_nm
+    middle = _roomiest(skeleton, frame, rng)
     points = _near(through(middle, random_direction(rng), length, 45.0 * s, 0.015, rng), frame)
     cell = skeleton.new_cell(_DENDRITE)
     skeleton.add(cell, points, radius)
@@ -140,6 +155,16 @@ def _grow_glia(skeleton: Skeleton, frame: Frame, rng: np.random.Generator) -> No
                 twig_root, random_direction(rng), s * rng.uniform(300.0, 900.0), 45.0 * s, 0.15, rng
             )
             skeleton.add(cell, twig, s * rng.uniform(30.0, 90.0))
+
+
+def _roomiest(skeleton: Skeleton, frame: Frame, rng: np.random.Generator) -> Points:
+    """Of some random points, the one farthest from every centreline so far."""
+    candidates = rng.random((12, 3)) * frame.extent_nm
+    if not skeleton.points:
+        return np.asarray(candidates[0])
+    taken = np.concatenate([p[::4] for p in skeleton.points])
+    distance, _ = cKDTree(taken).query(candidates)
+    return np.asarray(candidates[int(np.argmax(distance))])
 
 
 def _near(points: Points, frame: Frame) -> Points:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lib.labels.hierarchy import IGNORE_INDEX
 from lib.synthetic.anatomy import Anatomy, build_cells
@@ -110,8 +111,6 @@ def _tidy(anatomy: Anatomy) -> None:
 
 def _absorb(anatomy: Anatomy, crumbs: NDArray[np.bool_]) -> None:
     """Paint crumbs with the nearest cell body (organelles) or extracellular space (the rest)."""
-    from scipy import ndimage
-
     if not crumbs.any():
         return
     organelle = np.isin(anatomy.fine[crumbs], ORGANELLES).any()

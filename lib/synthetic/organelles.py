@@ -53,7 +53,7 @@ def _place_mitochondria(
     for cell, points, radius in anatomy.skeleton.stretches(_HOSTS):
         kind = anatomy.skeleton.kind[cell - 1]
         step = float(np.linalg.norm(points[1] - points[0])) if len(points) > 1 else 1.0
-        share = {Tissue.AXON: 0.5, Tissue.DENDRITE: 0.9, Tissue.GLIA: 0.3}[kind]
+        share = {Tissue.AXON: 0.6, Tissue.DENDRITE: 1.6, Tissue.GLIA: 0.5}[kind]
         if radius < 45.0 * s or len(points) < 3:
             continue
         for _ in range(rng.poisson(share * len(points) * step / (900.0 * s))):
@@ -72,7 +72,21 @@ def _place_mitochondria(
         points = through(middle, random_direction(rng), length, 30.0 * s, 0.08, rng)
         host = int(anatomy.owner.reshape(-1)[spot])
         rods.append(Mitochondrion(points, s * rng.uniform(70.0, 110.0), host))
-    return rods
+    return _apart(rods, 35.0 * s)
+
+
+def _apart(rods: list[Mitochondrion], gap_nm: float) -> list[Mitochondrion]:
+    """Drop rods that come too near to an earlier one in the same cell."""
+    kept: dict[int, list[Mitochondrion]] = {}
+    for rod in rods:
+        others = kept.setdefault(rod.host, [])
+        clear = (
+            cKDTree(o.points).query(rod.points)[0].min() > o.radius + rod.radius + gap_nm
+            for o in others
+        )
+        if all(clear):
+            others.append(rod)
+    return [rod for group in kept.values() for rod in group]
 
 
 def _draw_mitochondria(
@@ -87,7 +101,7 @@ def _draw_mitochondria(
     which = np.repeat(np.arange(len(rods)), counts)
     lift = np.sqrt(radius.max() ** 2 - radius**2)
     tree = cKDTree(np.column_stack([np.concatenate([r.points for r in rods]), lift]))
-    margin = max(26.0 * frame.scale, 2.5 * frame.lateral_nm)
+    margin = max(20.0 * frame.scale, 2.2 * frame.lateral_nm)
     hosts = np.isin(anatomy.fine, CELLS) & (depth > margin)
     index = np.flatnonzero(hosts)
     at = np.column_stack([anatomy.position.reshape(-1, 3)[index], np.zeros(len(index))])
@@ -110,7 +124,7 @@ def _draw_globules(anatomy: Anatomy, depth: Field, rng: np.random.Generator) -> 
     frame = anatomy.frame
     s = frame.scale
     margin = max(18.0 * s, 2.0 * frame.lateral_nm)
-    for _ in range(max(2, round(frame.volume_um3 / 6.0))):
+    for _ in range(max(2, round(frame.volume_um3 / 4.5))):
         body = np.isin(anatomy.fine, (Tissue.GLIA, Tissue.SOMA, Tissue.DENDRITE))
         room = np.where(body, depth, 0.0)
         spots = np.flatnonzero(room > min(80.0 * s, 0.8 * float(room.max())))

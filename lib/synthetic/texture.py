@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from lib.synthetic.anatomy import Anatomy
 from lib.synthetic.classes import CELLS, Tissue
@@ -147,16 +148,14 @@ def _microtubules(grey: Field, anatomy: Anatomy, depth: Field, rng: np.random.Ge
     u = np.einsum("ij,ij->i", at, normal) / spacing + 0.9 * wobble
     v = np.einsum("ij,ij->i", at, binormal) / spacing - 0.7 * wobble
     reach = np.hypot(u - np.round(u), v - np.round(v)) * spacing
-    width = max(11.0, 0.9 * frame.lateral_nm)
-    grey.reshape(-1)[where] -= 42.0 * np.exp(-((reach / width) ** 2))
+    width = max(13.0, 1.1 * frame.lateral_nm)
+    grey.reshape(-1)[where] -= 62.0 * np.exp(-((reach / width) ** 2))
 
 
 def _nearest_tangent(
     anatomy: Anatomy, inside: NDArray[np.bool_], curves: list[Points]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Flat indices of `inside`, and the direction (M, 3) of the curve nearest to each."""
-    from scipy.spatial import cKDTree
-
     where = np.flatnonzero(inside)
     coarse = [np.linspace(0, len(p) - 1, max(3, len(p) // 12)).astype(int) for p in curves]
     picked = [p[i] for p, i in zip(curves, coarse, strict=True)]
@@ -192,8 +191,8 @@ def _synapses_and_vesicles(
         pool[box] += own * np.exp(-((near / (260.0 * s)) ** 2))
     radius = max(17.0, 2.1 * frame.lateral_nm)
     room = axon & (depth > 1.2 * radius)
-    chance = np.where(room, 0.035 + np.minimum(pool, 1.0), 0.0).astype(np.float32)
-    chance *= np.float32(min(1.0, np.prod(frame.voxel_nm) * 0.8 / (2 * radius) ** 3))
+    chance = np.where(room, 0.07 + np.minimum(pool, 1.0), 0.0).astype(np.float32)
+    chance *= np.float32(min(1.0, float(np.prod(frame.voxel_nm)) * 0.8 / (2 * radius) ** 3))
     _stamp_vesicles(grey, frame, rng.random(frame.shape, dtype=np.float32) < chance, radius)
     return density
 
@@ -214,7 +213,7 @@ def _stamp_vesicles(grey: Field, frame: Frame, centres: NDArray[np.bool_], radiu
         return
     kernel_axes = [np.arange(-h, h + 1) * v for h, v in zip(half, frame.voxel_nm, strict=True)]
     far = np.linalg.norm(np.stack(np.meshgrid(*kernel_axes, indexing="ij"), -1), axis=-1)
-    profile = -46.0 * np.exp(-(((far - 0.8 * radius) / (0.38 * radius)) ** 2))
+    profile = -58.0 * np.exp(-(((far - 0.8 * radius) / (0.38 * radius)) ** 2))
     profile += 16.0 * np.exp(-((far / (0.4 * radius)) ** 2))
     at = np.argwhere(centres)
     top = np.array(frame.shape) - 1
@@ -247,7 +246,7 @@ def _membranes(
             Tissue.FAT_GLOBULE: 26.0,
         }
     )
-    width = max(9.0, 1.15 * frame.lateral_nm)
+    width = np.float32(max(9.0, 1.15 * float(frame.lateral_nm)))
     edge = np.maximum(depth - np.float32(0.8 * frame.lateral_nm), 0.0)
     swollen = width * (1.0 + 1.6 * density)
     dark = np.exp(-((edge / swollen) ** 2)) * strength[anatomy.fine]

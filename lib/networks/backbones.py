@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -139,7 +140,7 @@ def load_vista3d_encoder(backbone: Backbone, path: str | Path) -> list[str]:
 def _read_published(path: str | Path) -> dict[str, Tensor]:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, LookupError, UnpicklingError) as error:
         raise ValueError(f"model.pretrained_encoder {path}: {error}") from error
     for key in ("model", "state_dict"):
         if isinstance(data, dict) and isinstance(data.get(key), dict):

@@ -64,12 +64,13 @@ class MaskHead(nn.Module):
             (B, 1, *S) float32; meaningless for samples without a positive point.
         """
         shape = embedding.shape[2:]
+        dtype = self.rule.weight.dtype
         place = _grid(shape, embedding.device)
         with torch.autocast(embedding.device.type, enabled=False):
             logits = [
                 self.at(
-                    _rows(hidden[b]),
-                    _rows(embedding[b]),
+                    _rows(hidden[b], dtype),
+                    _rows(embedding[b], dtype),
                     place,
                     *self.points(embedding, prompts, b),
                 )
@@ -83,7 +84,9 @@ class MaskHead(nn.Module):
         """One sample's points: embeddings (N, E), places (N, S), labels (N,), voxel size (S,)."""
         exists = prompts.labels[sample] >= 0
         place = prompts.coords[sample][exists]
-        at = _rows(embedding[sample])[flat_index(place, tuple(embedding.shape[2:]))]
+        at = _rows(embedding[sample], self.rule.weight.dtype)[
+            flat_index(place, tuple(embedding.shape[2:]))
+        ]
         if prompts.voxel_size_nm is None:
             size = torch.ones(place.shape[1], device=place.device)
         else:
@@ -103,7 +106,7 @@ class MaskHead(nn.Module):
         """Logits (V,) of V voxels, given by shared features (V, H), embedding (V, E), place."""
         apart = torch.cdist(embedding, point_embedding)
         scale = voxel_size_nm.to(embedding.dtype) / LENGTH_NM
-        space = torch.cdist(place * scale, point_place * scale)
+        space = torch.cdist(place.to(scale.dtype) * scale, point_place * scale)
         near = [
             self._nearest(apart[:, point_label == sign], space[:, point_label == sign], k)
             for k, sign in enumerate((POSITIVE, NEGATIVE))
@@ -133,9 +136,9 @@ class MaskHead(nn.Module):
         return apart.amin(1), joint.amin(1)
 
 
-def _rows(volume: Tensor) -> Tensor:
-    """(C, *S) -> (V, C) float32; free where channels are last in memory."""
-    return volume.movedim(0, -1).reshape(-1, volume.shape[0]).float()
+def _rows(volume: Tensor, dtype: torch.dtype) -> Tensor:
+    """(C, *S) -> (V, C); free where channels are last in memory and the type is right."""
+    return volume.movedim(0, -1).reshape(-1, volume.shape[0]).to(dtype)
 
 
 def _grid(shape: torch.Size, device: torch.device) -> Tensor:

@@ -105,14 +105,15 @@ class PointPromptEncoder(nn.Module):
         flat = flat_index(prompts.coords[exists], shape) + sample * math.prod(shape)
         positive = prompts.labels[exists] == POSITIVE
         classes = prompts.class_ids[exists]
-        rows = torch.zeros((len(flat), self.num_classes + 3), device=flat.device)
-        rows[:, 0] = positive.float()
-        rows[:, 1] = (prompts.labels[exists] == NEGATIVE).float()
+        weight = self.conv.weight
+        rows = weight.new_zeros((len(flat), self.num_classes + 3))
+        rows[positive, 0] = 1.0
+        rows[prompts.labels[exists] == NEGATIVE, 1] = 1.0
         named = (classes >= 0).nonzero(as_tuple=True)[0]
         rows[named, 2 + classes[named]] = 1.0
-        rows[:, -1] = (positive & prompts.instance[exists]).float()
+        rows[positive & prompts.instance[exists], -1] = 1.0
         index, inverse = torch.unique(flat, return_inverse=True)
-        values = torch.zeros((len(index), rows.shape[1]), device=flat.device)
+        values = weight.new_zeros((len(index), rows.shape[1]))
         return index, values.index_add(0, inverse, rows).clamp(max=1.0)  # a voxel clicked twice
 
     def forward(self, prompts: PointPrompts, shape: tuple[int, ...]) -> SparseResidual:
@@ -134,7 +135,7 @@ class PointPromptEncoder(nn.Module):
         flat = values.new_zeros((batch * math.prod(shape), values.shape[1]))
         volume = flat.index_copy(0, index, values).view(batch, *shape, -1).movedim(-1, 1)
         out = functional.relu(self.norm(self.conv(volume)))
-        scale = prompts.prompted.float().view(-1, *[1] * (out.ndim - 1))
+        scale = prompts.prompted.to(out.dtype).view(-1, *[1] * (out.ndim - 1))
         return out * self.gate.view(1, -1, *[1] * len(shape)) * scale
 
     def _convolve(
@@ -153,7 +154,7 @@ class PointPromptEncoder(nn.Module):
         size = torch.tensor(shape, device=place.device)
         inside = ((reached >= 0) & (reached < size)).all(-1)
         weight = self.conv.weight.flatten(2)  # (F, C + 3, K)
-        parts = torch.einsum("uc,fck->ukf", values.to(weight.dtype), weight)
+        parts = torch.einsum("uc,fck->ukf", values, weight)
         sample = (index // voxels).unsqueeze(1).expand(inside.shape)[inside]
         flat = flat_index(reached[inside], shape) + sample * voxels
         where, inverse = torch.unique(flat, return_inverse=True)

@@ -124,6 +124,10 @@ class InferenceSettings(Section):
 
     window: tuple[Count, Count, Count] = (160, 160, 32)
     overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.25
+    batch_size: Count = 1  # windows predicted at once
+    tile_bytes: Count = 2**30  # most outputs held at once
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    mirror: bool = False  # average over mirrored views, four times the cost
     level: Literal["fine", "coarse", "fallback"] = "fine"
     fallback_fine: Fraction = 0.5  # below this fine probability ...
     fallback_coarse: Fraction = 0.7  # ... and above this group probability: report the group

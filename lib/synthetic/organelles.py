@@ -124,14 +124,14 @@ def _draw_globules(anatomy: Anatomy, depth: Field, rng: np.random.Generator) -> 
     frame = anatomy.frame
     s = frame.scale
     margin = max(18.0 * s, 2.0 * frame.lateral_nm)
-    for _ in range(max(2, round(frame.volume_um3 / 4.5))):
+    for _ in range(max(3, round(frame.volume_um3 / 4.0))):
         body = np.isin(anatomy.fine, (Tissue.GLIA, Tissue.SOMA, Tissue.DENDRITE))
-        room = np.where(body, depth, 0.0)
-        spots = np.flatnonzero(room > min(80.0 * s, 0.8 * float(room.max())))
-        spot = rng.choice(spots)
+        room = np.where(body, depth, 0.0).reshape(-1)
+        candidates = rng.choice(np.flatnonzero(room > 0.4 * float(room.max())), 6)
+        spot = candidates[int(np.argmax(room[candidates]))]
         host = anatomy.owner.reshape(-1)[spot]
         middle = anatomy.position.reshape(-1, 3)[spot]
-        radius = min(s * rng.uniform(80.0, 150.0), 1.5 * float(room.reshape(-1)[spot]))
+        radius = min(s * rng.uniform(80.0, 150.0), 1.5 * float(room[spot]))
         inside = np.linalg.norm(anatomy.position - middle, axis=-1) < radius
         inside &= (anatomy.owner == host) & (depth > margin) & body
         anatomy.paint(np.flatnonzero(inside), Tissue.FAT_GLOBULE, anatomy.new_owner())

@@ -1,0 +1,49 @@
+"""The command line: `python main.py COMMAND`. Each command's module is imported when asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "demo": ("lib.synthetic.commands", "make a study of synthetic neuropil"),
+    "import": ("lib.volumes.commands", "read a volume and its labels into a study"),
+    "export": ("lib.volumes.commands", "write labels back in the source's frame, or DICOM"),
+    "train": ("lib.engine.commands", "train on the annotated items of studies"),
+    "evaluate": ("lib.engine.commands", "measure weights on annotated items"),
+    "predict": ("lib.decoding.commands", "segment a study's items or a file"),
+}
+"""Command -> (module with `add_<command>_parser` and `run_<command>`, one line of help)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 0, 1 for what the user can mend (told in one message), 2 for wrong
+        arguments, 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="Neuropil without a server; `main.py COMMAND --help` tells more.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for name, (module, text) in COMMANDS.items():
+        if name == chosen:
+            getattr(importlib.import_module(module), f"add_{name}_parser")(commands)
+        else:
+            commands.add_parser(name, help=text, add_help=False)
+    options = parser.parse_args(words)
+    run = getattr(importlib.import_module(COMMANDS[options.command][0]), f"run_{options.command}")
+    try:
+        return int(run(options) or 0)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,55 @@
+"""`segmentation`: the class of every voxel."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from monailabel.interfaces.tasks.infer_v2 import InferType
+
+from lib.configs.settings import Settings
+from lib.decoding.classes import Level, predict_classes
+from lib.infers.base import Answer, NeuropilTask, log_progress
+from lib.infers.image import RequestImage
+from lib.infers.viewer_labels import ViewerLabels
+from lib.infers.writer import result_dtype, result_extension, write_label
+from lib.server.weights import Loaded, SharedNetwork
+
+LEVELS = ("fine", "coarse", "fallback")
+
+
+class Segmentation(NeuropilTask):
+    """Automatic classes, at one of three levels."""
+
+    def __init__(self, network: SharedNetwork, labels: ViewerLabels, settings: Settings) -> None:
+        first = settings.inference.level
+        levels = [first, *(level for level in LEVELS if level != first)]
+        if not labels.hierarchy.num_groups:
+            levels = ["fine"]
+        super().__init__(
+            network,
+            labels,
+            settings,
+            InferType.SEGMENTATION,
+            "Classes of neuropil; level: fine, coarse, or a group where the class is uncertain",
+            {"level": levels},
+        )
+
+    def run(
+        self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
+    ) -> Answer:
+        extension, level = result_extension(request), self.choice(request, "level")
+        dtype = result_dtype(request, len(self.viewer_labels.names))
+        with self.network.turn("volume", device):
+            final = predict_classes(
+                loaded.net,
+                image.voxels,
+                image.voxel_size_nm,
+                loaded.settings.inference,
+                hierarchy=loaded.hierarchy,
+                level=cast(Level, level),
+                progress=log_progress(f"segmentation {level}"),
+            )
+        shown = self.viewer_labels.lut[final].astype(dtype, copy=False)
+        compress = bool(request.get("result_compress", True))
+        file = write_label(shown, image.affine, extension, compress=compress)
+        return Answer(file, {"level": level})

@@ -1,0 +1,204 @@
+"""What each endpoint's arguments must be before the stock code sees them.
+
+The stock server joins ids, tags and names from requests into file paths, opens any path that
+exists, and answers 500 to whatever it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Protocol
+
+from lib.server.archives import check_archive
+from lib.server.errors import NOT_FOUND, refuse
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+IMAGE_NAME = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,200}")
+DEVICE = re.compile(r"cpu|cuda(:\d{1,2})?|mps")
+OWN_KEYS = {"image", "image_path", "model", "session", "starting_mask"}
+"""Set by the server from checked arguments; `params` may not carry them."""
+DATA_KEYS = {"train_ds", "val_ds", "dataset", "images", "app_dir", "studies"}
+"""Training options of the stock trainer that name files of the server."""
+
+
+class Known(Protocol):
+    """What the checks ask of the app."""
+
+    def image_ids(self) -> list[str]: ...
+
+    def knows_image(self, image_id: str) -> bool: ...
+
+    def names_of(self, kind: str) -> list[str]: ...
+
+
+def parse_params(text: str | None) -> dict[str, Any]:
+    """The `params` form field.
+
+    Raises:
+        HTTPException: 400 where it is no JSON object.
+    """
+    try:
+        params = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise refuse(f"params: not valid JSON: {error}") from error
+    if not isinstance(params, dict):
+        raise refuse(f"params: expected a JSON object, found {type(params).__name__}")
+    return params
+
+
+def check_name(value: Any, what: str) -> None:
+    """A word that may become part of a path."""
+    if not isinstance(value, str) or not NAME.fullmatch(value) or ".." in value:
+        raise refuse(f"{what}: expected letters, digits, '_', '-' or '.', found {value!r}")
+
+
+def check_request_params(params: dict[str, Any], forbidden: set[str]) -> None:
+    """Keys that only the server sets, and keys that choose a device or a name."""
+    if own := sorted(forbidden & set(params)):
+        raise refuse(f"params: {', '.join(own)} may not be given here")
+    if params.get("label_tag") is not None:
+        check_name(params["label_tag"], "params.label_tag")
+    if params.get("name") is not None:
+        check_name(params["name"], "params.name")
+    device = params.get("device")
+    device = device[0] if isinstance(device, list) and device else device
+    if device is not None and not (isinstance(device, str) and DEVICE.fullmatch(device)):
+        raise refuse(f"params.device: expected cpu, cuda or cuda:N, found {device!r}")
+
+
+class Checks:
+    """Checks by endpoint name, for `lib.server.routes.mend_router`.
+
+    Args:
+        app: tells which images, models, strategies and so on there are.
+        max_unpacked_bytes: how much a session archive may unpack to.
+    """
+
+    def __init__(self, app: Known, max_unpacked_bytes: int) -> None:
+        self.app = app
+        self.max_unpacked_bytes = max_unpacked_bytes
+
+    def by_endpoint(self) -> dict[str, Any]:
+        """Endpoint name -> check."""
+        return {
+            "api_run_inference": self.infer,
+            "api_run_wsi_inference": self.whole_slide,
+            "api_run_wsi_v2_inference": self.whole_slide,
+            "api_sample": self.strategy,
+            "api_run_model": self.train,
+            "api_run_method": self.scoring,
+            "api_run": self.many,
+            "api_add_image": self.add_image,
+            "api_remove_image": self.image_by_id,
+            "api_check_image": self.image,
+            "api_download_image": self.image,
+            "api_get_image_info": self.image,
+            "api_put_image_info": self.image_info,
+            "api_save_label": self.save_label,
+            "api_remove_label": self.label_by_id,
+            "api_check_label": self.label,
+            "api_download_label": self.label,
+            "api_get_label_info": self.label,
+            "api_put_label_info": self.label_info,
+            "api_update_label_info": self.label_info,
+            "api_create_session": self.create_session,
+            "api_get_session": self.session,
+            "api_remove_session": self.session,
+            "api_download_model": self.model,
+            "api_model_info": self.model,
+            "api_update_model": self.model,
+            "api_delete_model": self.model,
+        }
+
+    def _known(self, kind: str, name: str) -> None:
+        names = self.app.names_of(kind)
+        if name not in names:
+            raise refuse(f"{kind}: no {name!r}; there are: {', '.join(names) or 'none'}", NOT_FOUND)
+
+    def _image(self, image: str | None) -> None:
+        if not image or not IMAGE_NAME.fullmatch(image) or not self.app.knows_image(image):
+            raise refuse(f"image: no image {image!r} in the studies", NOT_FOUND)
+
+    def infer(self, call: dict[str, Any]) -> None:
+        self._known("models", call["model"])
+        check_request_params(parse_params(call.get("params")), OWN_KEYS)
+        if call.get("session_id"):
+            self.session(call)
+        elif call.get("image"):
+            self._image(call["image"])
+        elif not call.get("file"):
+            raise refuse("one of image, session_id or file is needed")
+
+    def whole_slide(self, call: dict[str, Any]) -> None:
+        raise refuse("this app has no whole-slide models", NOT_FOUND)
+
+    def strategy(self, call: dict[str, Any]) -> None:
+        self._known("strategies", call["strategy"])
+        check_request_params(call.get("params") or {}, OWN_KEYS)
+
+    def train(self, call: dict[str, Any]) -> None:
+        """Training and, by the same endpoint name, batch inference."""
+        self._known("models" if "images" in call else "trainers", call["model"])
+        check_request_params(call.get("params") or {}, OWN_KEYS | DATA_KEYS)
+
+    def scoring(self, call: dict[str, Any]) -> None:
+        self._known("scoring", call["method"])
+        check_request_params(call.get("params") or {}, OWN_KEYS)
+
+    def many(self, call: dict[str, Any]) -> None:
+        """ "Run all" of training or scoring: options by name; or one batch inference."""
+        if "model" in call:
+            self._known("models", call["model"])
+        params = call.get("params") or {}
+        check_request_params(params, OWN_KEYS | DATA_KEYS)
+        for options in params.values():
+            if isinstance(options, dict):
+                check_request_params(options, OWN_KEYS | DATA_KEYS)
+
+    def add_image(self, call: dict[str, Any]) -> None:
+        parse_params(call.get("params"))
+        name = call.get("image") or call["file"].filename or ""
+        if not IMAGE_NAME.fullmatch(name):
+            raise refuse(f"image: a name without '/', '\\' or a leading '.', found {name!r}")
+
+    def image(self, call: dict[str, Any]) -> None:
+        self._image(call["image"])
+
+    def image_by_id(self, call: dict[str, Any]) -> None:
+        self._image(call["id"])
+
+    def image_info(self, call: dict[str, Any]) -> None:
+        self._image(call["image"])
+        parse_params(call.get("info"))
+
+    def save_label(self, call: dict[str, Any]) -> None:
+        self._image(call["image"])
+        if call.get("tag"):
+            check_name(call["tag"], "tag")
+        parse_params(call.get("params"))
+
+    def label(self, call: dict[str, Any]) -> None:
+        check_name(call["tag"], "tag")
+        self._image(call.get("label") or call.get("image"))
+
+    def label_by_id(self, call: dict[str, Any]) -> None:
+        check_name(call["tag"], "tag")
+        self._image(call["id"])
+
+    def label_info(self, call: dict[str, Any]) -> None:
+        self.label(call)
+        parse_params(call.get("info") or call.get("params"))
+
+    def create_session(self, call: dict[str, Any]) -> None:
+        for upload in call["files"]:
+            check_name(upload.filename or "image", "files")
+            if call.get("uncompress"):
+                check_archive(upload.file, upload.filename or "", self.max_unpacked_bytes)
+
+    def session(self, call: dict[str, Any]) -> None:
+        if not re.fullmatch(r"[0-9a-f\-]{8,64}", call["session_id"]):
+            raise refuse(f"session_id: no session {call['session_id']!r}", NOT_FOUND)
+
+    def model(self, call: dict[str, Any]) -> None:
+        self._known("models", call["model"])

@@ -1,0 +1,51 @@
+"""What went wrong with a request, as a status and a sentence for the person at the viewer."""
+
+from __future__ import annotations
+
+import json
+
+from fastapi import HTTPException
+from monailabel.interfaces.exception import (
+    ImageNotFoundException,
+    LabelNotFoundException,
+    MONAILabelError,
+    MONAILabelException,
+)
+
+NOT_FOUND = 404
+BAD_REQUEST = 400
+BUSY = 503
+
+
+def refuse(message: str, status: int = BAD_REQUEST) -> HTTPException:
+    """The exception that answers a request with `status` and `message`; raise it."""
+    return HTTPException(status_code=status, detail=message)
+
+
+def as_answer(error: Exception) -> HTTPException | None:
+    """The answer that an exception of MONAI Label or of this app's core stands for.
+
+    The stock server answers 500 to all of them. ValueError is how the core tells a user what
+    was found, what was expected and what to do.
+
+    Returns:
+        None for a fault of the server's own, which stays a 500 with its traceback in the log.
+    """
+    if isinstance(error, HTTPException):
+        return error
+    if isinstance(error, ImageNotFoundException | LabelNotFoundException):
+        return refuse(error.msg, NOT_FOUND)
+    if isinstance(error, MONAILabelException):
+        unknown = "not Initialized" in error.msg or "no such" in error.msg
+        if unknown:
+            return refuse(error.msg, NOT_FOUND)
+        if error.error is MONAILabelError.INVALID_INPUT:
+            return refuse(error.msg)
+        return None
+    if isinstance(error, json.JSONDecodeError):
+        return refuse(f"params: not valid JSON: {error}")
+    if isinstance(error, TimeoutError):
+        return refuse(str(error) or "the server is busy, try again", BUSY)
+    if isinstance(error, ValueError):
+        return refuse(str(error))
+    return None

@@ -1,0 +1,123 @@
+"""The inference request, in place of the stock one.
+
+The stock function lets `params` replace the image by any path, and an uploaded mask is lost
+when `params.label` names the segment it belongs to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fastapi import BackgroundTasks, UploadFile
+
+from lib.server.checks import parse_params
+from lib.server.errors import NOT_FOUND, refuse
+
+EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".bin", ".tif", ".tiff", ".png", ".jpg")
+
+
+def extension_of(name: str | None) -> str:
+    """The extension of an upload, lower case; ".nii.gz" where it has none.
+
+    Raises:
+        HTTPException: 400 for an extension that no reader here knows.
+    """
+    if not name:
+        return ".nii.gz"
+    lower = Path(name).name.lower()
+    for extension in sorted(EXTENSIONS, key=len, reverse=True):
+        if lower.endswith(extension):
+            return extension
+    raise refuse(f"upload {Path(name).name!r}: expected one of {', '.join(EXTENSIONS)}")
+
+
+def stage_upload(upload: UploadFile, tasks: BackgroundTasks) -> str:
+    """Copy an upload to a temporary file that goes when the answer has been sent."""
+    handle, path = tempfile.mkstemp(suffix=extension_of(upload.filename))
+    tasks.add_task(_remove, path)
+    with os.fdopen(handle, "wb") as target:
+        shutil.copyfileobj(upload.file, target)
+    return path
+
+
+def run_inference(
+    background_tasks: BackgroundTasks,
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    params: str = "{}",
+    file: UploadFile | None = None,
+    label: UploadFile | None = None,
+    output: Any = None,
+) -> Any:
+    """Answer one inference; arguments have passed `lib.server.checks`."""
+    from monailabel.endpoints import infer as stock
+    from monailabel.interfaces.utils.app import app_instance
+
+    app = app_instance()
+    request: dict[str, Any] = {**parse_params(params), "model": model, "image": image}
+    staged = None
+    if file:
+        staged = request["image"] = stage_upload(file, background_tasks)
+    if label:
+        request["starting_mask"] = stage_upload(label, background_tasks)
+        if request["starting_mask"].endswith(".bin"):
+            request["starting_mask_raw"] = True
+    if session_id:
+        session = app.sessions().get_session(session_id) if app.sessions() else None
+        if session is None:
+            raise refuse(f"session_id: no session {session_id!r}", NOT_FOUND)
+        staged = request["image"] = session.image
+        request["session"] = session.to_json()
+    if output == stock.ResultType.dicom_seg:
+        raise refuse("output: DICOM SEG is written when a label is submitted, not by inference")
+    result = app.infer(request, staged=staged)
+    return stock.send_response(app.datastore(), result, output, background_tasks)
+
+
+def run_task(app: Any, request: dict[str, Any], staged: str | None) -> dict[str, Any]:
+    """Run one inference task and keep what is to be kept.
+
+    The stock function takes whatever exists as a path for an image, and stores one label only.
+
+    Args:
+        app: the NeuropilApp.
+        staged: the only path that `request["image"]` may be; otherwise it is an image's id.
+
+    Returns:
+        What the stock endpoint sends: `label`, `file`, `tag` and `params`.
+    """
+    image, name = request.get("image"), request.get("model")
+    task = app._infers.get(name)
+    if task is None:
+        raise refuse(f"models: no {name!r}; there are: {', '.join(app._infers)}", NOT_FOUND)
+    known = staged is None and isinstance(image, str) and app.knows_image(image)
+    if not known and (staged is None or image != staged):
+        raise refuse(f"image: no image {image!r} in the studies", NOT_FOUND)
+    path = app.datastore().get_image_uri(image) if known else image
+    file, params = task({**request, "image": path})
+    stored: dict[str, str] = params.pop("stored", {})
+    info = {"model": name, "params": params}
+    for tag, kept in stored.items():
+        if known:
+            app.datastore().save_label(image, kept, tag, dict(info))
+        _remove(kept)
+    label = file
+    if known and file and request.get("save_label"):
+        tag = str(request.get("label_tag") or "original")
+        label = app.datastore().save_label(image, file, tag, dict(info))
+    return {"label": label, "tag": "original", "file": file, "params": params}
+
+
+def mend_inference(endpoint: ModuleType) -> None:
+    """Put `run_inference` in place of `monailabel.endpoints.infer.run_inference`."""
+    endpoint.__dict__["run_inference"] = run_inference
+
+
+def _remove(path: str) -> None:
+    Path(path).unlink(missing_ok=True)

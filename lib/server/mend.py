@@ -1,0 +1,76 @@
+"""Everything that the stock server gets wrong, mended at its start; called once by the app.
+
+The app is loaded while the server's web application starts, so its routes and middleware are
+replaced before the first request. In the subprocesses that train or run a batch there is no
+web application, and nothing to mend.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.middleware import Middleware
+
+from lib.configs.settings import ServerSettings
+from lib.server.checks import Checks, Known
+from lib.server.gate import LOOPBACK_ORIGIN, Gate, asked_for_host
+from lib.server.inference import mend_inference
+from lib.server.routes import Pools, mend_router
+from lib.server.tokens import mend_tokens
+
+
+def mend_server(app: Known, settings: ServerSettings) -> bool:
+    """Mend the web application of this process.
+
+    Returns:
+        False where there is none.
+    """
+    module = sys.modules.get("monailabel.app")
+    if module is None:
+        return False
+    from monailabel.config import settings as stock_settings
+    from monailabel.endpoints import (
+        activelearning,
+        batch_infer,
+        datastore,
+        infer,
+        info,
+        logs,
+        model,
+        scoring,
+        session,
+        train,
+        wsi_infer,
+    )
+    from monailabel.endpoints.user import auth
+
+    pools = Pools()
+    checks = Checks(app, settings.max_upload_bytes).by_endpoint()
+    mend_router(info.router, pools.info, {})
+    for slow in (infer, wsi_infer, batch_infer, train, scoring):
+        mend_router(slow.router, pools.slow, checks)
+    for quick in (activelearning, datastore, session, model, logs):
+        mend_router(quick.router, pools.quick, checks)
+    mend_inference(infer)
+    mend_tokens(auth)
+    web = module.app
+    origins = [str(origin) for origin in stock_settings.MONAI_LABEL_CORS_ORIGINS]
+    web.user_middleware = [
+        Middleware(
+            Gate,
+            remote=asked_for_host(sys.argv),
+            max_body_bytes=settings.max_upload_bytes,
+            origins=origins,
+        ),
+        Middleware(
+            CORSMiddleware,
+            allow_origins=[origin.rstrip("/") for origin in origins],
+            allow_origin_regex=LOOPBACK_ORIGIN,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+        ),
+    ]
+    web.middleware_stack = web.build_middleware_stack()
+    return True

@@ -1,0 +1,120 @@
+"""One network for every task, read again when the published weights change.
+
+Whole-volume runs take turns on a device; clicks take turns among themselves, so that a long
+segmentation never makes an annotator wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.configs.settings import Settings
+from lib.labels.hierarchy import LabelHierarchy
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network on a device, and what it was trained with.
+
+    Args:
+        net: in evaluation mode.
+        settings: its own `model`, `loss` and `labels`, with the server's `inference`.
+        version: changes whenever other weights are loaded.
+    """
+
+    net: Any
+    settings: Settings
+    hierarchy: LabelHierarchy
+    version: str
+
+
+Loader = Callable[[Path, str], tuple[Any, Settings, LabelHierarchy, dict[str, Any]]]
+
+
+def device_named(name: Any) -> str:
+    """The device a request asks for, or the CPU where there is no such device.
+
+    Viewers ask for "cuda" whatever the server has.
+    """
+    name = name[0] if isinstance(name, list) and name else name
+    wanted = str(name or "cuda")
+    if wanted.startswith("cuda"):
+        _, _, index = wanted.partition(":")
+        count = torch.cuda.device_count()
+        return wanted if count and int(index or 0) < count else "cuda" if count else "cpu"
+    if wanted == "mps" and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+
+
+class SharedNetwork:
+    """The published weights, loaded at most once for each device.
+
+    Args:
+        path: the published weights file.
+        settings: the server's; its `inference` section holds for every checkpoint.
+        load: `lib.engine.checkpoints.load_network`.
+    """
+
+    def __init__(self, path: Path, settings: Settings, load: Loader) -> None:
+        self.path = path
+        self._settings = settings
+        self._load = load
+        self._loading = threading.Lock()
+        self._loaded: dict[str, Loaded] = {}
+        self._turns: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+
+    def version(self) -> str:
+        """What identifies the file's content without reading it.
+
+        Raises:
+            ValueError: there is no such file.
+        """
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            raise ValueError(
+                f"no weights in {self.path.name}: train first, or put published weights there"
+            ) from None
+        return f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}"
+
+    def get(self, device: str) -> Loaded:
+        """The network of the weights that are published now."""
+        version = self.version()
+        with self._loading:
+            loaded = self._loaded.get(device)
+            if loaded is None or loaded.version != version:
+                net, settings, hierarchy, _ = self._load(self.path, device)
+                settings = settings.model_copy(
+                    update={
+                        "inference": self._settings.inference,
+                        "server": self._settings.server,
+                    }
+                )
+                loaded = Loaded(net.eval(), settings, hierarchy, version)
+                self._loaded[device] = loaded
+        return loaded
+
+    @contextmanager
+    def turn(self, kind: str, device: str) -> Iterator[None]:
+        """Wait for the device; `kind` is "volume" or "click".
+
+        Raises:
+            TimeoutError: it stayed busy for `server.busy_timeout_seconds`.
+        """
+        lock = self._turns[kind, device]
+        limit = self._settings.server.busy_timeout_seconds
+        if not lock.acquire(timeout=limit):
+            raise TimeoutError(f"{device} is busy with another {kind} for {limit:g} s; try again")
+        try:
+            yield
+        finally:
+            lock.release()

@@ -1,0 +1,184 @@
+"""Two frames of one image: voxels as a viewer indexes them, voxels as the network sees them.
+
+Viewers send points as [i, j, k] of the volume as loaded and expect masks on that grid. The
+network wants the section axis, the coarsest, last, and voxels not much finer than it was
+trained on. The way between the two is a permutation of the axes and whole-number binning;
+mirrored and rotated images need nothing more, since the network is trained on mirrored and
+turned patches. Everything is exact integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.volumes.boxes import Box, Triple, box_slices
+from lib.volumes.contrast import LazyImage
+
+SECTION_RATIO = 1.5
+"""From this ratio on, the coarsest axis counts as the section axis."""
+
+
+@dataclass(frozen=True)
+class ViewerFrame:
+    """How an image's viewer voxels and network voxels correspond.
+
+    Args:
+        shape: of the image, viewer order.
+        voxel_size_nm: along the viewer's axes.
+        order: viewer axis that each network axis runs along.
+        bins: viewer voxels in one network voxel, along the network's axes.
+    """
+
+    shape: Triple
+    voxel_size_nm: tuple[float, float, float]
+    order: Triple
+    bins: Triple
+
+    @property
+    def network_shape(self) -> Triple:
+        """Network voxels; the last along an axis may be partly filled."""
+        x, y, z = (-(-self.shape[a] // n) for a, n in zip(self.order, self.bins, strict=True))
+        return x, y, z
+
+    @property
+    def network_voxel_size_nm(self) -> tuple[float, float, float]:
+        """Along the network's axes."""
+        x, y, z = (self.voxel_size_nm[a] * n for a, n in zip(self.order, self.bins, strict=True))
+        return x, y, z
+
+    def to_network(self, points: NDArray[Any] | Sequence[Sequence[int]]) -> NDArray[np.int64]:
+        """(N, 3) viewer voxels -> (N, 3) network voxels that hold them; outside stays outside."""
+        rows = np.asarray(points, np.int64).reshape(-1, 3)
+        network: NDArray[np.int64] = rows[:, list(self.order)] // np.asarray(self.bins)
+        return network
+
+    def to_viewer(self, points: NDArray[Any] | Sequence[Sequence[int]]) -> NDArray[np.int64]:
+        """(N, 3) network voxels -> (N, 3) viewer voxels at their centres, inside the image."""
+        rows = np.asarray(points, np.int64).reshape(-1, 3)
+        out = np.empty_like(rows)
+        bins = np.asarray(self.bins)
+        out[:, list(self.order)] = rows * bins + bins // 2
+        inside: NDArray[np.int64] = np.minimum(out, np.asarray(self.shape) - 1)
+        return inside
+
+    def viewer_box(self, box: Box) -> Box:
+        """The viewer voxels of a network box, cut to the image."""
+        spans: list[tuple[int, int]] = [(0, 0)] * 3
+        for (low, high), axis, n in zip(box, self.order, self.bins, strict=True):
+            spans[axis] = (low * n, min(high * n, self.shape[axis]))
+        return spans[0], spans[1], spans[2]
+
+    def network_box(self, box: Box) -> Box:
+        """The network voxels that hold any voxel of a viewer box."""
+        x, y, z = (
+            (box[a][0] // n, -(-box[a][1] // n)) for a, n in zip(self.order, self.bins, strict=True)
+        )
+        return x, y, z
+
+    def view(self, image: LazyImage) -> FramedImage:
+        """The image (viewer order) as the network sees it, read lazily."""
+        return FramedImage(self, image)
+
+    def mask_to_viewer(self, values: NDArray[Any], box: Box) -> NDArray[Any]:
+        """Values on a network box -> values on `viewer_box(box)`, same type."""
+        out = values
+        for axis, n in enumerate(self.bins):
+            out = np.repeat(out, n, axis) if n > 1 else out
+        out = out.transpose(np.argsort(self.order))
+        wanted = self.viewer_box(box)
+        return out[tuple(slice(0, high - low) for low, high in wanted)]
+
+    def mask_to_network(self, mask: NDArray[Any]) -> NDArray[np.bool_]:
+        """A whole mask, viewer order -> bool on the network's grid: most of the voxel is set."""
+        framed = FramedImage(self, np.asarray(mask != 0, np.float32))
+        box = tuple(slice(0, n) for n in self.network_shape)
+        return np.asarray(framed[box] >= 0.5)
+
+
+class FramedImage:
+    """A lazily read image in the network's frame: axes permuted, voxels averaged.
+
+    Args:
+        frame: the correspondence.
+        image: (shape of the frame), viewer order.
+    """
+
+    def __init__(self, frame: ViewerFrame, image: LazyImage) -> None:
+        if tuple(image.shape) != frame.shape:
+            raise ValueError(f"image of shape {tuple(image.shape)}, expected {frame.shape}")
+        self.frame = frame
+        self.image = image
+
+    @property
+    def shape(self) -> Triple:
+        return self.frame.network_shape
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        box = tuple(s.indices(n) for s, n in zip(index, self.shape, strict=True))
+        assert all(step == 1 for _, _, step in box), "only steps of 1"
+        (a, b, _), (c, d, _), (e, f, _) = box
+        wanted: Box = ((a, b), (c, d), (e, f))
+        raw = np.asarray(self.image[box_slices(self.frame.viewer_box(wanted))])
+        turned = raw.transpose(self.frame.order)
+        return _bin(turned, self.frame.bins)
+
+
+def viewer_frame(
+    shape: Sequence[int], voxel_size_nm: Sequence[float], finest_nm: float = 0.0
+) -> ViewerFrame:
+    """The frame of an image.
+
+    An axis of one voxel comes last; else the axis whose voxels are clearly the longest. The
+    other two keep their order. An axis whose voxels are at most half of `finest_nm` is binned.
+
+    Args:
+        shape: (X, Y, Z), viewer order.
+        voxel_size_nm: along the same axes; from the record, or lengths of the affine's columns.
+        finest_nm: voxels this fine are wanted at most; 0: never bin.
+
+    Raises:
+        ValueError: not three axes, or a size that is not positive.
+    """
+    if len(shape) != 3 or len(voxel_size_nm) != 3 or min(shape) < 1:
+        raise ValueError(f"expected three axes with voxels, found {tuple(shape)}")
+    sizes = [float(s) for s in voxel_size_nm]
+    if not all(np.isfinite(s) and s > 0 for s in sizes):
+        raise ValueError(f"voxel size: expected three positive numbers in nm, found {sizes}")
+    last = _section_axis(shape, sizes)
+    first, second = (a for a in range(3) if a != last)
+    order = (first, second, last)
+    bins = [max(1, int(finest_nm / sizes[a] + 1e-6)) for a in order]
+    bx, by, bz = (min(n, shape[a]) for a, n in zip(order, bins, strict=True))
+    return ViewerFrame(
+        (int(shape[0]), int(shape[1]), int(shape[2])),
+        (sizes[0], sizes[1], sizes[2]),
+        order,
+        (bx, by, bz),
+    )
+
+
+def _section_axis(shape: Sequence[int], sizes: Sequence[float]) -> int:
+    if 1 in shape and max(shape) > 1:
+        return max(a for a in range(3) if shape[a] == 1)
+    longest = max(sizes)
+    coarse = [a for a in range(3) if sizes[a] * SECTION_RATIO > longest]
+    # Isotropic, or two coarse axes: no axis stands out, and the viewer's order is as good.
+    return coarse[0] if len(coarse) == 1 else 2
+
+
+def _bin(values: NDArray[Any], bins: Triple) -> NDArray[Any]:
+    """Means over blocks; a partly filled last block is the mean of what it has."""
+    if bins == (1, 1, 1):
+        return values
+    out = values.astype(np.float32)
+    for axis, n in enumerate(bins):
+        starts = np.arange(0, out.shape[axis], n)
+        counts = np.diff(np.append(starts, out.shape[axis]))
+        sums = np.add.reduceat(out, starts, axis)
+        out = sums / counts.reshape([-1 if a == axis else 1 for a in range(3)])
+    return out

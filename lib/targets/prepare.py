@@ -175,7 +175,7 @@ def _shape_targets(
     if cov:
         assert distance is not None and depth is not None
         tensor = structure_tensors(
-            distance, depth, objects.labels, unknown, voxel_size, loss.cov_sigma_nm
+            distance, depth, objects.labels, unknown, objects.count, voxel_size, loss.cov_sigma_nm
         )
     return weight, direction, tensor
 

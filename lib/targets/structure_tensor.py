@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-TRUNCATE = 3.0
-"""The Gaussian ends at this many standard deviations."""
+from lib.targets.smoothing import smooth_outer_products
 
 
 def structure_tensors(
@@ -16,13 +13,16 @@ def structure_tensors(
     depth: Tensor,
     labels: Tensor,
     unknown: Tensor,
+    count: int,
     voxel_size_nm: Tensor,
     sigma_nm: float,
 ) -> Tensor:
     """`structure_tensor` of each sample: (B, *S) maps and (B, S) nm to (B, S * S, *S)."""
     return torch.stack(
         [
-            structure_tensor(distance[b], depth[b], labels[b], unknown[b], tuple(spacing), sigma_nm)
+            structure_tensor(
+                distance[b], depth[b], labels[b], unknown[b], count, tuple(spacing), sigma_nm
+            )
             for b, spacing in enumerate(voxel_size_nm.tolist())
         ]
     )
@@ -33,6 +33,7 @@ def structure_tensor(
     depth: Tensor,
     labels: Tensor,
     unknown: Tensor,
+    count: int,
     spacing: tuple[float, ...],
     sigma_nm: float,
 ) -> Tensor:
@@ -44,10 +45,11 @@ def structure_tensor(
     Args:
         distance: (*S) float32 nm from `object_distance`.
         depth: (*S) float32, d / max d of the object.
-        labels: (*S) int64, 0 none.
+        labels: (*S) int64 in 0..count, 0 none.
         unknown: (*S) bool.
+        count: number of objects.
         spacing: nm, one per axis.
-        sigma_nm: standard deviation of the smoothing.
+        sigma_nm: standard deviation of the smoothing, which never crosses the object's border.
 
     Returns:
         (S * S, *S) float32, row by row; 0 outside of objects.
@@ -57,8 +59,7 @@ def structure_tensor(
     dims = labels.ndim
     gradient = _unit_gradient(distance, labels, unknown, spacing)
     pairs = [(i, j) for i in range(dims) for j in range(i, dims)]
-    products = torch.stack([gradient[i] * gradient[j] for i, j in pairs])
-    smooth = _smooth_inside(products, labels, spacing, sigma_nm)
+    smooth = smooth_outer_products(gradient, labels, count, spacing, sigma_nm)
     trace = sum((smooth[pairs.index((i, i))] for i in range(dims)), torch.zeros_like(depth))
     inside = labels > 0
     scale = torch.where(inside & (trace > 0), (1.0 - depth) / trace, 0.0)
@@ -97,31 +98,3 @@ def _unit_gradient(
     gradient = torch.stack(parts)
     length = gradient.square().sum(0).sqrt_()
     return gradient.mul_(torch.where((length > 0) & (labels > 0), 1.0 / length, 0.0))
-
-
-def _smooth_inside(
-    values: Tensor, labels: Tensor, spacing: tuple[float, ...], sigma_nm: float
-) -> Tensor:
-    """Gaussian smoothing axis by axis that never mixes voxels of two labels.
-
-    Args:
-        values: (C, *S).
-
-    Returns:
-        (C, *S). The weights are not normalised: the trace is, afterwards.
-    """
-    for axis, step in enumerate(spacing):
-        values = _smooth_axis(values, labels, axis, sigma_nm / step)
-    return values
-
-
-def _smooth_axis(values: Tensor, labels: Tensor, axis: int, sigma: float) -> Tensor:
-    size = labels.shape[axis]
-    out = values.clone()
-    for k in range(1, min(size - 1, math.ceil(TRUNCATE * sigma)) + 1):
-        low, high = (axis, 0, size - k), (axis, k, size - k)
-        same = labels.narrow(*low) == labels.narrow(*high)
-        weight = same * math.exp(-0.5 * (k / sigma) ** 2)
-        out.narrow(axis + 1, 0, size - k).addcmul_(values.narrow(axis + 1, k, size - k), weight)
-        out.narrow(axis + 1, k, size - k).addcmul_(values.narrow(axis + 1, 0, size - k), weight)
-    return out

@@ -1,0 +1,68 @@
+"""From embeddings to affinities: do two voxels a fixed offset apart belong together?
+
+An affinity is 1 - distance / margin, clipped to [-1, 1]: 1 for equal embeddings, 0 at the
+margin, negative beyond. Both signs count: the grouping joins by positive affinities and keeps
+apart by negative ones.
+
+Source: Luther & Seung 2019, Lee et al. 2021 (embedding distances as affinities, nearest and
+    long-range); Wolf et al. 2018 (mutex watershed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Offset = tuple[int, int, int]
+
+NEAREST: tuple[Offset, ...] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+
+
+def pair_offsets(
+    voxel_size_nm: Sequence[float], reach: Sequence[int], shape: Sequence[int]
+) -> tuple[Offset, ...]:
+    """The nearest neighbours and long-range partners along each axis.
+
+    Args:
+        voxel_size_nm: (x, y, z); long-range partners lie equally far in nm along each axis.
+        reach: distances in voxels of the finest axis.
+        shape: of the window; partners outside it are left out (a 2D image has none in z).
+
+    Returns:
+        Distinct offsets, nearest first; the nearest of an axis of one voxel is left out.
+    """
+    finest = min(voxel_size_nm)
+    offsets = [o for o, size in zip(NEAREST, shape, strict=True) if size > 1]
+    for distance in reach:
+        for axis in range(3):
+            steps = round(distance * finest / voxel_size_nm[axis])
+            offset = tuple(steps if a == axis else 0 for a in range(3))
+            # a partner more than half a window away is seen by few windows and at their rims
+            if steps > 1 and 2 * steps <= shape[axis] and offset not in offsets:
+                offsets.append((offset[0], offset[1], offset[2]))
+    return tuple(offsets)
+
+
+def embedding_affinities(embedding: Tensor, offsets: Sequence[Offset], margin: float) -> Tensor:
+    """Affinities of all pairs in a batch of windows.
+
+    Args:
+        embedding: (B, E, X, Y, Z).
+        offsets: partner of voxel v is v + offset; components are not negative.
+        margin: embedding distance at which a pair is undecided.
+
+    Returns:
+        (B, A, X, Y, Z) in [-1, 1]; 0 where the partner lies outside.
+    """
+    out = embedding.new_zeros((embedding.shape[0], len(offsets), *embedding.shape[2:]))
+    for channel, (dx, dy, dz) in enumerate(offsets):
+        x, y, z = (n - d for n, d in zip(embedding.shape[2:], (dx, dy, dz), strict=True))
+        if min(x, y, z) <= 0:
+            continue
+        here = embedding[:, :, :x, :y, :z]
+        there = embedding[:, :, dx:, dy:, dz:]
+        distance = torch.linalg.vector_norm(here - there, dim=1)
+        out[:, channel, :x, :y, :z] = (1.0 - distance / margin).clamp(-1.0, 1.0)
+    return out

@@ -1,0 +1,186 @@
+"""How strongly each voxel of one window belongs to the clicked object.
+
+Features come from the cache; a click costs one product with the cached embedding to find the
+voxels that can belong to the object at all, and the heads on those few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.decoding.feature_cache import WindowFeatures
+from lib.decoding.forward import Precision, use_bfloat16
+from lib.networks.model import NeuropilNet
+from lib.prompts.encoder import SparseResidual, flat_index, unflat_index
+from lib.prompts.points import POSITIVE, PointPrompts
+from lib.volumes.boxes import Box, box_shape
+
+NOT_A_CANDIDATE = -8.0
+"""Logit of voxels whose embedding is farther than 2 delta_d from every positive point's."""
+CLASS_FLOOR = -4.0
+"""Most that a foreign class can take from a voxel's logit."""
+
+
+@dataclass(frozen=True)
+class WindowPoints:
+    """Points inside one window, relative to its first voxel.
+
+    Args:
+        positive: (P, 3) int64, at least one.
+        negative: (N, 3) int64.
+        class_id: fine class the clicked object is said to have, -1 none.
+        instance: whether the object is one instance (else a class).
+    """
+
+    positive: NDArray[np.int64]
+    negative: NDArray[np.int64]
+    class_id: int
+    instance: bool
+
+    def prompts(self, voxel_size_nm: tuple[float, float, float], dims: int) -> PointPrompts:
+        """As the network takes them."""
+        return PointPrompts.from_clicks(
+            self.positive[:, :dims].tolist(),
+            self.negative[:, :dims].tolist(),
+            self.class_id,
+            self.instance,
+            voxel_size_nm[:dims],
+            dims,
+        )
+
+
+def compute_features(
+    net: NeuropilNet, box: Box, patch: NDArray[np.float32], precision: Precision
+) -> WindowFeatures:
+    """The backbone on one window, in half precision for the cache.
+
+    Args:
+        net: in evaluation mode.
+        box: the window.
+        patch: (x, y, z) normalised image of it.
+        precision: of the computation.
+    """
+    device = next(net.parameters()).device
+    image = torch.from_numpy(np.ascontiguousarray(patch)).to(device)[None, None]
+    if net.spatial_dims == 2:
+        assert patch.shape[2] == 1, "a two-dimensional network sees one section at a time"
+        image = image.squeeze(-1)
+    half = use_bfloat16(precision, device)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        volume = net.features(image)[0]
+    with torch.inference_mode():
+        features = volume.movedim(0, -1).reshape(-1, volume.shape[0]).to(torch.float16)
+        embedding = torch.cat(
+            [net.task_heads.rows(f.float(), ("instance",))["instance"] for f in features.split(65536)]
+        )
+        return WindowFeatures(box, features, embedding.to(torch.float16))
+
+
+def window_logits(
+    net: NeuropilNet,
+    window: WindowFeatures,
+    points: WindowPoints,
+    voxel_size_nm: tuple[float, float, float],
+) -> NDArray[np.float32]:
+    """(x, y, z) logit of belonging to the clicked object, in one window."""
+    shape = box_shape(window.box)
+    dims = net.spatial_dims
+    device = window.features.device
+    prompts = points.prompts(voxel_size_nm, dims).to(device)
+    with torch.inference_mode():
+        residual = net.sparse_residual(prompts, shape[:dims])
+        at = flat_index(prompts.coords[0], shape[:dims])
+        index = _candidates(window.embedding, at[prompts.labels[0] == POSITIVE], 2 * net.delta_d)
+        rows = prompted_rows(window.features, index, residual)
+        out = net.task_heads.rows(rows, ("instance", "semantic"))
+        clicked = net.task_heads.rows(
+            prompted_rows(window.features, at, residual), ("instance", "semantic")
+        )
+        logits = _object_logits(net, out, clicked, prompts, unflat_index(index, shape[:dims]))
+        logits += _class_evidence(out["semantic"], clicked["semantic"], prompts)
+        whole = torch.full((window.features.shape[0],), NOT_A_CANDIDATE, device=device)
+        whole[index] = logits
+    values: NDArray[np.float32] = whole.view(shape).cpu().numpy()
+    return values
+
+
+def prompted_rows(features: Tensor, index: Tensor, residual: SparseResidual) -> Tensor:
+    """Features plus residual at some voxels.
+
+    Args:
+        features: (V, F) of one sample.
+        index: (M,) int64 voxels.
+        residual: of one sample, over V voxels.
+
+    Returns:
+        (M, F) float32.
+    """
+    rows = features[index].float()
+    added = residual.background.expand(len(index), -1)
+    if len(residual.index):
+        place = torch.searchsorted(residual.index, index).clamp(max=len(residual.index) - 1)
+        corrected = residual.index[place] == index
+        added = torch.where(corrected.unsqueeze(1), residual.values[place], added)
+    return rows + added
+
+
+def _candidates(embedding: Tensor, positive: Tensor, reach: float) -> Tensor:
+    """(M,) voxels whose automatic embedding is within `reach` of a positive point's."""
+    centres = embedding[positive].float()
+    found = []
+    start = 0
+    for part in embedding.split(1 << 17):  # stays in the processor's cache
+        rows = part.float()
+        # |e - p|^2 < r^2 without the square of e for each p
+        score = torch.addmm(
+            (reach * reach - centres.square().sum(1)).unsqueeze(0), rows, centres.t(), alpha=2.0
+        ).amax(1)
+        found.append((score > rows.square().sum(1)).nonzero().squeeze(1) + start)
+        start += len(part)
+    return torch.cat(found)
+
+
+def _object_logits(
+    net: NeuropilNet,
+    out: dict[str, Tensor],
+    clicked: dict[str, Tensor],
+    prompts: PointPrompts,
+    place: Tensor,
+) -> Tensor:
+    """(M,) by the mask head where there is one, else by embedding distance alone."""
+    labels = prompts.labels[0]
+    if net.mask_head is not None:
+        assert prompts.voxel_size_nm is not None
+        return net.mask_head.at(
+            out["hidden"],
+            out["instance"],
+            place,
+            clicked["instance"],
+            prompts.coords[0],
+            labels,
+            prompts.voxel_size_nm[0],
+        )
+    margin = net.delta_d
+    apart = torch.cdist(out["instance"], clicked["instance"])
+    positive = apart[:, labels == POSITIVE].amin(1)
+    logits = 3.0 * (margin - positive)
+    negative = apart[:, labels != POSITIVE]
+    if negative.shape[1]:
+        logits += 2.0 * (negative.amin(1) - positive).clamp(-margin, margin)
+    return logits
+
+
+def _class_evidence(semantic: Tensor, clicked: Tensor, prompts: PointPrompts) -> Tensor:
+    """(M,) at most 0: voxels whose classes differ from those at every positive point.
+
+    The overlap of two class distributions (Bhattacharyya coefficient) as a logarithm.
+    """
+    here = (0.5 * semantic.log_softmax(1)).exp()
+    there = (0.5 * clicked[prompts.labels[0] == POSITIVE].log_softmax(1)).exp()
+    overlap = (here @ there.t()).amax(1).clamp(min=1e-6)
+    return overlap.log().clamp(min=CLASS_FLOOR)

@@ -1,0 +1,247 @@
+"""Items to train on: lazy images, labels kept in memory in a compact form, box reads.
+
+An item is seen in its network frame: the coarsest axis (the sections) last. Class sets are
+held as one byte (an index into the item's few distinct sets), instance ids as int32, so that
+a study of several large volumes stays in memory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Protocol
+
+import fastremap
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.data.splits import Box, ItemSplit, Triple, split_item
+from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
+from lib.volumes.contrast import intensity_window, normalize
+from lib.volumes.record import ItemRecord
+
+ANISOTROPY = 1.25
+"""An axis this much coarser than the finest is the section axis."""
+
+
+class SourceItem(Protocol):
+    """What the training data needs of a study item (lib/volumes/study.py)."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def record(self) -> ItemRecord: ...
+
+    def has_label(self, tag: str) -> bool: ...
+
+    def open_image(self) -> Any: ...
+
+    def read_class_sets(self, box: Box | None = None) -> NDArray[np.int32]: ...
+
+    def read_instances(self, box: Box | None = None) -> NDArray[np.int64]: ...
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One patch in the network frame.
+
+    Args:
+        image: (X, Y, Z) float32 in [0, 1].
+        class_sets: (X, Y, Z) int32 bit masks.
+        instance: (X, Y, Z) int64, 0 none, -1 unknown.
+        voxel_size_nm: (x, y, z).
+        item: id of the item it comes from.
+    """
+
+    image: NDArray[np.float32]
+    class_sets: NDArray[np.int32]
+    instance: NDArray[np.int64]
+    voxel_size_nm: tuple[float, float, float]
+    item: str
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a whole item, compact.
+
+    Args:
+        codes: (X, Y, Z) uint8, index into `palette`.
+        palette: the distinct class sets, int32.
+        ids: (X, Y, Z) int32 instance ids renumbered per item, 0 none, -1 unknown.
+    """
+
+    codes: NDArray[np.uint8]
+    palette: NDArray[np.int32]
+    ids: NDArray[np.int32]
+
+    @property
+    def nbytes(self) -> int:
+        return self.codes.nbytes + self.ids.nbytes
+
+
+class LabelCache:
+    """Keeps the compact labels of the items last used, up to a number of bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._held: OrderedDict[int, Labels] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, item: DataItem) -> Labels | None:
+        """The item's labels, or None where they alone are larger than the whole cache."""
+        if 5 * int(np.prod(item.shape, dtype=np.int64)) > self.limit_bytes:
+            return None
+        key = id(item)  # ids repeat between studies
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = item.load_labels()
+            self._held.move_to_end(key)
+            labels = self._held[key]
+            while sum(h.nbytes for h in self._held.values()) > self.limit_bytes:
+                self._held.popitem(last=False)
+            return labels
+
+
+class DataItem:
+    """One labelled item in its network frame, with its split.
+
+    Args:
+        source: the study's item.
+        hierarchy: the label hierarchy.
+        val_fraction: share of blocks that validate where the record declares no split.
+        cache: where compact labels are kept.
+    """
+
+    def __init__(
+        self,
+        source: SourceItem,
+        hierarchy: LabelHierarchy,
+        val_fraction: float,
+        cache: LabelCache,
+    ) -> None:
+        self.source, self.hierarchy, self.cache = source, hierarchy, cache
+        self.id = source.id
+        self._image = source.open_image()
+        voxel = source.record.voxel_size_nm
+        stored = tuple(int(n) for n in self._image.shape)
+        self.axes = frame_axes((stored[0], stored[1], stored[2]), voxel)
+        self.shape: Triple = (stored[self.axes[0]], stored[self.axes[1]], stored[self.axes[2]])
+        a, b, c = self.axes
+        self.voxel_size_nm = (float(voxel[a]), float(voxel[b]), float(voxel[c]))
+        self.window = intensity_window(self._image)
+        self.split: ItemSplit = split_item(self.id, self.shape, source.record.split, val_fraction)
+
+    @property
+    def group(self) -> str:
+        """Items of one source data set share a group; the sampler balances groups."""
+        return str(self.source.record.source.get("dataset") or "")
+
+    @property
+    def flat(self) -> bool:
+        """A single section."""
+        return self.shape[2] == 1
+
+    @property
+    def true_instances(self) -> bool:
+        return bool(self.source.record.true_instances)
+
+    @property
+    def isotropic(self) -> bool:
+        return not self.flat and max(self.voxel_size_nm) < ANISOTROPY * min(self.voxel_size_nm)
+
+    def read(self, box: Box) -> Patch:
+        """Image and labels of a box that may reach beyond the item.
+
+        Beyond the item the image repeats its edge and the labels are unknown.
+        """
+        inner, pads = _inside(box, self.shape)
+        image = self._frame_read(self._image, inner)
+        sets, ids = self.read_labels(inner)
+        return Patch(
+            image=np.pad(normalize(image, self.window), pads, mode="edge"),
+            class_sets=np.pad(sets, pads, constant_values=self.hierarchy.unknown),
+            instance=np.pad(ids, pads, constant_values=IGNORE_INDEX),
+            voxel_size_nm=self.voxel_size_nm,
+            item=self.id,
+        )
+
+    def read_labels(self, box: Box) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Class sets and instance ids of a box inside the item."""
+        held = self.cache.get(self)
+        if held is not None:
+            part = tuple(slice(lo, hi) for lo, hi in box)
+            return held.palette[held.codes[part]], held.ids[part].astype(np.int64)
+        stored: list[tuple[int, int]] = [(0, 0)] * 3
+        for axis, bounds in zip(self.axes, box, strict=True):
+            stored[axis] = bounds
+        where: Box = (stored[0], stored[1], stored[2])
+        sets = np.transpose(self.source.read_class_sets(where), self.axes)
+        return sets, np.transpose(self.source.read_instances(where), self.axes)
+
+    def load_labels(self) -> Labels:
+        """Read the item's labels whole, in compact form."""
+        sets = self.source.read_class_sets()
+        palette = fastremap.unique(sets)
+        assert len(palette) <= 256, "a final map has at most 256 distinct values"
+        codes = np.searchsorted(palette, sets).astype(np.uint8)
+        ids = self.source.read_instances()
+        if ids.max(initial=0) >= 2**31:
+            compact, _ = fastremap.renumber(np.maximum(ids, 0), preserve_zero=True)
+            ids = np.where(ids == IGNORE_INDEX, IGNORE_INDEX, compact.astype(np.int64))
+        return Labels(
+            np.ascontiguousarray(np.transpose(codes, self.axes)),
+            palette.astype(np.int32),
+            np.ascontiguousarray(np.transpose(ids.astype(np.int32), self.axes)),
+        )
+
+    def _frame_read(self, image: Any, box: Box) -> NDArray[Any]:
+        stored: list[slice] = [slice(None)] * 3
+        for axis, (lo, hi) in zip(self.axes, box, strict=True):
+            stored[axis] = slice(lo, hi)
+        return np.transpose(np.asarray(image[tuple(stored)]), self.axes)
+
+
+def frame_axes(shape: Triple, voxel_size_nm: Sequence[float]) -> Triple:
+    """The order of stored axes that puts the sections last.
+
+    A single-section axis counts as the sections; else the coarsest axis where it is clearly
+    coarser; else the stored order stays.
+    """
+    single = [a for a in range(3) if shape[a] == 1]
+    if single:
+        last = single[-1]
+    elif max(voxel_size_nm) >= ANISOTROPY * min(voxel_size_nm):
+        last = max(range(3), key=lambda a: (voxel_size_nm[a], a))
+    else:
+        last = 2
+    first, second = (a for a in range(3) if a != last)
+    return first, second, last
+
+
+def labelled_items(
+    sources: Sequence[SourceItem],
+    hierarchy: LabelHierarchy,
+    val_fraction: float,
+    cache_bytes: int,
+) -> list[DataItem]:
+    """The items that carry labels, in the order given."""
+    cache = LabelCache(cache_bytes)
+    return [
+        DataItem(source, hierarchy, val_fraction, cache)
+        for source in sources
+        if source.has_label("final") or source.has_label("instance")
+    ]
+
+
+def _inside(box: Box, shape: Triple) -> tuple[Box, list[tuple[int, int]]]:
+    """The part of a box inside a volume (at least one voxel on each axis) and the padding."""
+    inner, pads = [], []
+    for (lo, hi), n in zip(box, shape, strict=True):
+        start = min(max(lo, 0), n - 1)
+        stop = max(min(hi, n), start + 1)
+        inner.append((start, stop))
+        pads.append((max(start - lo, 0), max(hi - stop, 0)))
+    return (inner[0], inner[1], inner[2]), pads

@@ -1,0 +1,208 @@
+"""Draw training patches from known voxels, balanced over groups of items and their classes.
+
+Every patch is a function of (seed, step, place in the batch) alone: a resumed run draws what
+an uninterrupted one would have drawn, and N processes draw what one process with N times the
+batch draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lib.data.appearance import change_appearance
+from lib.data.items import DataItem, Patch
+from lib.data.positions import Stratum, index_positions
+from lib.data.splits import Box, Triple
+from lib.data.warp import draw_turn, draw_warp
+from lib.labels.hierarchy import IGNORE_INDEX
+
+LARGEST_STRETCH = 3.0
+"""How much a patch grows in plane at most where an item has few sections."""
+
+
+WARPED = 0.5
+"""Share of the patches that are rotated, scaled and bent; all are turned and flipped."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way to draw patches: an item, and whether single sections of it are drawn.
+
+    Args:
+        item: the item.
+        shape: patch shape in the network frame; batches hold one shape.
+        sections: single sections are drawn from a volume.
+        strata: the item's training voxels by class set.
+        weight: share of the draws, relative.
+    """
+
+    item: DataItem
+    shape: Triple
+    sections: bool
+    strata: dict[int, Stratum]
+    weight: float
+
+
+class PatchSampler:
+    """Draws batches of one shape.
+
+    Args:
+        items: labelled items; those without training voxels are left out.
+        patch_size: (x, y, z) voxels of a patch of an anisotropic volume.
+        seed: of every draw.
+        augment: whether patches are augmented.
+
+    Raises:
+        ValueError: no item has a known voxel that may train.
+    """
+
+    def __init__(
+        self, items: Sequence[DataItem], patch_size: Triple, seed: int, augment: bool
+    ) -> None:
+        self.seed = seed
+        self.augment = augment
+        self.entries = _entries(items, patch_size)
+        if not self.entries:
+            raise ValueError(
+                f"nothing to train on: found {len(items)} labelled items without a known voxel "
+                "outside validation; expected at least one annotated region; annotate and submit "
+                "a label, or import a labelled volume"
+            )
+        self.shapes = sorted({entry.shape for entry in self.entries})
+        weights = [sum(e.weight for e in self.entries if e.shape == s) for s in self.shapes]
+        self.shape_shares = np.array(weights) / sum(weights)
+
+    def batch(self, step: int, places: Sequence[int]) -> list[Patch]:
+        """The patches of one step.
+
+        Args:
+            step: number of the batch in the run.
+            places: places in the global batch that this process fills.
+
+        Returns:
+            patches of one shape.
+        """
+        shared = np.random.default_rng((self.seed, step))
+        shape = self.shapes[int(shared.choice(len(self.shapes), p=self.shape_shares))]
+        members = [entry for entry in self.entries if entry.shape == shape]
+        return [
+            self._patch(members, np.random.default_rng((self.seed, step, place)))
+            for place in places
+        ]
+
+    def _patch(self, members: Sequence[Entry], generator: np.random.Generator) -> Patch:
+        entry, voxel = _choose(members, generator)
+        item, shape = entry.item, entry.shape
+        if self.augment:
+            patch = _augmented(entry, voxel, generator)
+        else:
+            patch = read_training(item, _box_around(voxel, shape, item.shape, generator))
+        if not item.true_instances and not entry.sections and not item.flat:
+            # Ids that hold within a section only would push apart pieces of one object.
+            patch.instance.fill(IGNORE_INDEX)
+        return patch
+
+
+def _augmented(entry: Entry, voxel: Triple, generator: np.random.Generator) -> Patch:
+    """A patch around a voxel, turned, warped and changed in appearance."""
+    item, shape = entry.item, entry.shape
+    cut = not item.isotropic and not item.flat
+    turn = draw_turn(shape, item.shape, item.isotropic and not entry.sections, generator)
+    warp = draw_warp(shape, cut, generator) if generator.random() < WARPED else None
+    inner = _box_around(voxel, turn.source_extent(shape), item.shape, generator)
+    margin = warp.margin if warp else 0
+    grow = turn.source_extent((margin, margin, 0))
+    wide = [(lo - g, hi + g) for (lo, hi), g in zip(inner, grow, strict=True)]
+    patch = turn.apply(read_training(item, (wide[0], wide[1], wide[2])))
+    if warp:
+        patch = warp.apply(patch, item.hierarchy.unknown)
+    return replace(patch, image=change_appearance(patch.image, cut, generator))
+
+
+def read_training(item: DataItem, box: Box) -> Patch:
+    """A patch whose validation voxels and their gap are unknown."""
+    patch = item.read(box)
+    for part in item.split.blocked(box):
+        patch.class_sets[part] = item.hierarchy.unknown
+        patch.instance[part] = IGNORE_INDEX
+    return patch
+
+
+def patch_shape(item: DataItem, patch_size: Triple) -> Triple:
+    """The patch shape for an item: about as many voxels as `patch_size`, in its proportions.
+
+    Isotropic volumes get a cube. Items with fewer sections than the patch get wider patches,
+    at most LARGEST_STRETCH times. Edges are multiples of 16 where the item is large enough.
+    """
+    if item.isotropic:
+        edge = _round16(float(np.prod(patch_size)) ** (1 / 3))
+        x, y, z = (min(edge, n) for n in item.shape)
+        return x, y, z
+    depth = min(patch_size[2], item.shape[2])
+    x, y = _plane(item, patch_size, depth)
+    return x, y, depth
+
+
+def _plane(item: DataItem, patch_size: Triple, depth: int) -> tuple[int, int]:
+    """The in-plane size of a patch of `depth` sections, of about `patch_size`'s voxels."""
+    stretch = min((patch_size[2] / depth) ** 0.5, LARGEST_STRETCH)
+    x, y = (min(_round16(p * stretch), n) for p, n in zip(patch_size[:2], item.shape, strict=False))
+    return x, y
+
+
+def _entries(items: Sequence[DataItem], patch_size: Triple) -> list[Entry]:
+    found: list[Entry] = []
+    for item in items:
+        strata = index_positions(item)
+        if not strata:
+            continue
+        weight = float(sum(s.count for s in strata.values())) ** 0.5
+        shape = patch_shape(item, patch_size)
+        if item.true_instances or item.flat:
+            found.append(Entry(item, shape, False, strata, weight))
+            continue
+        # Objects that hold within sections only are learned from single sections.
+        x, y = _plane(item, patch_size, depth=1)
+        found.append(Entry(item, shape, False, strata, weight / 2))
+        found.append(Entry(item, (x, y, 1), True, strata, weight / 2))
+    return [replace(e, weight=e.weight * _group_factor(e, found)) for e in found]
+
+
+def _group_factor(entry: Entry, entries: Sequence[Entry]) -> float:
+    """Makes a group weigh as the root of its voxels, into however many items they are cut."""
+    group = [e for e in entries if e.item.group == entry.item.group]
+    voxels = sum(s.count for e in group for s in e.strata.values())
+    return float(np.sqrt(voxels)) / sum(e.weight for e in group)
+
+
+def _choose(members: Sequence[Entry], generator: np.random.Generator) -> tuple[Entry, Triple]:
+    """A group, one of its classes (all alike), an item that has it, a voxel of it."""
+    groups = sorted({e.item.group for e in members})
+    shares = np.array([sum(e.weight for e in members if e.item.group == g) for g in groups])
+    group = groups[int(generator.choice(len(groups), p=shares / shares.sum()))]
+    inside = [e for e in members if e.item.group == group]
+    keys = sorted({key for e in inside for key in e.strata})
+    key = keys[int(generator.integers(len(keys)))]
+    having = [e for e in inside if key in e.strata]
+    counts = np.array([e.strata[key].count for e in having], float) ** 0.5
+    entry = having[int(generator.choice(len(having), p=counts / counts.sum()))]
+    return entry, entry.strata[key].draw(generator)
+
+
+def _box_around(
+    voxel: Triple, shape: Triple, bounds: Triple, generator: np.random.Generator
+) -> Box:
+    """A box of `shape` that holds the voxel at a random place, inside the item if it fits."""
+    box = []
+    for position, size, limit in zip(voxel, shape, bounds, strict=True):
+        start = position - int(generator.integers(size))
+        start = min(max(start, 0), max(limit - size, 0))
+        box.append((start, start + size))
+    return box[0], box[1], box[2]
+
+
+def _round16(length: float) -> int:
+    return max(16, 16 * round(length / 16))

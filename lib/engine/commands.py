@@ -1,0 +1,175 @@
+"""The `train` command: the same training as the server's, with a progress bar."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import ignite.distributed as idist
+import torch
+from ignite.distributed.launcher import Parallel
+from tqdm import tqdm
+
+from lib.configs.load import load_settings
+from lib.configs.settings import Settings
+from lib.engine.optimise import NotFiniteError
+from lib.engine.publish import restore_version
+from lib.engine.run import RunOptions, RunResult, train
+
+DEFAULT_PUBLISHED = Path("model/neuropil.pt")
+DEFAULT_OUT = Path("model/combined/train_01")
+
+
+def add_train_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `train` to a command line."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train the combined mode on studies",
+        description="Train on the annotated items of studies. Started again with the same "
+        "--out, a run that was stopped or killed goes on from its last checkpoint.",
+    )
+    add_train_arguments(parser)
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `train`."""
+    parser.add_argument("--studies", nargs="+", type=Path, metavar="DIR", help="study folders")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder of the run")
+    parser.add_argument("--config", type=Path, help="YAML file with settings")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="single settings, for instance training.max_epochs=20",
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="start from these weights (default: the published ones)"
+    )
+    parser.add_argument("--from-scratch", action="store_true", help="start from random weights")
+    parser.add_argument("--no-resume", action="store_true", help="ignore a checkpoint in --out")
+    parser.add_argument(
+        "--publish",
+        type=Path,
+        nargs="?",
+        const=DEFAULT_PUBLISHED,
+        help=f"replace this weights file (default {DEFAULT_PUBLISHED}) when the new ones are "
+        "better on the same validation places",
+    )
+    parser.add_argument("--restore", action="store_true", help="only restore the weights before")
+    parser.add_argument("--max-steps", type=int, help="end after so many optimiser steps")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    parser.add_argument("--validation-places", type=int, default=24)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Run `train`; under torchrun, one process of it.
+
+    Returns:
+        exit status: 0 done or stopped, 1 an error that a user can mend.
+    """
+    try:
+        if args.restore:
+            target = args.publish or DEFAULT_PUBLISHED
+            print(f"{target} is now {restore_version(target)}")
+            return 0
+        settings = load_settings(args.config, _overrides(args.set))
+        if not args.studies:
+            raise ValueError("--studies: give at least one study folder")
+        backend = _backend()
+        with Parallel(backend=backend) as parallel:
+            parallel.run(_process, settings, args)
+    except (ValueError, NotFiniteError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _process(_: int, settings: Settings, args: argparse.Namespace) -> RunResult:
+    """What each process does."""
+    leads = idist.get_rank() == 0
+    stop = _StopSignal()
+    bar = None if args.quiet or not leads else tqdm(unit="step", dynamic_ncols=True)
+
+    def progress(step: int, total: int, figures: dict[str, float]) -> None:
+        if bar is not None:
+            bar.total, bar.n = total, step
+            bar.set_postfix(
+                loss=f"{figures['train/loss']:.3f}",
+                per_s=f"{figures['train/samples_per_second']:.2f}",
+                wait=f"{figures['train/data_wait']:.0%}",
+            )
+
+    def note(sentence: str) -> None:
+        if leads:
+            tqdm.write(sentence, file=sys.stderr)
+
+    start = args.weights
+    if start is None and not args.from_scratch and args.publish and args.publish.exists():
+        start = args.publish
+    options = RunOptions(
+        studies=tuple(args.studies),
+        out_dir=args.out,
+        published=args.publish,
+        start=None if args.from_scratch else start,
+        resume=not args.no_resume,
+        max_steps=args.max_steps,
+        device=args.device,
+        validation_limit=args.validation_places,
+        stop=stop,
+        progress=progress,
+        note=note,
+    )
+    result = train(settings, options)
+    if bar is not None:
+        bar.close()
+    best = "no validation" if result.best is None else f"best score {result.best:.4f}"
+    note(
+        f"{'stopped' if result.stopped else 'finished'} at step {result.steps}; {best}; {args.out}"
+    )
+    return result
+
+
+class _StopSignal:
+    """Turns SIGINT and SIGTERM into a stop after the step; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def _backend() -> str | None:
+    """The process group's backend under torchrun; None for a single process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    return "nccl" if torch.cuda.is_available() else "gloo"
+
+
+def _overrides(pairs: list[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise ValueError(f"--set {pair}: expected KEY=VALUE")
+        found[key] = value
+    return found
+
+
+if __name__ == "__main__":
+    line = argparse.ArgumentParser(description="Train the combined mode on studies.")
+    add_train_arguments(line)
+    sys.exit(run_train(line.parse_args()))

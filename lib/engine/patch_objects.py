@@ -1,0 +1,45 @@
+"""The objects of one patch, as inference would group them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.configs.settings import InferenceSettings
+from lib.data.batches import Batch
+from lib.decoding.affinities import embedding_affinities, pair_offsets
+from lib.decoding.grouping import group_block
+from lib.labels.hierarchy import LabelHierarchy
+
+
+def group_patch(
+    outputs: dict[str, Tensor],
+    batch: Batch,
+    hierarchy: LabelHierarchy,
+    inference: InferenceSettings,
+) -> Tensor:
+    """Affinities of the embedding, grouped over the whole patch.
+
+    Args:
+        outputs: "instance" (1, E, *S) and "semantic" (1, C, *S).
+        batch: of the one patch, for its voxel size.
+        hierarchy: says which classes can be objects.
+        inference: how to group.
+
+    Returns:
+        (*S) int64 ids on the CPU, 0 no object.
+    """
+    embedding = outputs["instance"].float()
+    shape = tuple(embedding.shape[2:])
+    offsets = pair_offsets(batch["voxel_size_nm"][0].tolist(), inference.long_range, shape)
+    affinities = embedding_affinities(embedding, offsets, inference.affinity_margin)[0]
+    can_be = torch.tensor([c.object for c in hierarchy.classes], device=embedding.device)
+    chance = outputs["semantic"][0].float().softmax(0)[can_be].sum(0)
+    ids = group_block(
+        affinities.half().cpu().numpy(),
+        offsets,
+        (chance >= inference.object_threshold).cpu().numpy(),
+        inference,
+    )
+    return torch.from_numpy(ids.astype(np.int64))

@@ -1,0 +1,141 @@
+"""One picture of a validation section: image, label, prediction, instances, direction."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.configs.settings import InferenceSettings
+from lib.data.batches import collate, to_device
+from lib.engine.patch_objects import group_patch
+from lib.engine.validation import Place
+from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.model import NeuropilNet
+
+Rgb = NDArray[np.float32]
+LABEL_OPACITY = 0.6
+GAP_PIXELS = 4
+
+
+def place_picture(
+    place: Place,
+    net: NeuropilNet,
+    inference: InferenceSettings,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> Rgb:
+    """The picture of a validation place as a network sees it now."""
+    hierarchy = place.item.hierarchy
+    batch = to_device(collate([place.read()]), device)
+    training = net.training
+    net.eval()
+    with torch.no_grad(), autocast():
+        outputs = net.heads(net.features(batch["image"]))
+    net.train(training)
+    found = group_patch(outputs, batch, hierarchy, inference)
+    first = {name: values[0] for name, values in outputs.items()}
+    return section_picture(
+        batch["image"][0],
+        batch["class_sets"][0],
+        batch["instance"][0],
+        first,
+        hierarchy,
+        found,
+    )
+
+
+def section_picture(
+    image: Tensor,
+    class_sets: Tensor,
+    instance: Tensor,
+    outputs: dict[str, Tensor],
+    hierarchy: LabelHierarchy,
+    found: Tensor | None = None,
+) -> Rgb:
+    """The middle section of one patch in panels from left to right.
+
+    Image; known classes; predicted classes; known objects; found objects (or the embedding's
+    first principal components as colours); predicted direction (x red, y green). Voxels of
+    unknown label show the bare image.
+
+    Args:
+        image: (1, *S) in [0, 1].
+        class_sets: (*S) bit masks.
+        instance: (*S) ids.
+        outputs: of the network for this patch, without the batch axis.
+        hierarchy: gives classes their colours.
+        found: (*S) predicted instance ids.
+
+    Returns:
+        (3, height, width) float32 in [0, 1].
+    """
+    z = image.shape[-1] // 2
+    grey = np.repeat(image[0, ..., z].cpu().float().numpy()[..., None], 3, axis=2)
+    sets = class_sets[..., z].cpu().numpy()
+    ids = instance[..., z].cpu().numpy()
+    panels = [grey]
+    panels.append(_overlay(grey, _set_colors(sets, hierarchy), sets != hierarchy.unknown))
+    classes = outputs["semantic"][..., z].argmax(0).cpu().numpy()
+    panels.append(_overlay(grey, _set_colors(1 << classes, hierarchy), np.ones_like(ids, bool)))
+    panels.append(_overlay(grey, _id_colors(ids), ids > 0))
+    if found is not None:
+        guess = found[..., z].cpu().numpy()
+        panels.append(_overlay(grey, _id_colors(guess), guess > 0))
+    else:
+        panels.append(_embedding_colors(outputs["instance"][..., z]))
+    if "geometry" in outputs:
+        panels.append(_direction_colors(outputs["geometry"][..., z]))
+    gap = np.ones((GAP_PIXELS, grey.shape[1], 3), np.float32)
+    strip = [part for panel in panels for part in (panel, gap)][:-1]
+    # The first axis is x: it runs to the right in the picture.
+    picture: Rgb = np.concatenate(strip).transpose(2, 1, 0).astype(np.float32)
+    return np.clip(picture, 0.0, 1.0)
+
+
+def _overlay(grey: Rgb, colors: Rgb, where: NDArray[np.bool_]) -> Rgb:
+    mixed: Rgb = np.where(
+        where[..., None], (1 - LABEL_OPACITY) * grey + LABEL_OPACITY * colors, grey
+    )
+    return mixed
+
+
+def _set_colors(sets: NDArray[np.int64], hierarchy: LabelHierarchy) -> Rgb:
+    """The mean colour of the classes of each set."""
+    table = np.array([c.color for c in hierarchy.classes], np.float32) / 255
+    colors = np.zeros((*sets.shape, 3), np.float32)
+    for value in np.unique(sets):
+        colors[sets == value] = table[list(hierarchy.members(int(value)))].mean(0)
+    return colors
+
+
+def _id_colors(ids: NDArray[np.int64]) -> Rgb:
+    """A colour for each id; neighbouring ids differ in hue (golden ratio)."""
+    colors = np.zeros((*ids.shape, 3), np.float32)
+    for value in np.unique(ids[ids > 0]):
+        hue = value * 0.618034 % 1.0
+        colors[ids == value] = colorsys.hsv_to_rgb(hue, 0.75, 0.95 - 0.25 * (value % 3) / 2)
+    return colors
+
+
+def _embedding_colors(embedding: Tensor) -> Rgb:
+    rows = embedding.float().cpu().flatten(1).t()
+    rows = rows - rows.mean(0)
+    _, _, axes = torch.linalg.svd(rows[:: max(1, len(rows) // 4096)], full_matrices=False)
+    parts = rows @ axes[:3].t()
+    parts = (parts / (4 * parts.std(0).clamp_min(1e-6)) + 0.5).clamp(0, 1)
+    colors = torch.zeros(len(parts), 3)
+    colors[:, : parts.shape[1]] = parts
+    out: Rgb = colors.view(*embedding.shape[1:], 3).numpy()
+    return out
+
+
+def _direction_colors(geometry: Tensor) -> Rgb:
+    direction = geometry[:3].float().cpu().movedim(0, -1).clamp(-1, 1)
+    out: Rgb = (0.5 + 0.5 * direction).numpy()
+    return out

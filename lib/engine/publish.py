@@ -1,0 +1,139 @@
+"""Publication: the weights that inference uses change only for better ones.
+
+`model/neuropil.pt` is replaced by a rename; the version before stays under
+`model/previous/`, from where it can be restored.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lib.configs.settings import Settings
+from lib.engine.checkpoints import load_network, load_weights, save_weights
+from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.model import NeuropilNet
+from lib.volumes.atomic import StagedFiles
+
+KEPT_VERSIONS = 5
+
+
+@dataclass
+class Publisher:
+    """Compares weights with the published ones on the same validation places.
+
+    Args:
+        path: the published file.
+        settings: of the candidate's network.
+        hierarchy: its classes and groups.
+        score: scores a network on the validation places of this run.
+        device: where to score.
+    """
+
+    path: Path
+    settings: Settings
+    hierarchy: LabelHierarchy
+    score: Callable[[NeuropilNet], float]
+    device: torch.device
+    _known: tuple[int, float] | None = None
+
+    def published_score(self) -> float | None:
+        """The published weights' score on this run's places; None where none can be compared.
+
+        Weights of another hierarchy do not compare: they answer another question.
+        """
+        if not self.path.exists():
+            return None
+        stamp = self.path.stat().st_mtime_ns
+        if self._known is None or self._known[0] != stamp:
+            net, _, hierarchy, _ = load_network(self.path, self.device)
+            if hierarchy.to_dict() != self.hierarchy.to_dict():
+                return None
+            self._known = (stamp, self.score(net))
+        return self._known[1]
+
+    def offer(
+        self, state: Mapping[str, Tensor], score: float, meta: Mapping[str, Any]
+    ) -> tuple[bool, str]:
+        """Publish weights if they are better than the published ones.
+
+        Args:
+            state: the candidate's state dict.
+            score: its score on this run's places; NaN without any validation voxel.
+            meta: goes into the file.
+
+        Returns:
+            whether they were published, and why.
+        """
+        before = self.published_score()
+        if math.isnan(score) and self.path.exists():
+            return False, "no validation voxel is annotated yet, so nothing shows they are better"
+        if before is not None and not math.isnan(before) and score <= before:
+            return False, f"score {score:.4f} is not above the published weights' {before:.4f}"
+        keep_version(self.path)
+        save_weights(self.path, state, self.settings, self.hierarchy, meta)
+        self._known = (self.path.stat().st_mtime_ns, score)
+        if before is None:
+            return True, f"score {score:.4f}; nothing comparable was published"
+        return True, f"score {score:.4f}, before {before:.4f}"
+
+
+def keep_version(path: Path) -> Path | None:
+    """Copy the published file aside, atomically; the oldest of many copies go.
+
+    Returns:
+        the copy, None where nothing is published.
+    """
+    if not path.exists():
+        return None
+    folder = path.parent / "previous"
+    seconds, fraction = divmod(path.stat().st_mtime_ns, 10**9)
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(seconds))
+    target = folder / f"{path.stem}-{stamp}-{fraction:09d}{path.suffix}"
+    if not target.exists():
+        with StagedFiles() as staged, path.open("rb") as source:
+            shutil.copyfileobj(source, staged.create(target))
+            staged.commit()
+        shutil.copystat(path, target)
+    for old in versions(path)[KEPT_VERSIONS:]:
+        old.unlink()
+    return target
+
+
+def versions(path: Path) -> list[Path]:
+    """The kept versions of a published file, newest first."""
+    return sorted((path.parent / "previous").glob(f"{path.stem}-*{path.suffix}"), reverse=True)
+
+
+def restore_version(path: Path, version: Path | None = None) -> Path:
+    """Publish a kept version again; the one it replaces is kept as well.
+
+    Args:
+        path: the published file.
+        version: the version; None: the newest kept one.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    kept = versions(path)
+    if version is None:
+        if not kept:
+            raise ValueError(f"{path.parent / 'previous'}: no previous weights to restore")
+        version = kept[0]
+    load_weights(version)
+    data = version.read_bytes()
+    keep_version(path)
+    with StagedFiles() as staged:
+        staged.create(path).write(data)
+        staged.commit()
+    os.utime(path)
+    return version

@@ -1,0 +1,374 @@
+"""A training run: what it needs, its Ignite engine, and what happens between the steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+
+from lib.configs.load import hierarchy_of
+from lib.configs.settings import Settings
+from lib.data.batches import Batch, collate, to_device
+from lib.data.items import DataItem, labelled_items
+from lib.data.prefetch import Prefetcher
+from lib.data.sampler import PatchSampler
+from lib.engine.checkpoints import check_fits, load_weights, save_weights
+from lib.engine.devices import (
+    amp_type,
+    autocast_for,
+    average_gradients,
+    choose_device,
+    mean_over_processes,
+)
+from lib.engine.log import TrainingLog, step_scalars
+from lib.engine.optimise import Guard, clip_gradients
+from lib.engine.pictures import place_picture
+from lib.engine.publish import Publisher
+from lib.engine.report import ReportWriter
+from lib.engine.state import RunState
+from lib.engine.step import StepContext, StepResult, combined_step, draw_prompts
+from lib.engine.validation import ValidationReport, validate, validation_places
+from lib.losses.criterion import Criterion
+from lib.networks.model import NeuropilNet
+from lib.volumes.study import Study
+
+BatchGroup = tuple[int, list[Batch]]
+"""A step's number and its accumulated batches."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run is given beside the settings.
+
+    Args:
+        studies: study folders; their labelled items train.
+        out_dir: checkpoints, logs, reports and the run's best weights.
+        published: the weights file that better weights replace; None: publish nothing.
+        start: weights to start from; None: from scratch.
+        resume: go on from a checkpoint in `out_dir` if there is one.
+        max_steps: optimiser steps at most; None: epochs times steps per epoch.
+        device: "cpu", "cuda", "cuda:1"; None chooses.
+        validation_limit: most places that are validated on.
+        stop: asked after each step; True ends the run after a checkpoint.
+        progress: called after each step with (step, steps in all, figures).
+        note: told what happens, in sentences.
+    """
+
+    studies: tuple[Path, ...]
+    out_dir: Path
+    published: Path | None = None
+    start: Path | None = None
+    resume: bool = True
+    max_steps: int | None = None
+    device: str | None = None
+    validation_limit: int = 24
+    stop: Callable[[], bool] = lambda: False
+    progress: Callable[[int, int, dict[str, float]], None] = lambda step, total, figures: None
+    note: Callable[[str], None] = lambda sentence: None
+
+
+@dataclass
+class RunResult:
+    """How a run ended.
+
+    Args:
+        steps: optimiser steps done, those before a resume included.
+        stopped: it was asked to stop before its end.
+        best: score of the best weights; None without validation.
+        published: whether this run changed the published weights.
+        reason: why it did or did not.
+        report: the last validation.
+    """
+
+    steps: int = 0
+    stopped: bool = False
+    best: float | None = None
+    published: bool = False
+    reason: str = "no weights to publish to"
+    report: ValidationReport | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(settings: Settings, options: RunOptions) -> RunResult:
+    """Train the enabled modes.
+
+    Raises:
+        ValueError: nothing annotated, a checkpoint that does not fit, a bad device.
+        NotFiniteError: NaN or Inf in several steps in a row.
+    """
+    run = Run(settings, options)
+    try:
+        return run.execute()
+    finally:
+        run.log.close()
+
+
+def load_items(settings: Settings, studies: tuple[Path, ...]) -> list[DataItem]:
+    """The labelled items of all studies."""
+    hierarchy = hierarchy_of(settings)
+    sources = [
+        item
+        for root in studies
+        for item in Study(root, hierarchy, settings.data.spacing_unit).items()
+    ]
+    return labelled_items(
+        sources, hierarchy, settings.training.val_fraction, settings.data.cache_bytes
+    )
+
+
+class Run:
+    """One training run; see `train`."""
+
+    def __init__(self, settings: Settings, options: RunOptions) -> None:
+        self.settings, self.options = settings, options
+        self.hierarchy = hierarchy_of(settings)
+        self.rank, self.world = idist.get_rank(), idist.get_world_size()
+        self.leads = self.rank == 0
+        items = load_items(settings, options.studies)
+        if not items:
+            roots = ", ".join(str(root) for root in options.studies)
+            raise ValueError(
+                f"nothing to train on: no annotated item in {roots}; expected at least one item "
+                "with a label; annotate and submit one, or import a labelled volume"
+            )
+        training = settings.training
+        self.sampler = PatchSampler(
+            items, settings.data.patch_size, training.seed, settings.data.augment
+        )
+        self.places = validation_places(items, settings.data.patch_size, options.validation_limit)
+        self.device = choose_device(options.device)
+        dtype = amp_type(training, self.device)
+        self.autocast = autocast_for(self.device, dtype)
+        total = training.max_epochs * training.steps_per_epoch
+        self.total = min(total, options.max_steps) if options.max_steps else total
+        self.state = RunState(settings, self.hierarchy, self.total, self.device, dtype)
+        self._initialise()
+        self.context = StepContext(
+            self.state.net,
+            Criterion(settings.loss, self.hierarchy),
+            settings,
+            self.hierarchy,
+            self.autocast,
+            self.state.scaler.scale,
+        )
+        self.guard = Guard(options.out_dir / "faults", self.leads)
+        self.log = TrainingLog(options.out_dir / "events", self.leads, self.state.step)
+        self.reports = ReportWriter(options.out_dir, self.leads)
+        self.publisher = self._publisher()
+        self.result = RunResult(best=self.state.best)
+        self._speed = (time.perf_counter(), 0.0)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file a killed run goes on from."""
+        return self.options.out_dir / "checkpoint.pt"
+
+    def execute(self) -> RunResult:
+        """Run to the end, to a stop, or to an error."""
+        training = self.settings.training
+        loader: Prefetcher[BatchGroup] = Prefetcher(
+            self._make_batches, self.state.step, self.total, training.workers
+        )
+        self._loader = loader
+        self.options.note(
+            f"{len(self.sampler.entries)} sources of patches, {len(self.places)} validation "
+            f"places, steps {self.state.step} to {self.total}, device {self.device}, "
+            f"{'mixed precision' if self.state.dtype else 'float32'}"
+        )
+        if self.state.step < self.total:
+            engine = self._engine()
+            engine.run(
+                iter(loader),
+                max_epochs=math.ceil(self.total / training.steps_per_epoch),
+                epoch_length=training.steps_per_epoch,
+            )
+        else:
+            self.options.note(f"{self.checkpoint} is of a finished run: nothing left to train")
+        if not self.result.stopped:
+            if self.state.validated_at != self.state.step or self.result.report is None:
+                self._validate()
+            self._save(finished=True)
+        self.result.steps, self.result.best = self.state.step, self.state.best
+        self.reports.result(self.result)
+        return self.result
+
+    def _initialise(self) -> None:
+        """The checkpoint to go on from, else the weights to start from, else nothing."""
+        options = self.options
+        if options.resume and self.checkpoint.exists():
+            data = load_weights(self.checkpoint)
+            check_fits(self.checkpoint, data, self.settings, self.hierarchy)
+            self.state.load_state_dict(data)
+            options.note(f"resumed from {self.checkpoint} at step {self.state.step}")
+        elif options.start is not None:
+            data = load_weights(options.start)
+            check_fits(options.start, data, self.settings, self.hierarchy)
+            self.state.start_from(data["model"])
+            options.note(f"started from {options.start}")
+
+    def _publisher(self) -> Publisher | None:
+        if self.options.published is None:
+            return None
+        return Publisher(
+            self.options.published, self.settings, self.hierarchy, self._score, self.device
+        )
+
+    def _engine(self) -> Engine:
+        training = self.settings.training
+        engine = Engine(lambda _, group: self._step(group))
+        engine.load_state_dict(
+            {
+                "iteration": self.state.step,
+                "max_epochs": math.ceil(self.total / training.steps_per_epoch),
+                "epoch_length": training.steps_per_epoch,
+            }
+        )
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
+        return engine
+
+    def _make_batches(self, step: int) -> BatchGroup:
+        """A step's batches; a function of the seed, the step and this process's rank."""
+        size, accumulate = self.settings.training.batch_size, self.settings.training.accumulate
+        places = range(self.rank * size, (self.rank + 1) * size)
+        return step, [
+            collate(self.sampler.batch(step * accumulate + k, places)) for k in range(accumulate)
+        ]
+
+    def _step(self, group: BatchGroup) -> list[StepResult]:
+        """One optimiser step over the accumulated batches."""
+        step, host_batches = group
+        state, training = self.state, self.settings.training
+        state.net.train()
+        state.optimiser.zero_grad(set_to_none=True)
+        batches = [to_device(batch, self.device) for batch in host_batches]
+        results = []
+        for k, batch in enumerate(batches):
+            generators = [
+                torch.Generator().manual_seed(
+                    prompt_seed(
+                        training.seed,
+                        step * len(batches) + k,
+                        self.rank * training.batch_size + b,
+                    )
+                )
+                for b in range(len(batch["item"]))
+            ]
+            prompts = None
+            if "proofread" in training.training_modes:
+                prompts = draw_prompts(batch, self.hierarchy, self.settings, generators)
+            results.append(combined_step(self.context, batch, prompts, 1 / len(batches)))
+        state.scaler.unscale_(state.optimiser)
+        average_gradients(state.net)
+        norm = clip_gradients(state.net, training.gradient_clip)
+        loss = mean_over_processes(torch.stack([r.loss for r in results]).mean())
+        # float16 overflows now and then: the scaler skips that step and lowers its scale.
+        overflow = state.scaler.is_enabled() and not bool(torch.isfinite(norm))
+        if bool(torch.isfinite(loss)) and (overflow or bool(torch.isfinite(norm))):
+            state.advance()
+            self.guard.passed()
+        else:
+            self.guard.failed(step, state.net, batches, results)
+            state.skip()
+        self._log_step(results, norm)
+        return results
+
+    def _log_step(self, results: list[StepResult], norm: torch.Tensor) -> None:
+        training, step = self.settings.training, self.state.step
+        now, waited = time.perf_counter(), self._loader.waited_seconds
+        seconds = max(now - self._speed[0], 1e-9)
+        figures: dict[str, float] = {k: v.item() for k, v in step_scalars(results).items()}
+        figures["train/learning_rate"] = self.state.schedule.get_last_lr()[0]
+        figures["train/gradient_norm"] = float(norm)
+        figures["train/samples_per_second"] = (
+            training.batch_size * training.accumulate * self.world / seconds
+        )
+        figures["train/data_wait"] = (waited - self._speed[1]) / seconds
+        self._speed = (now, waited)
+        self.log.scalars(figures, step)
+        self.options.progress(step, self.total, figures)
+
+    def _after_step(self, engine: Engine) -> None:
+        wanted = torch.tensor(float(self.options.stop()), device=self.device)
+        last = self.state.step >= self.total
+        if last or float(mean_over_processes(wanted)) > 0:
+            self.result.stopped = not last
+            if self.result.stopped:
+                self.options.note(f"stopped at step {self.state.step}; start again to go on")
+                self._save()
+            engine.terminate()
+
+    def _after_epoch(self, engine: Engine) -> None:
+        training, epoch = self.settings.training, engine.state.epoch
+        self.state.epoch = epoch
+        due = epoch % training.val_interval == 0 or self.state.step >= self.total
+        if due:
+            self._validate()
+        if epoch % training.image_interval == 0 and self.leads and self.places:
+            with self.state.averaged():
+                picture = place_picture(
+                    self.places[0],
+                    self.state.net,
+                    self.settings.inference,
+                    self.device,
+                    self.autocast,
+                )
+            self.log.picture("val/section", picture, self.state.step)
+        if self.guard.in_a_row == 0:
+            self._save()
+        self._speed = (time.perf_counter(), self._loader.waited_seconds)
+
+    def _validate(self) -> None:
+        """Score the current weights, keep the best, publish better ones."""
+        started = time.perf_counter()
+        self.state.validated_at = self.state.step
+        if not self.places:
+            self.options.note("no validation voxel is annotated: nothing to score")
+        with self.state.averaged():
+            report = self._report(self.state.net)
+        self.result.report = report
+        figures = report.scalars()
+        self.log.scalars(figures, self.state.step)
+        self.reports.validation(report, self.state)
+        best = self.state.best
+        if not self.places or best is None or not report.score <= best:
+            self.state.best = report.score if self.places else None
+            self._keep_best(report)
+        text = ", ".join(f"{k.removeprefix('val/')} {v:.3f}" for k, v in list(figures.items())[:9])
+        seconds = time.perf_counter() - started
+        self.options.note(f"step {self.state.step}: {text or 'no figures'} ({seconds:.0f} s)")
+
+    def _keep_best(self, report: ValidationReport) -> None:
+        if not self.leads:
+            return
+        meta = {"step": self.state.step, "score": report.score, "figures": report.scalars()}
+        weights = self.state.average.state()
+        save_weights(self.options.out_dir / "best.pt", weights, self.settings, self.hierarchy, meta)
+        if self.publisher is not None:
+            done, self.result.reason = self.publisher.offer(weights, report.score, meta)
+            self.result.published |= done
+            self.options.note(("published: " if done else "not published: ") + self.result.reason)
+
+    def _report(self, net: NeuropilNet, alone: bool = False) -> ValidationReport:
+        return validate(
+            net, self.places, self.settings, self.hierarchy, self.device, self.autocast, alone
+        )
+
+    def _score(self, net: NeuropilNet) -> float:
+        return self._report(net, alone=True).score
+
+    def _save(self, finished: bool = False) -> None:
+        if self.leads:
+            self.state.save(self.checkpoint, finished)
+        idist.barrier()
+
+
+def prompt_seed(seed: int, step: int, place: int) -> int:
+    """A seed for one sample's prompts, from the run's seed, the step and the place."""
+    return (seed * 1_000_003 + step * 4099 + place) % 2**63

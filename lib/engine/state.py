@@ -1,0 +1,120 @@
+"""What changes during a run, and how it is saved and restored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lib.configs.settings import Settings
+from lib.engine.checkpoints import random_states, restore_random_states, save_checkpoint
+from lib.engine.optimise import AveragedWeights, build_optimiser, build_schedule
+from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.model import build_network
+
+
+class RunState:
+    """Network, optimiser, schedule, scaler, averaged weights, counters.
+
+    Args:
+        settings: resolved configuration.
+        hierarchy: classes and groups.
+        total: optimiser steps of the whole run, for the schedule.
+        device: where the network lives.
+        dtype: of mixed precision, None for none.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        hierarchy: LabelHierarchy,
+        total: int,
+        device: torch.device,
+        dtype: torch.dtype | None,
+    ) -> None:
+        self.settings, self.hierarchy, self.dtype = settings, hierarchy, dtype
+        torch.manual_seed(settings.training.seed)
+        self.net = build_network(settings.model, settings.loss, hierarchy).to(device)
+        self.optimiser = build_optimiser(self.net, settings.training)
+        self.schedule = build_schedule(self.optimiser, settings.training, total)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+        self.average = AveragedWeights(self.net, settings.training.ema_decay)
+        self.step, self.epoch, self.validated_at = 0, 0, -1
+        self.best: float | None = None
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over weights; counters and optimiser start anew."""
+        self.net.load_state_dict(dict(weights))
+        self.average = AveragedWeights(self.net, self.settings.training.ema_decay)
+
+    def advance(self) -> None:
+        """The optimiser's step, with everything that goes with it."""
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.average.update()
+        self.skip()
+
+    def skip(self) -> None:
+        """Count a step without changing the weights."""
+        self.schedule.step()
+        self.step += 1
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the network holds the averaged weights."""
+        if not self.average.decay:
+            yield
+            return
+        own = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        self.net.load_state_dict(self.average.state())
+        try:
+            yield
+        finally:
+            self.net.load_state_dict(own)
+
+    def save(self, path: Path, finished: bool) -> None:
+        """Write everything that a run needs to go on from here."""
+        save_checkpoint(
+            path,
+            {
+                "model": self.net.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "average": self.average.state_dict(),
+                "step": self.step,
+                "epoch": self.epoch,
+                "validated_at": self.validated_at,
+                "best": self.best,
+                "finished": finished,
+                # Patches and prompts are functions of the seed and the step.
+                "sampler": {"seed": self.settings.training.seed, "step": self.step},
+                "random": random_states(),
+                "settings": self.settings.model_dump(mode="json"),
+                "hierarchy": self.hierarchy.to_dict(),
+                "meta": {"step": self.step, "score": self.best},
+            },
+            self.settings,
+        )
+
+    def load_state_dict(self, data: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's content.
+
+        Raises:
+            ValueError: the file holds weights only.
+        """
+        if "optimiser" not in data:
+            raise ValueError("a weights file, no checkpoint: start from it instead of resuming")
+        self.net.load_state_dict(data["model"])
+        self.optimiser.load_state_dict(data["optimiser"])
+        self.schedule.load_state_dict(data["schedule"])
+        self.scaler.load_state_dict(data["scaler"])
+        self.average.load_state_dict(data["average"])
+        self.step, self.epoch = int(data["step"]), int(data["epoch"])
+        self.validated_at = int(data["validated_at"])
+        self.best = None if data["best"] is None else float(data["best"])
+        restore_random_states(data["random"])

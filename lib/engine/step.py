@@ -1,0 +1,293 @@
+"""The combined step: both modes from one pass through the backbone.
+
+    features = backbone(image)                       once
+    for each mode: heads(features [+ residual]) -> losses -> backward into the features
+    backbone backward                                once, with the features' summed gradient
+
+Automatic and proofread see the same image through the same weights, so this equals two whole
+passes: the gradient of a sum is the sum of the gradients. A mode's activations are freed
+before the next mode begins.
+
+Source: spec/training-modes.md, sections 1 to 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from lib.configs.settings import Mode, Settings
+from lib.data.batches import Batch
+from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
+from lib.losses.criterion import Criterion
+from lib.networks.model import NeuropilNet
+from lib.prompts.points import PointPrompts
+from lib.prompts.sampling import SampledPrompts, sample_prompts
+from lib.targets.prepare import Targets, prepare_targets
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step gave, for the log.
+
+    Args:
+        losses: mode -> the criterion's values, detached scalars.
+        loss: mean of the modes' losses, detached.
+        residual_ratio: norm of the prompts' residual against the features', mean over the
+            prompted samples; None where nothing was prompted.
+        prompted: number of samples that had prompts.
+    """
+
+    losses: dict[Mode, dict[str, Tensor]]
+    loss: Tensor
+    residual_ratio: Tensor | None
+    prompted: int
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What stays the same from step to step.
+
+    Args:
+        net: the network, in training mode.
+        criterion: of one mode's outputs.
+        settings: modes, prompts, checkpointing.
+        hierarchy: classes and groups.
+        autocast: opens the mixed-precision region; losses stay outside.
+        scale: multiplies a loss before backward (a gradient scaler's).
+    """
+
+    net: NeuropilNet
+    criterion: Criterion
+    settings: Settings
+    hierarchy: LabelHierarchy
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    scale: Callable[[Tensor], Tensor] = lambda loss: loss
+
+
+def fractionary_samples(batch: Batch, hierarchy: LabelHierarchy) -> Tensor:
+    """Which samples hold unknown voxels: instance or class labels that are not there.
+
+    Returns:
+        (B,) bool. False: fully annotated, the interactive sub-mode.
+
+    Source: spec/training-modes.md 2; spec/clarifications.md "One sub-mode for a batch".
+    """
+    unknown = batch["instance"] < 0
+    unknown |= batch["class_sets"] == hierarchy.unknown
+    return unknown.flatten(1).any(1)
+
+
+def draw_prompts(
+    batch: Batch,
+    hierarchy: LabelHierarchy,
+    settings: Settings,
+    generators: Sequence[torch.Generator],
+) -> SampledPrompts:
+    """Prompts for the samples that train with them, each sample with its own generator.
+
+    Interactive samples get prompts; fractionary ones only with `fractionary_prompts`.
+    """
+    training = settings.training
+    wanted = ~fractionary_samples(batch, hierarchy) | training.fractionary_prompts
+    drawn = [
+        sample_prompts(
+            batch["class_sets"][b : b + 1],
+            batch["instance"][b : b + 1],
+            hierarchy,
+            training,
+            generator,
+            batch["voxel_size_nm"][b : b + 1],
+            wanted[b : b + 1],
+        )
+        for b, generator in enumerate(generators)
+    ]
+    prompts = [d.prompts for d in drawn]
+    together = PointPrompts(
+        torch.cat([p.coords for p in prompts]),
+        torch.cat([p.labels for p in prompts]),
+        torch.cat([p.class_ids for p in prompts]),
+        torch.cat([p.instance for p in prompts]),
+        batch["voxel_size_nm"],
+    )
+    return SampledPrompts(
+        together, torch.cat([d.target for d in drawn]), torch.cat([d.known for d in drawn])
+    )
+
+
+def combined_step(
+    context: StepContext, batch: Batch, prompts: SampledPrompts | None, share: float = 1.0
+) -> StepResult:
+    """Forward and backward of one batch for all enabled modes.
+
+    Gradients are added to the parameters' `.grad`.
+
+    Args:
+        context: network, criterion and settings.
+        batch: on the network's device.
+        prompts: from `draw_prompts`; None or without points: proofread equals automatic.
+        share: of this batch in the optimiser step (1 / accumulated batches).
+    """
+    modes = context.settings.training.training_modes
+    targets = prepare_targets(batch, context.hierarchy, context.settings.loss)
+    classes = _classes_of_fractionary(batch, targets, context.hierarchy)
+    with context.autocast():
+        features = _features(context, batch["image"])
+    leaf = features.detach().requires_grad_()
+    weight = share / len(modes)
+    losses: dict[Mode, dict[str, Tensor]] = {}
+    ratio: Tensor | None = None
+    pointed = prompts is not None and prompts.prompts.any
+    if not pointed:
+        # Without prompts proofread is automatic bit for bit: once, counted for every mode.
+        once = _mode_losses(context, leaf, None, targets, classes)
+        _backward(context.scale(once["loss"] * share))
+        losses = {mode: _detached(once) for mode in modes}
+    else:
+        assert prompts is not None
+        for mode in modes:
+            if mode == "automatic":
+                found = _mode_losses(context, leaf, None, targets, classes)
+            else:
+                found, ratio = _proofread_losses(context, leaf, prompts, targets, classes)
+            _backward(context.scale(found["loss"] * weight))
+            losses[mode] = _detached(found)
+            del found
+    assert leaf.grad is not None
+    _backward(features, leaf.grad)
+    total = torch.stack([losses[mode]["loss"] for mode in modes]).mean()
+    count = int(prompts.prompts.prompted.sum()) if prompts is not None else 0
+    return StepResult(losses, total, ratio, count)
+
+
+def separate_step(
+    context: StepContext, batch: Batch, prompts: SampledPrompts | None, share: float = 1.0
+) -> StepResult:
+    """The same by a whole forward and backward pass for each mode: the plain reference."""
+    modes = context.settings.training.training_modes
+    targets = prepare_targets(batch, context.hierarchy, context.settings.loss)
+    classes = _classes_of_fractionary(batch, targets, context.hierarchy)
+    losses: dict[Mode, dict[str, Tensor]] = {}
+    ratio: Tensor | None = None
+    for mode in modes:
+        with context.autocast():
+            features = context.net.features(batch["image"])
+        if mode == "automatic" or prompts is None:
+            found = _mode_losses(context, features, None, targets, classes)
+        else:
+            found, ratio = _proofread_losses(context, features, prompts, targets, classes)
+        _backward(context.scale(found["loss"] * (share / len(modes))))
+        losses[mode] = _detached(found)
+    total = torch.stack([losses[mode]["loss"] for mode in modes]).mean()
+    count = int(prompts.prompts.prompted.sum()) if prompts is not None else 0
+    return StepResult(losses, total, ratio if count else None, count)
+
+
+def mask_loss(logits: Tensor, prompts: SampledPrompts) -> Tensor:
+    """Cross-entropy and soft Dice of the clicked object, over known voxels of prompted samples.
+
+    Args:
+        logits: (B, 1, *S) of the mask head.
+        prompts: target and known voxels.
+
+    Returns:
+        scalar; the mean over the prompted samples.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    losses = []
+    for b in torch.nonzero(prompts.prompts.prompted).flatten().tolist():
+        known = prompts.known[b]
+        value, target = logits[b, 0][known], prompts.target[b][known].to(logits.dtype)
+        entropy = functional.binary_cross_entropy_with_logits(value, target)
+        chance = value.sigmoid()
+        dice = (2 * (chance * target).sum() + 1) / (chance.sum() + target.sum() + 1)
+        losses.append(entropy + 1 - dice)
+    return torch.stack(losses).mean() if losses else logits.sum() * 0.0
+
+
+def _backward(value: Tensor, gradient: Tensor | None = None) -> None:
+    torch.autograd.backward([value], None if gradient is None else [gradient])
+
+
+def _features(context: StepContext, image: Tensor) -> Tensor:
+    if not context.settings.training.checkpoint_activations:
+        return context.net.features(image)
+    # Input without gradient: the non-reentrant form still reaches the parameters.
+    out: Tensor = checkpoint(context.net.features, image, use_reentrant=False)
+    return out
+
+
+def _heads(
+    context: StepContext, features: Tensor, prompts: PointPrompts | None
+) -> dict[str, Tensor]:
+    if not context.settings.training.checkpoint_activations:
+        return context.net.heads(features, prompts)
+    out: dict[str, Tensor] = checkpoint(context.net.heads, features, prompts, use_reentrant=False)
+    return out
+
+
+def _mode_losses(
+    context: StepContext,
+    features: Tensor,
+    prompts: SampledPrompts | None,
+    targets: Targets,
+    classes: Tensor | None,
+) -> dict[str, Tensor]:
+    """The criterion of the heads on the given features (with any residual added already)."""
+    with context.autocast():
+        outputs = _heads(context, features, None if prompts is None else prompts.prompts)
+    mask = outputs.pop("mask", None)
+    if classes is not None:
+        outputs["semantic_ids"] = classes
+    losses = dict(context.criterion(outputs, targets))
+    if mask is not None and prompts is not None:
+        losses["loss_prompt"] = mask_loss(mask, prompts)
+        losses["loss"] = losses["loss"] + (
+            context.settings.loss.weight_prompt * losses["loss_prompt"]
+        )
+    return losses
+
+
+def _proofread_losses(
+    context: StepContext,
+    features: Tensor,
+    prompts: SampledPrompts,
+    targets: Targets,
+    classes: Tensor | None,
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    with context.autocast():
+        residual = context.net.sparse_residual(prompts.prompts, tuple(features.shape[2:]))
+        prompted = features + residual.dense().to(features.dtype)
+    losses = _mode_losses(context, prompted, prompts, targets, classes)
+    who = prompts.prompts.prompted
+    if not bool(who.any()):
+        return losses, None
+    norms = features.detach().float().flatten(1).norm(dim=1).clamp_min(1e-12)
+    return losses, (residual.norm().detach().float() / norms)[who].mean()
+
+
+def _classes_of_fractionary(
+    batch: Batch, targets: Targets, hierarchy: LabelHierarchy
+) -> Tensor | None:
+    """`semantic_ids`, by which the instance loss of fractionary samples runs for each class.
+
+    Fully annotated samples of a mixed batch get one class for all their objects.
+
+    Returns:
+        (B, *S) int64, None when no sample is fractionary.
+    """
+    partly = fractionary_samples(batch, hierarchy)
+    if not bool(partly.any()):
+        return None
+    ids = targets.semantic_ids
+    return torch.where(partly.view(-1, *[1] * (ids.ndim - 1)), ids, IGNORE_INDEX)
+
+
+def _detached(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach() for key, value in losses.items()}

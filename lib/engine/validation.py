@@ -1,0 +1,245 @@
+"""Validation: a fixed set of places, scored on known validation voxels only."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+
+from lib.configs.settings import Settings
+from lib.data.batches import collate, to_device
+from lib.data.items import DataItem, Patch
+from lib.data.sampler import patch_shape
+from lib.data.splits import Box, Triple
+from lib.engine.patch_objects import group_patch
+from lib.engine.prompt_gain import PromptScores, score_prompts
+from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
+from lib.losses.criterion import Criterion
+from lib.metrics.class_scores import ClassReport, ClassScores
+from lib.metrics.object_scores import adapted_rand_error, contingency
+from lib.networks.model import NeuropilNet
+from lib.targets.prepare import prepare_targets
+
+LEAST_KNOWN = 0.02
+"""Share of a place's voxels that must be known validation voxels."""
+
+
+GROUPED_PLACES = 8
+"""So many places are grouped into objects, which costs more than the network."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A box of an item that validates."""
+
+    item: DataItem
+    box: Box
+
+    def read(self) -> Patch:
+        """The patch, unknown wherever it may not validate."""
+        patch = self.item.read(self.box)
+        outside = ~self.item.split.validating(self.box)
+        patch.class_sets[outside] = self.item.hierarchy.unknown
+        patch.instance[outside] = IGNORE_INDEX
+        if not self.item.true_instances and not self.item.flat:
+            patch.instance.fill(IGNORE_INDEX)
+        return patch
+
+    @property
+    def rank(self) -> float:
+        """A number in [0, 1) that depends on the item's id and the box only."""
+        key = f"{self.item.id}|{self.box}".encode()
+        digest = hashlib.blake2b(key, digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2.0**64
+
+
+def validation_places(items: Sequence[DataItem], patch_size: Triple, limit: int) -> list[Place]:
+    """The places to validate on: at most `limit`, shared evenly between groups of items.
+
+    Which places they are depends on the items and on where labels are, never on chance.
+    """
+    groups: dict[str, list[Place]] = {}
+    for item in items:
+        shape = patch_shape(item, patch_size)
+        for box in _tiles(item, shape):
+            place = Place(item, box)
+            if _known_share(place) >= LEAST_KNOWN:
+                groups.setdefault(item.group, []).append(place)
+    ranked = [sorted(places, key=lambda p: p.rank) for _, places in sorted(groups.items())]
+    chosen: list[Place] = []
+    for turn in range(max((len(places) for places in ranked), default=0)):
+        chosen += [places[turn] for places in ranked if turn < len(places)]
+    return chosen[:limit]
+
+
+@dataclass
+class ValidationReport:
+    """Figures of one set of weights on the validation places.
+
+    Args:
+        classes: class figures on known voxels.
+        losses: the criterion's automatic losses, mean over places.
+        are: adapted Rand error of the instances, mean over places that have true objects.
+        prompts: what prompts buy.
+        places: how many places were scored.
+    """
+
+    classes: ClassReport
+    losses: dict[str, float]
+    are: float
+    prompts: PromptScores
+    places: int
+
+    @property
+    def score(self) -> float:
+        """The figure by which weights are compared: the mean of what can be measured of mean
+        IoU of the classes, 1 - adapted Rand error, IoU of the clicked object. NaN if nothing."""
+        parts = [self.classes.mean_iou, 1 - self.are, self.prompts.with_prompts]
+        known = [p for p in parts if not math.isnan(p)]
+        return sum(known) / len(known) if known else math.nan
+
+    def scalars(self) -> dict[str, float]:
+        """Named figures for the log; those that cannot be measured are left out."""
+        report = self.classes
+        values = {
+            "val/score": self.score,
+            "val/accuracy": report.accuracy,
+            "val/set_accuracy": report.set_accuracy,
+            "val/mean_iou": report.mean_iou,
+            "val/mean_dice": report.mean_dice,
+            "val/are": self.are,
+            "val/prompt_iou": self.prompts.with_prompts,
+            "val/prompt_iou_without": self.prompts.without_prompts,
+            "val/prompt_gain": self.prompts.gain,
+        }
+        values |= {f"val/{key}": value for key, value in self.losses.items()}
+        for name, score in report.by_class.items():
+            if score.support:
+                values |= {f"val/iou/{name}": score.iou, f"val/dice/{name}": score.dice}
+        return {key: value for key, value in values.items() if not math.isnan(value)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form without NaN."""
+        return {"figures": self.scalars(), "classes": self.classes.to_dict(), "places": self.places}
+
+
+@dataclass
+class _Tally:
+    scores: ClassScores
+    losses: list[dict[str, float]] = field(default_factory=list)
+    rand_errors: list[float] = field(default_factory=list)
+    prompted: list[tuple[float, float]] = field(default_factory=list)
+
+
+def validate(
+    net: NeuropilNet,
+    places: Sequence[Place],
+    settings: Settings,
+    hierarchy: LabelHierarchy,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[object]],
+    alone: bool = False,
+) -> ValidationReport:
+    """Score a network; the processes share the places, and all get the report.
+
+    Args:
+        net: any mode; left as it was.
+        places: from `validation_places`.
+        settings: losses, prompts.
+        hierarchy: classes and groups.
+        device: where the network is.
+        autocast: opens the mixed-precision region.
+        alone: this process scores all places by itself, without the others.
+    """
+    tally = _Tally(ClassScores(hierarchy))
+    criterion = Criterion(settings.loss, hierarchy)
+    training = net.training
+    net.eval()
+    with torch.no_grad():
+        rank, world = (0, 1) if alone else (idist.get_rank(), idist.get_world_size())
+        for number, place in list(enumerate(places))[rank::world]:
+            batch = to_device(collate([place.read()]), device)
+            with autocast():
+                features = net.features(batch["image"])
+                outputs = net.heads(features)
+            targets = prepare_targets(batch, hierarchy, settings.loss)
+            losses = criterion(outputs, targets)
+            tally.losses.append({k: float(v) for k, v in losses.items()})
+            tally.scores.update(
+                targets.class_sets[0].cpu().numpy(), outputs["semantic"][0].argmax(0).cpu().numpy()
+            )
+            if number < GROUPED_PLACES and bool((batch["instance"] > 0).any()):
+                found = group_patch(outputs, batch, hierarchy, settings.inference)
+                table = contingency(batch["instance"][0].cpu().numpy(), found.numpy())
+                tally.rand_errors.append(adapted_rand_error(table))
+            tally.prompted += score_prompts(
+                net,
+                features,
+                outputs,
+                batch,
+                settings,
+                hierarchy,
+                autocast,
+                int(place.rank * 2**31),
+            )
+    net.train(training)
+    return _report([tally] if alone else _gather(tally), hierarchy)
+
+
+def _gather(tally: _Tally) -> list[_Tally]:
+    if idist.get_world_size() == 1:
+        return [tally]
+    mine = (tally.scores.rows(), tally.losses, tally.rand_errors, tally.prompted)
+    everyone: list[Any] = [None] * idist.get_world_size()
+    torch.distributed.all_gather_object(everyone, mine)
+    gathered = []
+    for rows, losses, errors, prompted in everyone:
+        part = _Tally(ClassScores(tally.scores.hierarchy), losses, errors, prompted)
+        part.scores.add_rows(rows)
+        gathered.append(part)
+    return gathered
+
+
+def _report(tallies: Sequence[_Tally], hierarchy: LabelHierarchy) -> ValidationReport:
+    scores = ClassScores(hierarchy)
+    for tally in tallies:
+        scores.merge(tally.scores)
+    losses = [entry for tally in tallies for entry in tally.losses]
+    prompted = [pair for tally in tallies for pair in tally.prompted]
+    errors = [e for tally in tallies for e in tally.rand_errors if not math.isnan(e)]
+    keys = losses[0] if losses else {}
+    return ValidationReport(
+        classes=scores.result(),
+        losses={k: float(np.mean([entry[k] for entry in losses])) for k in keys},
+        are=float(np.mean(errors)) if errors else math.nan,
+        prompts=PromptScores.of(prompted),
+        places=len(losses),
+    )
+
+
+def _known_share(place: Place) -> float:
+    sets, ids = place.item.read_labels(place.box)
+    known = (sets != place.item.hierarchy.unknown) | (ids > 0)
+    return float((known & place.item.split.validating(place.box)).mean())
+
+
+def _tiles(item: DataItem, shape: Triple) -> list[Box]:
+    """Boxes of about `shape` that tile the item's validation boxes."""
+    found: list[Box] = []
+    for val in item.split.val_boxes:
+        spans = []
+        for (lo, hi), size, length in zip(val, shape, item.shape, strict=True):
+            count = max(1, math.ceil((hi - lo) / size))
+            starts = [lo + round(i * (hi - lo) / count) for i in range(count)]
+            fitted = [min(max(s, 0), max(length - size, 0)) for s in starts]
+            spans.append([(s, min(s + size, length)) for s in sorted(set(fitted))])
+        found += [(x, y, z) for x, y, z in product(*spans)]
+    return sorted(set(found))

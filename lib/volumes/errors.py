@@ -46,3 +46,13 @@ def disk_error(path: Path | str, error: OSError) -> VolumeError:
             remedy="free some space or choose another folder; nothing was left behind",
         )
     return VolumeError(path, f"cannot be written ({error.strerror or error})")
+
+
+def damaged_target(path: Path | str, error: BaseException) -> VolumeError:
+    """An existing target that cannot be opened for writing."""
+    return VolumeError(
+        path,
+        f"exists and cannot be opened ({error})",
+        "a file of this kind",
+        "remove it or choose another target",
+    )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lib.volumes.boxes import Box, Triple
 from lib.volumes.errors import VolumeError
+from lib.volumes.plain import PlainSource, even_offsets
 from lib.volumes.source import Source, SourceInfo, damaged
 
 HEADER_ERRORS = (
@@ -22,67 +23,80 @@ LARGEST_NIFTI1 = 32767
 UNIT_NM = {"nm": 1.0, "um": 1e3, "mm": 1e6}
 
 
-class NiftiSource(Source):
-    """A NIfTI file. Uncompressed files are memory maps; .nii.gz is decoded up to the slice.
+class NiftiSource(PlainSource):
+    """A NIfTI file with voxels as stored; .nii.gz is decoded up to the slice.
 
     Args:
-        spacing_unit: what one unit of the file's spacing is; "nm" is how this app and its
-            viewers write nanometres (DESIGN.md, "Axes and units").
+        affine: (4, 4), voxel to the file's own units.
     """
 
-    def __init__(self, path: Path, spacing_unit: str = "nm") -> None:
-        try:
-            image: Any = nib.load(path)
-            header: Any = image.header
-            shape = tuple(int(n) for n in header.get_data_shape())
-        except HEADER_ERRORS as error:
-            raise damaged(str(path), error) from error
-        stored = _spatial_shape(path, shape)
-        if header.get_data_dtype().fields is not None:
-            raise VolumeError(path, "an RGB volume", "one grey value a voxel")
-        zooms = [float(v) for v in header.get_zooms()[:3]]
-        zooms += [zooms[0]] * (3 - len(zooms))
-        size = tuple(v * UNIT_NM[spacing_unit] for v in zooms)
-        stated = None if tuple(zooms) == (1.0, 1.0, 1.0) and spacing_unit == "nm" else size
-        slope, intercept = header.get_slope_inter()
-        scaled = (slope or 1.0, intercept or 0.0) != (1.0, 0.0)
-        dtype = np.dtype(np.float64) if scaled else header.get_data_dtype()
-        super().__init__(SourceInfo(str(path), "", stored, dtype, stated))  # type: ignore[arg-type]
-        self.affine: NDArray[np.float64] = np.asarray(image.affine, np.float64)
-        self._scaled = scaled
-        self._proxy = image.dataobj
-        self._check_length(path)
-
-    def _check_length(self, path: Path) -> None:
-        """A plain file shorter than its header says would fail late, in the middle."""
-        if path.suffix == ".gz":
-            return
-        needed = int(np.prod(self.shape)) * self._proxy.dtype.itemsize + self._proxy.offset
-        found = path.stat().st_size
-        if found < needed:
-            raise VolumeError(
-                path, f"truncated: {found} bytes", f"{needed}", "fetch or write the file again"
-            )
+    def __init__(
+        self,
+        info: SourceInfo,
+        offset: int,
+        stored: np.dtype[Any],
+        affine: NDArray[np.float64],
+    ) -> None:
+        path = Path(info.path)
+        offsets = even_offsets(offset, info.shape, stored.itemsize)
+        self.affine = affine
+        super().__init__(info, path, offsets, stored, packed=path.name.endswith(".gz"))
 
     def memory_map(self) -> NDArray[Any] | None:
-        """The voxels as a memory map, (X, Y, Z); None for compressed or scaled files."""
-        if self._scaled:
+        """The voxels as a memory map, (X, Y, Z); None for a compressed file."""
+        if self._packed:
             return None
-        if not self.info.path.endswith(".nii"):
-            return None
-        array = np.asanyarray(self._proxy.get_unscaled())
-        reshaped: NDArray[Any] = array.reshape(self.shape, order="F")
-        return reshaped
+        return np.memmap(self._data, self._stored, "r", self._offsets[0], self.shape, order="F")
+
+
+class ScaledNiftiSource(Source):
+    """A NIfTI file whose header scales the stored numbers; read through nibabel."""
+
+    def __init__(self, info: SourceInfo, proxy: Any) -> None:
+        super().__init__(info)
+        self._proxy = proxy
 
     def _read(self, box: Box) -> NDArray[Any]:
         (a, b), (c, d), (e, f) = box
         rank = len(self._proxy.shape)
         index = (slice(a, b), slice(c, d), slice(e, f), *[0] * (rank - 3))[:rank]
-        try:
-            voxels = np.asarray(self._proxy[index])
-        except zlib.error as error:
-            raise damaged(self.info.where, error) from error
-        return voxels.reshape(b - a, d - c, f - e)
+        return np.asarray(self._proxy[index]).reshape(b - a, d - c, f - e)
+
+
+def open_nifti(path: Path, spacing_unit: str = "nm") -> Source:
+    """Open a NIfTI file.
+
+    Args:
+        spacing_unit: what one unit of the file's spacing is; "nm" is how this app and its
+            viewers write nanometres (DESIGN.md, "Axes and units"). A spacing of 1, 1, 1
+            then counts as not stated: it is what files without a spacing say.
+
+    Raises:
+        VolumeError: damaged, RGB, or with more than three axes.
+    """
+    try:
+        image: Any = nib.load(path)
+        header: Any = image.header
+        shape = _spatial_shape(path, tuple(int(n) for n in header.get_data_shape()))
+        stored = header.get_data_dtype()
+        slope, intercept = header.get_slope_inter()
+        affine = np.asarray(image.affine, np.float64)
+    except VolumeError:
+        raise
+    except HEADER_ERRORS as error:
+        raise damaged(str(path), error) from error
+    if stored.fields is not None or stored.kind == "c":
+        raise VolumeError(path, f"voxels of type {stored}", "one grey value a voxel")
+    zooms = [float(v) for v in header.get_zooms()[:3]]
+    zooms += [zooms[0]] * (3 - len(zooms))
+    stated = tuple(zooms) != (1.0, 1.0, 1.0) or spacing_unit != "nm"
+    x, y, z = (round(v * UNIT_NM[spacing_unit], 6) for v in zooms)
+    size = (x, y, z) if stated else None
+    if (slope or 1.0, intercept or 0.0) != (1.0, 0.0):
+        scaled = SourceInfo(str(path), "", shape, np.dtype(np.float64), size)
+        return ScaledNiftiSource(scaled, image.dataobj)
+    info = SourceInfo(str(path), "", shape, stored.newbyteorder("="), size)
+    return NiftiSource(info, int(image.dataobj.offset), stored, affine)
 
 
 def nifti_header(shape: Triple, dtype: Any, voxel_size_nm: tuple[float, float, float]) -> bytes:
@@ -91,8 +105,7 @@ def nifti_header(shape: Triple, dtype: Any, voxel_size_nm: tuple[float, float, f
     Args:
         shape: x, y, z; above 32767 the header is NIfTI-2.
     """
-    large = max(shape) > LARGEST_NIFTI1
-    kind: Any = nib.Nifti2Header if large else nib.Nifti1Header
+    kind: Any = nib.Nifti2Header if max(shape) > LARGEST_NIFTI1 else nib.Nifti1Header
     header = kind()
     header.set_data_dtype(dtype)
     header.set_data_shape(shape)
@@ -102,8 +115,7 @@ def nifti_header(shape: Triple, dtype: Any, voxel_size_nm: tuple[float, float, f
     header.set_qform(affine, code=1)
     header.set_xyzt_units("mm")
     header.set_slope_inter(1.0, 0.0)
-    block = bytes(header.binaryblock)
-    header["vox_offset"] = len(block) + 4
+    header["vox_offset"] = len(bytes(header.binaryblock)) + 4
     header["magic"] = header.single_magic
     return bytes(header.binaryblock) + b"\0\0\0\0"
 

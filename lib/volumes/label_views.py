@@ -1,0 +1,266 @@
+"""A source's labels as canonical labels, slab by slab, while an item is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.labels.encodings import LabelValueError
+from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
+from lib.labels.value_maps import ValueMap
+from lib.volumes.boxes import (
+    Box,
+    Triple,
+    box_origin,
+    box_shape,
+    box_slices,
+    intersect,
+    shift_box,
+    whole_box,
+)
+from lib.volumes.errors import VolumeError
+from lib.volumes.source import Source
+from lib.volumes.writing import UNKNOWN_ID
+
+LARGEST_FLOAT = 2.0**53
+_UNKNOWN_IDS = (UNKNOWN_ID, 2**64 - 1)
+"""Ids that publications use for "unknown": CREMI writes the largest of the type."""
+
+
+@dataclass
+class PlacedLabel:
+    """A label source and where it lies in the image.
+
+    Args:
+        source: the label.
+        offset: the image's first voxel in the label's voxels (CREMI stores labels that
+            cover a part of the image).
+    """
+
+    source: Source
+    offset: Triple = (0, 0, 0)
+
+    def read(self, box: Box, outside: int) -> NDArray[Any]:
+        """Label values of a box of the image; `outside` where the label does not reach.
+
+        Raises:
+            VolumeError: NaN, a number that is not whole, or a damaged file.
+        """
+        wanted = shift_box(box, self.offset)
+        common = intersect(wanted, whole_box(self.source.shape))
+        if common == wanted:
+            return whole_numbers(self.source.read(wanted), self.source, box_origin(wanted))
+        if common is None:
+            return np.full(box_shape(box), outside, np.int64)
+        found = whole_numbers(self.source.read(common), self.source, box_origin(common))
+        a, b, c = box_origin(wanted)
+        out = np.full(box_shape(box), outside, np.result_type(found.dtype, np.int64))
+        out[box_slices(shift_box(common, (-a, -b, -c)))] = found
+        return out
+
+
+@dataclass
+class LabelViews:
+    """The labels of one item.
+
+    Args:
+        hierarchy: the classes.
+        box: the item's place in the image.
+        semantic: class labels, or None.
+        values: what they mean.
+        instance: object ids, or None.
+        zero_is_none: whether id 0 says "no object" (else it says nothing).
+    """
+
+    hierarchy: LabelHierarchy
+    box: Box
+    semantic: PlacedLabel | None
+    values: ValueMap | None
+    instance: PlacedLabel | None
+    zero_is_none: bool
+
+    def __post_init__(self) -> None:
+        self._last: tuple[Box, NDArray[np.int64]] | None = None
+
+    def class_sets(self) -> View:
+        """Class sets of the item, lazily."""
+        return View(box_shape(self.box), np.dtype(np.int32), self._class_sets)
+
+    def instances(self) -> View | None:
+        """Instance ids of the item, lazily; None when the source has none."""
+        if self.instance is None:
+            return None
+        return View(box_shape(self.box), np.dtype(np.int64), self._ids)
+
+    def _class_sets(self, part: Box) -> NDArray[np.int32]:
+        here = shift_box(part, box_origin(self.box))
+        if self.semantic is not None and self.values is not None:
+            values = self.semantic.read(here, outside=_never(self.values))
+            sets = self._decode(values, here)
+        else:
+            sets = np.full(box_shape(part), self.hierarchy.unknown, np.int32)
+        return sets if self.instance is None else self._narrow(sets, self._ids(part))
+
+    def _decode(self, values: NDArray[Any], here: Box) -> NDArray[np.int32]:
+        assert self.semantic is not None and self.values is not None
+        covered = values != _never(self.values)
+        sets = np.full(values.shape, self.hierarchy.unknown, np.int32)
+        try:
+            if covered.all():
+                return self.values.apply(values)
+            # A label that covers a part of the image: the rest is unknown.
+            filled = np.where(covered, values, min(self.values.table))
+            sets[covered] = self.values.apply(filled)[covered]
+            return sets
+        except LabelValueError as error:
+            place = tuple(i + low for i, (low, _) in zip(error.index, here, strict=True))
+            raise VolumeError(
+                self.semantic.source.info.where,
+                f"class value {error.value} at voxel (x, y, z) {place}",
+                error.allowed,
+                "name the right --encoding, or say what the values mean with --mapping",
+            ) from error
+
+    def _narrow(self, sets: NDArray[np.int32], ids: NDArray[np.int64]) -> NDArray[np.int32]:
+        """What ids say about classes: a voxel of an object has a class that can be one."""
+        objects = np.int32(self.hierarchy.object_set)
+        inside = (ids > 0) & ((sets & objects) != 0)
+        sets = np.where(inside, sets & objects, sets)
+        if not self.hierarchy.groups and objects != self.hierarchy.unknown:
+            # Background and foreground without a hierarchy: no object is background.
+            others = np.int32(self.hierarchy.unknown & ~self.hierarchy.object_set)
+            sets = np.where((ids == 0) & (sets == self.hierarchy.unknown), others, sets)
+        return sets.astype(np.int32, copy=False)
+
+    def _ids(self, part: Box) -> NDArray[np.int64]:
+        if self._last is not None and self._last[0] == part:
+            return self._last[1]
+        assert self.instance is not None
+        here = shift_box(part, box_origin(self.box))
+        ids = self.instance.read(here, outside=IGNORE_INDEX)
+        found = canonical_ids(ids, self.instance.source, box_origin(here), self.zero_is_none)
+        self._last = part, found
+        return found
+
+
+@dataclass
+class View:
+    """Something computed for boxes that slices like an (X, Y, Z) array."""
+
+    shape: Triple
+    dtype: np.dtype[Any]
+    compute: Callable[[Box], NDArray[Any]]
+
+    def __getitem__(self, index: tuple[slice, slice, slice]) -> NDArray[Any]:
+        x, y, z = (s.indices(n)[:2] for s, n in zip(index, self.shape, strict=True))
+        return self.compute((x, y, z))
+
+
+def image_view(source: Source, box: Box) -> View:
+    """A part of an image as uint8 or uint16.
+
+    Raises:
+        VolumeError: float, signed values below 0 or values over 65535.
+    """
+    dtype = grey_type(source)
+
+    def read(part: Box) -> NDArray[Any]:
+        here = shift_box(part, box_origin(box))
+        voxels = source.read(here)
+        if voxels.dtype == dtype:
+            return voxels
+        bad = (voxels < 0) | (voxels > np.iinfo(dtype).max)
+        if bad.any():
+            value, place = _first(voxels, bad, box_origin(here))
+            raise VolumeError(
+                source.info.where, f"grey value {value} at voxel (x, y, z) {place}",
+                f"0 to {np.iinfo(dtype).max}", "convert the image to uint8 or uint16",
+            )  # fmt: skip
+        return voxels.astype(dtype)
+
+    return View(box_shape(box), dtype, read)
+
+
+def grey_type(source: Source) -> np.dtype[Any]:
+    """The type an image is stored as: uint8 or uint16.
+
+    Raises:
+        VolumeError: float or another type that is no grey value.
+    """
+    dtype = source.dtype
+    if dtype.kind not in "uib":
+        raise VolumeError(
+            source.info.where, f"an image of type {dtype}", "8 or 16 bit grey values",
+            "convert it to uint8 or uint16 with the contrast you want",
+        )  # fmt: skip
+    return np.dtype(np.uint8 if dtype.itemsize == 1 else np.uint16)
+
+
+def whole_numbers(values: NDArray[Any], source: Source, origin: Triple) -> NDArray[Any]:
+    """Label values as integers; files often hold them as floats.
+
+    Raises:
+        VolumeError: NaN or a number that is not whole, with its place.
+    """
+    if values.dtype.kind in "ui":
+        return values
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8)
+    if values.dtype.kind != "f":
+        raise VolumeError(source.info.where, f"labels of type {values.dtype}", "whole numbers")
+    bad = ~np.isfinite(values) | (values != np.floor(values)) | (abs(values) > LARGEST_FLOAT)
+    if bad.any():
+        value, place = _first(values, bad, origin)
+        found = "NaN" if np.isnan(value) else f"{value}"
+        raise VolumeError(
+            source.info.where, f"label {found} at voxel (x, y, z) {place}", "whole numbers",
+            "write the labels as integers",
+        )  # fmt: skip
+    return values.astype(np.int64)
+
+
+def canonical_ids(
+    values: NDArray[Any], source: Source, origin: Triple, zero_is_none: bool
+) -> NDArray[np.int64]:
+    """Ids of a source as canonical ids.
+
+    Args:
+        values: integers; the largest of the type, 2^32 - 1 and -1 say "unknown".
+
+    Returns:
+        Same shape, int64: > 0 an object, 0 none, -1 unknown.
+
+    Raises:
+        VolumeError: an id below -1 or over 2^32 - 2, with its place.
+    """
+    unknown = values == -1 if values.dtype.kind == "i" else np.isin(values, _UNKNOWN_IDS)
+    if values.dtype.kind == "i" and values.dtype.itemsize > 4:
+        unknown |= values == UNKNOWN_ID
+    bad = ~unknown & ((values >= UNKNOWN_ID) | (values < 0))
+    if bad.any():
+        value, place = _first(values, bad, origin)
+        raise VolumeError(
+            source.info.where, f"instance id {value} at voxel (x, y, z) {place}",
+            f"ids from 0 to {UNKNOWN_ID - 1} (2^32 - 2), which is what is stored",
+            "relabel the objects with consecutive ids, for example with fastremap.renumber",
+        )  # fmt: skip
+    ids = np.where(unknown, 0, values).astype(np.int64)
+    ids[unknown] = IGNORE_INDEX
+    if not zero_is_none:
+        ids[ids == 0] = IGNORE_INDEX
+    return ids
+
+
+def _never(values: ValueMap) -> int:
+    """A value that stands for "the label does not reach here"."""
+    return min(-(2**40), min(values.table) - 1)
+
+
+def _first(values: NDArray[Any], bad: NDArray[np.bool_], origin: Triple) -> tuple[Any, Triple]:
+    at = np.unravel_index(int(bad.argmax()), bad.shape)
+    x, y, z = (int(i) + o for i, o in zip(at, origin, strict=True))
+    return values[at], (x, y, z)

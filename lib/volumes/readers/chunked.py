@@ -1,0 +1,213 @@
+"""Zarr 2 and 3, OME-Zarr, N5 and Precomputed, through tensorstore."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+from numpy.typing import NDArray
+
+from lib.volumes.boxes import Box, Triple
+from lib.volumes.errors import VolumeError
+from lib.volumes.readers.chunked_sizes import array_size, multiscale_level
+from lib.volumes.readers.roles import Role, choose_dataset
+from lib.volumes.source import Source, SourceInfo, damaged
+
+DRIVERS = {".zarray": "zarr", "zarr.json": "zarr3", "attributes.json": "n5"}
+
+
+class ChunkedSource(Source):
+    """A tensorstore array.
+
+    Args:
+        store: the opened array.
+        axes: the array's dimensions that are x, y, z; None for one it does not have.
+    """
+
+    def __init__(self, info: SourceInfo, store: Any, axes: tuple[int | None, ...]) -> None:
+        super().__init__(info)
+        self._store, self._axes = store, axes
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        low = self._store.domain.inclusive_min
+        index: list[int | slice] = [int(m) for m in low]
+        for axis, (start, stop) in zip(self._axes, box, strict=True):
+            if axis is not None:
+                index[axis] = slice(int(low[axis]) + start, int(low[axis]) + stop)
+        voxels = np.asarray(self._store[tuple(index)].read().result())
+        kept = sorted(a for a in self._axes if a is not None)
+        present = [kept.index(a) for a in self._axes if a is not None]
+        voxels = voxels.transpose(present)
+        missing = tuple(i for i, a in enumerate(self._axes) if a is None)
+        return np.expand_dims(voxels, missing) if missing else voxels
+
+
+def open_zarr(path: Path, dataset: str, role: Role) -> ChunkedSource:
+    """Open an array of a Zarr 2, Zarr 3 or N5 container, or a level of an OME-Zarr image.
+
+    Args:
+        path: the container, a group or an array in it.
+        dataset: path of an array or of a group in it; "" for the only one there is.
+
+    Raises:
+        VolumeError: no such array (the existing ones are listed), or a damaged one.
+    """
+    target = path / dataset.strip("/") if dataset else path
+    level = multiscale_level(target, read_json)
+    if level is not None:
+        target = target / level.path
+    elif _driver(target) is not None:
+        # One level of an OME-Zarr image: the group around it knows the sizes.
+        level = multiscale_level(target.parent, read_json, target.name)
+    else:
+        arrays = dict(list_arrays(path))
+        name = choose_dataset(path, dataset, role, arrays)
+        return open_zarr(path, name, role) if _is_group(path / name) else _open(path, name, None)
+    name = str(target.relative_to(path)) if target != path else ""
+    return _open(path, name, level)
+
+
+def open_precomputed(path: Path, dataset: str = "") -> ChunkedSource:
+    """Open a scale of a Precomputed volume.
+
+    Args:
+        dataset: number or key of the scale; "" for the finest.
+
+    Raises:
+        VolumeError: damaged, several channels, or no such scale.
+    """
+    info = read_json(path / "info") or {}
+    scales = info.get("scales", [])
+    keys = [str(s.get("key")) for s in scales]
+    at = keys.index(dataset) if dataset in keys else int(dataset) if dataset.isdigit() else 0
+    if (dataset and dataset not in keys and not dataset.isdigit()) or at >= len(scales):
+        raise VolumeError(path, f"no scale {dataset!r}", f"one of: {', '.join(keys) or 'none'}")
+    store = _open_store(path, {"driver": "neuroglancer_precomputed", "scale_index": at}, path)
+    if int(store.shape[3]) != 1:
+        raise VolumeError(path, f"{store.shape[3]} channels", "one channel of grey values or ids")
+    x, y, z = (float(v) for v in scales[at]["resolution"])
+    a, b, c = (int(v) for v in store.domain.inclusive_min[:3])
+    source = SourceInfo(
+        str(path), dataset, _shape(store, (0, 1, 2)), np.dtype(store.dtype.numpy_dtype),
+        (x, y, z), (a, b, c), chunk_depth=int(store.chunk_layout.read_chunk.shape[2]),
+        attributes=read_json(path / "neuropil.json") or {},
+    )  # fmt: skip
+    return ChunkedSource(source, store, (0, 1, 2))
+
+
+def list_arrays(
+    folder: Path, inside: str = "", depth: int = 6
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Arrays under a folder with their shapes; chunks are not looked into."""
+    driver = _driver(folder)
+    if driver is not None:
+        name = {v: k for k, v in DRIVERS.items()}[driver]
+        data = read_json(folder / name) or {}
+        yield inside, tuple(int(n) for n in data.get("shape", data.get("dimensions", ())))
+        return
+    if depth == 0:
+        return
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.name.startswith("."):
+            yield from list_arrays(child, f"{inside}/{child.name}".strip("/"), depth - 1)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object of a container; None where the file does not exist.
+
+    Raises:
+        VolumeError: the file holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, OSError) as error:
+        raise damaged(str(path), error) from error
+    if not isinstance(data, dict):
+        raise VolumeError(path, "no JSON object", "the container's metadata")
+    return data
+
+
+def is_container(folder: Path) -> bool:
+    """Whether a folder is a Zarr or N5 container, group or array."""
+    names = (".zarray", ".zgroup", "zarr.json", "attributes.json")
+    return folder.suffix in (".zarr", ".n5") or any((folder / n).exists() for n in names)
+
+
+def _driver(folder: Path) -> str | None:
+    """The tensorstore driver of an array's folder; None where there is no array."""
+    if (folder / ".zarray").exists():
+        return "zarr"
+    if (read_json(folder / "zarr.json") or {}).get("node_type") == "array":
+        return "zarr3"
+    if "dimensions" in (read_json(folder / "attributes.json") or {}):
+        return "n5"
+    return None
+
+
+def _is_group(folder: Path) -> bool:
+    return _driver(folder) is None
+
+
+def _open(path: Path, name: str, level: Any) -> ChunkedSource:
+    folder = path / name if name else path
+    driver = _driver(folder)
+    if driver is None:
+        raise VolumeError(folder, "no array", "a Zarr or N5 array")
+    store = _open_store(folder, {"driver": driver}, folder)
+    attributes = _attributes(folder, driver)
+    axes = level.axes if level is not None else _axes(folder, store, driver)
+    if any(store.shape[i] != 1 for i in range(store.rank) if i not in axes):
+        raise VolumeError(
+            folder, f"an array of shape {tuple(store.shape)}", "three axes of more than one voxel",
+            "split channels or time points into arrays of their own",
+        )  # fmt: skip
+    size, offset = (level.size, None) if level is not None else array_size(attributes, driver)
+    z = axes[2]
+    chunk = store.chunk_layout.read_chunk.shape
+    info = SourceInfo(
+        str(path), name, _shape(store, axes), np.dtype(store.dtype.numpy_dtype), size,
+        offset_nm=offset, chunk_depth=int(chunk[z]) if z is not None and chunk else 1,
+        attributes=attributes.get("neuropil", {}),
+    )  # fmt: skip
+    return ChunkedSource(info, store, axes)
+
+
+def _axes(folder: Path, store: Any, driver: str) -> tuple[int | None, ...]:
+    """Which dimensions are x, y, z: by their names, else N5 is x, y, z and Zarr z, y, x."""
+    rank = store.rank
+    if rank < 2:
+        raise VolumeError(folder, f"an array of shape {tuple(store.shape)}", "two or more axes")
+    names = [str(label) for label in store.domain.labels]
+    if {"x", "y"} <= set(names):
+        return tuple(names.index(a) if a in names else None for a in "xyz")
+    if driver == "n5":
+        return 0, 1, 2 if rank > 2 else None
+    return rank - 1, rank - 2, rank - 3 if rank > 2 else None
+
+
+def _shape(store: Any, axes: tuple[int | None, ...]) -> Triple:
+    x, y, z = (1 if a is None else int(store.shape[a]) for a in axes)
+    return x, y, z
+
+
+def _attributes(folder: Path, driver: str) -> Mapping[str, Any]:
+    if driver == "zarr":
+        return read_json(folder / ".zattrs") or {}
+    if driver == "zarr3":
+        found = (read_json(folder / "zarr.json") or {}).get("attributes", {})
+        return dict(found)
+    return read_json(folder / "attributes.json") or {}
+
+
+def _open_store(folder: Path, spec: dict[str, Any], where: Path) -> Any:
+    kvstore = {"driver": "file", "path": f"{folder.resolve()}/"}
+    try:
+        return ts.open({**spec, "kvstore": kvstore}, open=True, read=True).result()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise damaged(str(where), error) from error

@@ -1,0 +1,50 @@
+"""Which dataset of a file plays which part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from lib.volumes.errors import VolumeError
+
+Role = Literal["image", "semantic", "instance"]
+
+USUAL: dict[Role, tuple[str, ...]] = {
+    "image": ("volumes/raw", "raw"),
+    "semantic": ("volumes/labels/semantic", "volumes/labels/classes", "semantic"),
+    "instance": ("volumes/labels/neuron_ids", "instance"),
+}
+"""Dataset paths that are looked for first (CREMI, https://cremi.org/data)."""
+
+
+def choose_dataset(
+    path: Path | str, wanted: str, role: Role, present: Mapping[str, tuple[int, ...]]
+) -> str:
+    """Pick a dataset.
+
+    Args:
+        wanted: what the user named; "" for the usual place of the role, or the only volume.
+        present: datasets of the file with their shapes.
+
+    Raises:
+        VolumeError: it does not exist, or the choice is not clear; the datasets are listed.
+    """
+    listed = ", ".join(f"{n} {tuple(s)}" for n, s in sorted(present.items())[:30]) or "none"
+    name = wanted.strip("/")
+    if name:
+        if name in present:
+            return name
+        raise VolumeError(path, f"no dataset {name!r}", f"one of: {listed}")
+    for usual in USUAL[role]:
+        if usual in present:
+            return usual
+    volumes = [n for n, shape in present.items() if len(shape) >= 2]
+    if len(volumes) == 1:
+        return volumes[0]
+    raise VolumeError(
+        path,
+        f"{len(volumes)} datasets and none is {' or '.join(USUAL[role])}",
+        f"one named as {Path(path).name}:DATASET",
+        f"datasets: {listed}",
+    )

@@ -1,0 +1,1 @@
+"""Where exported labels go: one module for each kind of target."""

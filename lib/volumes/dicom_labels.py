@@ -158,14 +158,14 @@ def _uncovered_id(
 
 
 def _label(class_set: int, number: int, hierarchy: LabelHierarchy, taken: Mapping[str, Any]) -> str:
+    """A name that says as much as a name can, and that no other segment has."""
+    text = hierarchy.describe(class_set)
     if number > 0:
-        name = object_name(class_set, number, hierarchy)
+        label = object_name(class_set, number, hierarchy)
     else:
-        text = hierarchy.describe(class_set)
-        name = "uncertain" if text == "unknown" else text
-    label, suffix = name, 2
-    while label in taken:  # such as a class with unknown and with no objects
-        label, suffix = f"{name} ({suffix})", suffix + 1
+        label = "uncertain" if text == "unknown" or text.startswith("{") else text
+    while label in taken:
+        label += "_"  # which no reader of names minds
     return label
 
 

@@ -97,6 +97,7 @@ class ModelSettings(Section):
     feature_size: Annotated[int, Field(ge=8)] = 16  # width of the backbone's first level
     head_size: Annotated[int, Field(ge=4)] = 16  # features F handed to heads and prompts
     section_ratio: Annotated[int, Field(ge=1)] = 4  # downsample in plane first, up to this ratio
+    finest_nm: Annotated[float, Field(ge=0.0)] = 10.0  # voxels up to half of this are binned
     embedding_size: Annotated[int, Field(ge=2)] = 8
     norm: Literal["group", "instance"] = "group"
     pretrained_encoder: str | None = None  # a local file with published VISTA3D weights
@@ -145,6 +146,18 @@ class InferenceSettings(Section):
     instance_overlap: Count = 32  # voxels of the finest axis that blocks share
 
 
+class QuerySettings(Section):
+    """What to annotate next (lib/queries)."""
+
+    region: tuple[Count, Count, Count] = (64, 64, 16)  # most voxels of a region, sections last
+    annotated_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5  # known: counts as done
+    reserve_minutes: Weight = 30.0  # a region handed out is offered to nobody else so long
+    class_share: Fraction = 0.67  # of uncertainty queries that go by one class
+    sharpness: tuple[Positive, Positive] = (1.0, 100.0)  # power noise: first and settled queries
+    settle_after: Count = 50  # queries until the noise has decayed
+    diverse_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25  # most uncertain regions kept
+
+
 class ServerSettings(Section):
     """What the server lets in."""
 
@@ -161,4 +174,5 @@ class Settings(Section):
     labels: LabelSettings = LabelSettings()
     data: DataSettings = DataSettings()
     inference: InferenceSettings = InferenceSettings()
+    queries: QuerySettings = QuerySettings()
     server: ServerSettings = ServerSettings()

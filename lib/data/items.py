@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from lib.data.splits import Box, ItemSplit, Triple, split_item
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
+from lib.volumes.boxes import box_slices
 from lib.volumes.contrast import intensity_window, normalize
+from lib.volumes.frames import viewer_frame
 from lib.volumes.record import ItemRecord
 
 ANISOTROPY = 1.25
@@ -113,6 +115,7 @@ class DataItem:
         hierarchy: the label hierarchy.
         val_fraction: share of blocks that validate where the record declares no split.
         cache: where compact labels are kept.
+        finest_nm: `model.finest_nm`, finer voxels are binned.
     """
 
     def __init__(
@@ -121,17 +124,16 @@ class DataItem:
         hierarchy: LabelHierarchy,
         val_fraction: float,
         cache: LabelCache,
+        finest_nm: float = 0.0,
     ) -> None:
         self.source, self.hierarchy, self.cache = source, hierarchy, cache
         self.id = source.id
-        self._image = source.open_image()
-        voxel = source.record.voxel_size_nm
-        stored = tuple(int(n) for n in self._image.shape)
-        self.axes = frame_axes((stored[0], stored[1], stored[2]), voxel)
-        self.shape: Triple = (stored[self.axes[0]], stored[self.axes[1]], stored[self.axes[2]])
-        a, b, c = self.axes
-        self.voxel_size_nm = (float(voxel[a]), float(voxel[b]), float(voxel[c]))
-        self.window = intensity_window(self._image)
+        image = source.open_image()
+        self.frame = viewer_frame(image.shape, source.record.voxel_size_nm, finest_nm)
+        self._image = self.frame.view(image)
+        self.shape: Triple = self.frame.network_shape
+        self.voxel_size_nm = self.frame.network_voxel_size_nm
+        self.window = intensity_window(image)
         self.split: ItemSplit = split_item(self.id, self.shape, source.record.split, val_fraction)
 
     @property
@@ -158,7 +160,7 @@ class DataItem:
         Beyond the item the image repeats its edge and the labels are unknown.
         """
         inner, pads = _inside(box, self.shape)
-        image = self._frame_read(self._image, inner)
+        image = self._image[box_slices(inner)]
         sets, ids = self.read_labels(inner)
         return Patch(
             image=np.pad(normalize(image, self.window), pads, mode="edge"),
@@ -174,12 +176,11 @@ class DataItem:
         if held is not None:
             part = tuple(slice(lo, hi) for lo, hi in box)
             return held.palette[held.codes[part]], held.ids[part].astype(np.int64)
-        stored: list[tuple[int, int]] = [(0, 0)] * 3
-        for axis, bounds in zip(self.axes, box, strict=True):
-            stored[axis] = bounds
-        where: Box = (stored[0], stored[1], stored[2])
-        sets = np.transpose(self.source.read_class_sets(where), self.axes)
-        return sets, np.transpose(self.source.read_instances(where), self.axes)
+        where = self.frame.viewer_box(box)
+        return (
+            self.frame.labels_to_network(self.source.read_class_sets(where), box),
+            self.frame.labels_to_network(self.source.read_instances(where), box),
+        )
 
     def load_labels(self) -> Labels:
         """Read the item's labels whole, in compact form."""
@@ -191,34 +192,13 @@ class DataItem:
         if ids.max(initial=0) >= 2**31:
             compact, _ = fastremap.renumber(np.maximum(ids, 0), preserve_zero=True)
             ids = np.where(ids == IGNORE_INDEX, IGNORE_INDEX, compact.astype(np.int64))
+        x, y, z = self.shape
+        whole: Box = ((0, x), (0, y), (0, z))
         return Labels(
-            np.ascontiguousarray(np.transpose(codes, self.axes)),
+            np.ascontiguousarray(self.frame.labels_to_network(codes, whole)),
             palette.astype(np.int32),
-            np.ascontiguousarray(np.transpose(ids.astype(np.int32), self.axes)),
+            np.ascontiguousarray(self.frame.labels_to_network(ids.astype(np.int32), whole)),
         )
-
-    def _frame_read(self, image: Any, box: Box) -> NDArray[Any]:
-        stored: list[slice] = [slice(None)] * 3
-        for axis, (lo, hi) in zip(self.axes, box, strict=True):
-            stored[axis] = slice(lo, hi)
-        return np.transpose(np.asarray(image[tuple(stored)]), self.axes)
-
-
-def frame_axes(shape: Triple, voxel_size_nm: Sequence[float]) -> Triple:
-    """The order of stored axes that puts the sections last.
-
-    A single-section axis counts as the sections; else the coarsest axis where it is clearly
-    coarser; else the stored order stays.
-    """
-    single = [a for a in range(3) if shape[a] == 1]
-    if single:
-        last = single[-1]
-    elif max(voxel_size_nm) >= ANISOTROPY * min(voxel_size_nm):
-        last = max(range(3), key=lambda a: (voxel_size_nm[a], a))
-    else:
-        last = 2
-    first, second = (a for a in range(3) if a != last)
-    return first, second, last
 
 
 def labelled_items(
@@ -226,11 +206,12 @@ def labelled_items(
     hierarchy: LabelHierarchy,
     val_fraction: float,
     cache_bytes: int,
+    finest_nm: float = 0.0,
 ) -> list[DataItem]:
     """The items that carry labels, in the order given."""
     cache = LabelCache(cache_bytes)
     return [
-        DataItem(source, hierarchy, val_fraction, cache)
+        DataItem(source, hierarchy, val_fraction, cache, finest_nm)
         for source in sources
         if source.has_label("final") or source.has_label("instance")
     ]

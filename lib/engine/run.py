@@ -118,7 +118,11 @@ def load_items(settings: Settings, studies: tuple[Path, ...]) -> list[DataItem]:
         for item in Study(root, hierarchy, settings.data.spacing_unit).items()
     ]
     return labelled_items(
-        sources, hierarchy, settings.training.val_fraction, settings.data.cache_bytes
+        sources,
+        hierarchy,
+        settings.training.val_fraction,
+        settings.data.cache_bytes,
+        settings.model.finest_nm,
     )
 
 

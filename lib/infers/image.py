@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.infers.geometry import Affine, file_affine
+from lib.server.weights import Loaded
+from lib.volumes.errors import VolumeError
+from lib.volumes.frames import ViewerFrame, viewer_frame
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
 from lib.volumes.record import read_record, record_path
 from lib.volumes.source import Source
 from lib.volumes.study import IMAGE_SUFFIXES
+
+MOST_DECODED = 8 * 2**30
+"""A compressed image up to this size is decoded whole into memory."""
+
+MOST_KEPT = 16
 
 
 @dataclass(frozen=True)
@@ -25,18 +36,29 @@ class RequestImage:
         voxels: (X, Y, Z) in the order in which viewers index it, read lazily.
         affine: of the file, RAS, viewer units.
         voxel_size_nm: (x, y, z).
+        key: identity of the image; changes when the file does.
     """
 
     path: Path
     voxels: Any
     affine: Affine
     voxel_size_nm: tuple[float, float, float]
+    key: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Extent in voxels."""
         x, y, z = (int(n) for n in self.voxels.shape)
         return x, y, z
+
+    def frame(self, loaded: Loaded) -> ViewerFrame:
+        """The way between the viewer's voxels and the network's."""
+        return viewer_frame(self.shape, self.voxel_size_nm, loaded.settings.model.finest_nm)
+
+    def to_viewer(self, values: NDArray[Any], frame: ViewerFrame) -> NDArray[Any]:
+        """A whole map of the network's frame on the image's own grid."""
+        x, y, z = frame.network_shape
+        return frame.mask_to_viewer(values, ((0, x), (0, y), (0, z)))
 
 
 def item_id(path: Path) -> str:
@@ -47,19 +69,71 @@ def item_id(path: Path) -> str:
     return path.stem
 
 
-def open_image(path: Path, spacing_unit: str) -> RequestImage:
-    """Open an image of the study, of a session or of an upload.
+class ImageStore:
+    """Images opened for requests, kept while they stay the same file.
+
+    A click must not decode a compressed volume again.
+
+    Args:
+        spacing_unit: of files without a record.
+        budget: most bytes of decoded voxels kept; memory maps are free.
+    """
+
+    def __init__(self, spacing_unit: str, budget: int = MOST_DECODED) -> None:
+        self.spacing_unit = spacing_unit
+        self.budget = budget
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, RequestImage] = OrderedDict()
+
+    def open(self, path: Path) -> RequestImage:
+        """Open an image of the study, of a session or of an upload.
+
+        Raises:
+            VolumeError: it cannot be read, or has other than one grey value a voxel.
+        """
+        key = _identity(path)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        image = self._read(path, key)
+        with self._lock:
+            self._kept[key] = image
+            while len(self._kept) > MOST_KEPT or self._bytes() > self.budget:
+                if len(self._kept) == 1:
+                    break
+                self._kept.popitem(last=False)
+        return image
+
+    def _bytes(self) -> int:
+        arrays = (image.voxels for image in self._kept.values())
+        return sum(
+            a.nbytes for a in arrays if isinstance(a, np.ndarray) and not isinstance(a, np.memmap)
+        )
+
+    def _read(self, path: Path, key: str) -> RequestImage:
+        source = open_file(path, self.spacing_unit)
+        recorded = record_path(path.parent, item_id(path))
+        if recorded.exists():
+            size = read_record(recorded).voxel_size_nm
+        else:
+            size = source.info.voxel_size_nm or (1.0, 1.0, 1.0)
+        return RequestImage(path, _voxels(source), file_affine(path), size, key)
+
+
+def _identity(path: Path) -> str:
+    """The file, its content's age and its record's: a new voxel size is another image.
 
     Raises:
-        VolumeError: it cannot be read, or has other than one grey value a voxel.
+        VolumeError: no such file.
     """
-    source = open_file(path, spacing_unit)
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise VolumeError(path, "no such file or folder") from error
     recorded = record_path(path.parent, item_id(path))
-    if recorded.exists():
-        size = read_record(recorded).voxel_size_nm
-    else:
-        size = source.info.voxel_size_nm or (1.0, 1.0, 1.0)
-    return RequestImage(path, _voxels(source), file_affine(path), size)
+    age = recorded.stat().st_mtime_ns if recorded.exists() else 0
+    return f"{path}|{found.st_mtime_ns}|{found.st_size}|{found.st_ino}|{age}"
 
 
 def _voxels(source: Source) -> Any:
@@ -71,4 +145,5 @@ def _voxels(source: Source) -> Any:
         mapped = source.memory_map()
         if mapped is not None:
             return mapped
-    return np.asarray(source)
+    x, y, z = source.shape
+    return np.asarray(source) if x * y * z * source.dtype.itemsize <= MOST_DECODED else source

@@ -93,6 +93,18 @@ class ViewerFrame:
         wanted = self.viewer_box(box)
         return out[tuple(slice(0, high - low) for low, high in wanted)]
 
+    def labels_to_network(self, values: NDArray[Any], box: Box) -> NDArray[Any]:
+        """Labels on `viewer_box(box)`, viewer order -> labels on the network box.
+
+        Labels cannot be averaged: a binned voxel takes that of the voxel at its centre.
+        """
+        out = values.transpose(self.order)
+        for axis, ((low, high), n) in enumerate(zip(box, self.bins, strict=True)):
+            if n > 1:
+                centre = np.arange(high - low) * n + n // 2
+                out = out.take(np.minimum(centre, out.shape[axis] - 1), axis)
+        return out
+
     def mask_to_network(self, mask: NDArray[Any]) -> NDArray[np.bool_]:
         """A whole mask, viewer order -> bool on the network's grid: most of the voxel is set."""
         framed = FramedImage(self, np.asarray(mask != 0, np.float32))

@@ -76,7 +76,10 @@ def compute_features(
     with torch.inference_mode():
         features = volume.movedim(0, -1).reshape(-1, volume.shape[0]).to(torch.float16)
         embedding = torch.cat(
-            [net.task_heads.rows(f.float(), ("instance",))["instance"] for f in features.split(65536)]
+            [
+                net.task_heads.rows(f.float(), ("instance",))["instance"]
+                for f in torch.split(features, 1 << 16)
+            ]
         )
         return WindowFeatures(box, features, embedding.to(torch.float16))
 
@@ -134,7 +137,7 @@ def _candidates(embedding: Tensor, positive: Tensor, reach: float) -> Tensor:
     centres = embedding[positive].float()
     found = []
     start = 0
-    for part in embedding.split(1 << 17):  # stays in the processor's cache
+    for part in torch.split(embedding, 1 << 17):  # stays in the processor's cache
         rows = part.float()
         # |e - p|^2 < r^2 without the square of e for each p
         score = torch.addmm(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 import cc3d
 import dijkstra3d
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 Points = NDArray[np.int64]
 
-CONNECTIVITY = 6
+CONNECTIVITY: Final = 6
 """Faces only: across a thin membrane, diagonal voxels of two objects often touch."""
 OUTSIDE_COST = 1e6
 
@@ -36,15 +37,15 @@ def clicked_object(
     inside = logits > 0
     for point in positive:
         inside[_around(point, inside.shape)] = True
-    for point in negative:
+    for point in negative:  # but not where it would cover a negative point
         if not _holds(positive, point):
             inside[tuple(point)] &= logits[tuple(point)] > 0
     spans = _bounds(inside)
     local = inside[spans]
     low = np.array([s.start for s in spans])
-    parts = cc3d.connected_components(local, connectivity=CONNECTIVITY)
+    parts = cc3d.connected_components(np.asarray(local), connectivity=CONNECTIVITY)
     wanted = np.unique(parts[tuple((positive - low).T)])
-    mask = np.isin(parts, wanted)
+    mask = _select(parts, wanted)
     against = negative - low
     against = against[((against >= 0) & (against < mask.shape)).all(1)]
     against = against[mask[tuple(against.T)]]
@@ -55,9 +56,7 @@ def clicked_object(
     return whole, len(wanted)
 
 
-def separate(
-    mask: Mask, logits: NDArray[np.float32], positive: Points, negative: Points
-) -> Mask:
+def separate(mask: Mask, logits: NDArray[np.float32], positive: Points, negative: Points) -> Mask:
     """Cut a mask between positive and negative points.
 
     A voxel stays where the cheapest way to a positive point costs no more than to a negative
@@ -66,7 +65,7 @@ def separate(
 
     Source: geodesic (seeded, minimum-cost path) segmentation, Bai & Sapiro 2009.
     """
-    parts = cc3d.connected_components(mask, connectivity=CONNECTIVITY)
+    parts = cc3d.connected_components(np.asarray(mask), connectivity=CONNECTIVITY)
     out = mask.copy()
     owners = parts[tuple(negative.T)]
     for part in np.unique(owners):
@@ -84,8 +83,8 @@ def separate(
         near = dijkstra3d.distance_field(cost, [tuple(p) for p in mine], connectivity=6)
         far = dijkstra3d.distance_field(cost, [tuple(p) for p in theirs], connectivity=6)
         keep = here & (near <= far)
-        connected = cc3d.connected_components(keep, connectivity=CONNECTIVITY)
-        keep = np.isin(connected, np.unique(connected[tuple(mine.T)])) & keep
+        connected = cc3d.connected_components(np.asarray(keep), connectivity=CONNECTIVITY)
+        keep &= _select(connected, np.unique(connected[tuple(mine.T)]))
         out[spans][here] = keep[here]
     return out
 
@@ -125,7 +124,8 @@ def interior_points(mask: Mask, logits: NDArray[np.float32], count: int) -> Poin
     while len(chosen) < min(count, len(voxels)):
         apart = np.minimum(apart, np.abs(voxels - chosen[-1]).sum(1))
         chosen.append(voxels[int(np.argmax(apart))])
-    return np.stack(chosen).astype(np.int64)
+    points: Points = np.stack(chosen).astype(np.int64)
+    return points
 
 
 def contradictions(positive: Points, negative: Points) -> tuple[Points, int]:
@@ -137,9 +137,17 @@ def contradictions(positive: Points, negative: Points) -> tuple[Points, int]:
 def _parts_holding(mask: Mask, points: Points) -> Mask:
     if not len(points):
         return np.zeros_like(mask)
-    parts = cc3d.connected_components(mask, connectivity=CONNECTIVITY)
+    parts = cc3d.connected_components(np.asarray(mask), connectivity=CONNECTIVITY)
     wanted = np.unique(parts[tuple(points.T)])
-    return np.asarray(np.isin(parts, wanted[wanted > 0]))
+    return _select(parts, wanted[wanted > 0])
+
+
+def _select(parts: NDArray[Any], wanted: NDArray[Any]) -> Mask:
+    """Where a map of parts holds one of the wanted numbers."""
+    table = np.zeros(int(parts.max()) + 1, bool)
+    table[wanted] = True
+    chosen: Mask = table[parts]
+    return chosen
 
 
 def _around(point: Sequence[int], shape: tuple[int, ...]) -> tuple[slice, ...]:

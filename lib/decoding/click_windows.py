@@ -6,6 +6,7 @@ clicks has one answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -31,7 +32,7 @@ def window_at(point: Sequence[int], size: Triple, shape: Triple) -> Box:
     for p, wanted, n in zip(point, size, shape, strict=True):
         length = min(wanted, n)
         unit = max(1, length // LATTICE)
-        start = round((p - length / 2) / unit) * unit
+        start = math.floor((p - (length - 1) / 2) / unit + 0.5) * unit
         start = min(max(start, 0), n - length)
         spans.append((start, start + length))
     return spans[0], spans[1], spans[2]
@@ -70,12 +71,12 @@ def click_windows(points: Sequence[Sequence[int]], size: Triple, shape: Triple) 
 
 
 def growth_limit(box: Box, limit: Triple, shape: Triple) -> Box:
-    """How far windows may grow around a first one."""
+    """How far windows may grow: a box of `limit` voxels around a first one, moved inside."""
     spans = []
-    for (low, high), most, n in zip(box, limit, shape, strict=True):
-        room = max(most - (high - low), 0)
-        before = room // 2
-        spans.append((max(low - before, 0), min(high + room - before, n)))
+    for (low, high), wanted, n in zip(box, limit, shape, strict=True):
+        most = min(max(wanted, high - low), n)
+        start = min(max((low + high - most) // 2, 0), n - most)
+        spans.append((start, start + most))
     return spans[0], spans[1], spans[2]
 
 

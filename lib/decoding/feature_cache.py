@@ -111,7 +111,9 @@ class FeatureCache:
                 del self._pending[key]
             done.set()
 
-    def contrast(self, image: str, compute: Callable[[], tuple[float, float]]) -> tuple[float, float]:
+    def contrast(
+        self, image: str, compute: Callable[[], tuple[float, float]]
+    ) -> tuple[float, float]:
         """The contrast window of an image, computed once."""
         with self._lock:
             found = self._contrasts.get(image)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lib.configs.settings import LossSettings, ModelSettings
 from lib.labels.hierarchy import LabelHierarchy
@@ -45,6 +46,17 @@ class Heads(nn.Module):
         hidden = self.shared(features)
         out = {n: layer(hidden) for n, layer in self.layers.items() if only is None or n in only}
         return {**out, "hidden": hidden}
+
+    def rows(self, features: Tensor, only: Collection[str]) -> dict[str, Tensor]:
+        """The same for single voxels: (V, F) -> name -> (V, channels), and "hidden"."""
+        hidden = functional.relu(_pointwise(self.shared[0], features))
+        out = {n: _pointwise(layer, hidden) for n, layer in self.layers.items() if n in only}
+        return {**out, "hidden": hidden}
+
+
+def _pointwise(layer: nn.Module, rows: Tensor) -> Tensor:
+    assert isinstance(layer, nn.Conv2d | nn.Conv3d)
+    return functional.linear(rows, layer.weight.flatten(1), layer.bias)
 
 
 def head_sizes(

@@ -41,6 +41,7 @@ class NeuropilNet(nn.Module):
         self.spatial_dims = model.spatial_dims
         self.feature_channels = model.head_size
         self.embedding_size = model.embedding_size
+        self.delta_d = loss.delta_d  # half the least distance of two objects' embeddings
         self.backbone = build_backbone(model)
         self.prompt_encoder = PointPromptEncoder(
             hierarchy.num_classes,

@@ -4,7 +4,6 @@ import torch
 
 from lib.configs.settings import TrainingSettings
 from lib.labels.hierarchy import flat_hierarchy
-from lib.prompts.mask_loss import prompt_mask_loss
 from lib.prompts.sampling import SampledPrompts, sample_prompts
 
 HIERARCHY = flat_hierarchy(4)
@@ -68,19 +67,3 @@ def test_same_seed_same_points_and_samples_can_be_left_out() -> None:
         class_sets, instance, HIERARCHY, TrainingSettings(), samples=torch.tensor([False, True])
     )
     assert not left_out.prompts.any
-
-
-def test_mask_loss_counts_known_voxels_of_prompted_samples_only() -> None:
-    target = torch.zeros((2, 4, 4), dtype=torch.bool)
-    target[0, 0] = True
-    known = torch.ones_like(target)
-    known[0, 3] = False
-    logits = torch.zeros((2, 1, 4, 4), requires_grad=True)
-    loss = prompt_mask_loss(logits, target, known)
-    # 12 known voxels at chance 0.5: log 2; Dice 1 - 2 * 4 * 0.5 / (12 * 0.5 + 4)
-    assert torch.isclose(loss, torch.tensor(0.6931472 + 0.6), atol=1e-6)
-    loss.backward()
-    assert logits.grad is not None
-    assert not logits.grad[1].any() and not logits.grad[0, 0, 3].any()
-    assert logits.grad[0, 0, :3].all()
-    assert prompt_mask_loss(logits, torch.zeros_like(target), known).item() == 0.0

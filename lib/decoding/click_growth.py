@@ -1,0 +1,122 @@
+"""From window to window: logits of the clicked object as far as it reaches."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.decoding.click_evidence import WindowPoints, window_logits
+from lib.decoding.click_masks import Points, clicked_object, contradictions, interior_points
+from lib.decoding.click_source import Clicks, ClickSource
+from lib.decoding.click_windows import (
+    centrality,
+    click_windows,
+    growth_limit,
+    may_grow,
+    neighbours,
+    touches,
+)
+from lib.volumes.boxes import Box, Triple, box_origin, box_shape, box_slices, intersect, shift_box
+
+CARRIED_POINTS = 4
+"""Voxels of the object that stand for it in the next window it grows into."""
+
+
+@dataclass
+class Canvas:
+    """Logits of several windows, blended where they overlap."""
+
+    source: ClickSource
+    logits: dict[Box, NDArray[np.float32]] = field(default_factory=dict)
+
+    def box(self, also: Sequence[Box] = ()) -> Box:
+        boxes = [*self.logits, *also]
+        x, y, z = ((min(b[a][0] for b in boxes), max(b[a][1] for b in boxes)) for a in range(3))
+        return x, y, z
+
+    def blended(self, whole: Box) -> NDArray[np.float32]:
+        if len(self.logits) == 1 and whole in self.logits:
+            return self.logits[whole]
+        total = np.zeros(box_shape(whole), np.float32)
+        weight = np.full(box_shape(whole), 1e-6, np.float32)
+        origin = box_origin(whole)
+        for box, logits in self.logits.items():
+            share = centrality(box, self.source.shape)
+            at = box_slices(shift_box(box, (-origin[0], -origin[1], -origin[2])))
+            total[at] += share * logits
+            weight[at] += share
+        total[weight < 1e-3] = -1.0  # no window saw it
+        return np.divide(total, weight, out=total)
+
+
+def grow(
+    source: ClickSource,
+    clicks: Clicks,
+    positive: Points,
+    negative: Points,
+    section: int | None,
+) -> tuple[Canvas, bool]:
+    """Windows around the points, then outward while the object reaches their faces.
+
+    Returns:
+        Logits of all windows, and whether the limit cut the object.
+    """
+    canvas = Canvas(source)
+    seeds = click_windows(positive.tolist(), source.window, source.shape)
+    limit = growth_limit(seeds[0], source.inference.click_window_limit, source.shape)
+    none = np.zeros((0, 3), np.int64)
+    queue: deque[tuple[Box, Points]] = deque((box, none) for box in seeds)
+    limited = False
+    while queue:
+        box, carried = queue.popleft()
+        if box in canvas.logits:
+            continue
+        points = _window_points(clicks, positive, negative, carried, box)
+        logits = window_logits(source.net, source.features(box), points, source.voxel_size_nm)
+        canvas.logits[box] = logits
+        mask, _ = clicked_object(in_section(logits, box, section), points.positive, points.negative)
+        for axis, side, following in neighbours(box, source.shape):
+            if (section is not None and axis == 2) or not touches(mask, axis, side):
+                continue
+            if not may_grow(following, limit):
+                limited = True
+                continue
+            common = intersect(box, following)
+            assert common is not None
+            part = box_slices(shift_box(common, minus(box_origin(box))))
+            across = interior_points(mask[part], logits[part], CARRIED_POINTS)
+            if len(across):
+                queue.append((following, across + np.array(box_origin(common))))
+    return canvas, limited
+
+
+def _window_points(
+    clicks: Clicks, positive: Points, negative: Points, carried: Points, box: Box
+) -> WindowPoints:
+    low, high = np.array(box).T
+
+    def inside(points: Points) -> Points:
+        local: Points = points[((points >= low) & (points < high)).all(1)] - low
+        return local
+
+    mine = np.concatenate((inside(positive), inside(carried)))
+    against, _ = contradictions(mine, inside(negative))
+    return WindowPoints(mine, against, clicks.class_id, clicks.instance)
+
+
+def in_section(logits: NDArray[np.float32], box: Box, section: int | None) -> NDArray[np.float32]:
+    if section is None:
+        return logits
+    only = np.full_like(logits, -1.0)
+    at = section - box[2][0]
+    if 0 <= at < logits.shape[2]:
+        only[:, :, at] = logits[:, :, at]
+    return only
+
+
+def minus(offset: Triple) -> Triple:
+    return -offset[0], -offset[1], -offset[2]

@@ -1,0 +1,163 @@
+"""Clicks in, the clicked object out: one answer for every list of clicks.
+
+    window around the clicks -> features (from the cache) -> logits -> connected object
+    -> into neighbouring windows while the object reaches a face -> one mask
+
+Nothing is remembered but features, which do not depend on clicks: undo is dropping the last
+click, and a replay is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.decoding.click_growth import CARRIED_POINTS, grow, in_section, minus
+from lib.decoding.click_masks import (
+    Mask,
+    Points,
+    clicked_object,
+    contradictions,
+    interior_points,
+    keep_edits,
+)
+from lib.decoding.click_source import Clicks, ClickSource
+from lib.volumes.boxes import Box, Triple, box_origin, box_slices, shift_box
+
+NEAR_MISS = 2
+"""A point this many voxels outside the volume is moved onto its border."""
+
+
+@dataclass(frozen=True)
+class StartingMask:
+    """An object made earlier, perhaps edited by hand.
+
+    Args:
+        mask: bool on `box`.
+        box: network voxels.
+    """
+
+    mask: Mask
+    box: Box
+
+
+@dataclass(frozen=True)
+class ClickAnswer:
+    """The clicked object.
+
+    Args:
+        mask: bool on `box`; everything outside the box is not the object.
+        box: network voxels.
+        warnings: for the annotator, sentences.
+        windows: windows looked at.
+    """
+
+    mask: Mask
+    box: Box
+    warnings: tuple[str, ...] = ()
+    windows: int = 1
+
+
+def segment_clicked(
+    source: ClickSource,
+    clicks: Clicks,
+    start: StartingMask | None = None,
+    section: int | None = None,
+) -> ClickAnswer:
+    """The object that the clicks mean.
+
+    Args:
+        source: network, image and cache.
+        clicks: any number of points; with `start` and `section`, all that the answer depends on.
+        start: kept where no click contradicts it.
+        section: answer in this section (last network axis) only.
+
+    Returns:
+        The best answer there is, with warnings where the clicks contradict each other.
+    """
+    positive, warnings = clean_points(clicks.positive, source.shape, "positive")
+    negative, more = clean_points(clicks.negative, source.shape, "negative")
+    negative, both = contradictions(positive, negative)
+    warnings += more
+    if both:
+        warnings.append(
+            f"{both} negative point(s) lie on a positive one; the positive point was taken"
+        )
+    if section is not None:
+        positive, negative = (p[p[:, 2] == section] for p in (positive, negative))
+    anchors = positive
+    if not len(anchors) and start is not None:
+        anchors = _points_of(start, negative)
+    if not len(anchors):
+        warnings.append("no positive point inside the image; the answer is empty")
+        return _nothing(start, warnings)
+    canvas, limited = grow(source, clicks, anchors, negative, section)
+    if limited:
+        warnings.append("the object goes on beyond the limit of the click window")
+    whole = canvas.box([] if start is None else [start.box])
+    logits = in_section(canvas.blended(whole), whole, section)
+    low, high = np.array(whole).T
+    negative = negative[((negative >= low) & (negative < high)).all(1)]
+    mask, parts = clicked_object(logits, anchors - low, negative - low)
+    if parts > 1 and len(positive):
+        warnings.append(
+            f"the positive points lie in {parts} parts that do not touch; all are in the answer"
+        )
+    if start is not None:
+        before = np.zeros_like(mask)
+        before[box_slices(shift_box(start.box, minus(box_origin(whole))))] = start.mask
+        mask = keep_edits(before, mask, positive - low, negative - low)
+    return ClickAnswer(mask, whole, tuple(warnings), len(canvas.logits))
+
+
+def clean_points(
+    points: Sequence[Sequence[int]], shape: Triple, kind: str
+) -> tuple[Points, list[str]]:
+    """Distinct points inside the volume, sorted where they were doubled.
+
+    Viewers send points outside the volume: near its border they are moved onto it, farther
+    away left out; either with a warning.
+
+    Returns:
+        (N, 3) int64 in the given order, and warnings.
+    """
+    rows = np.asarray(points, np.float64).reshape(-1, 3)
+    rows = np.rint(rows).astype(np.int64)
+    size = np.asarray(shape)
+    inside = rows.clip(0, size - 1)
+    missed = np.abs(rows - inside).max(1, initial=0)
+    warnings = []
+    if (missed > NEAR_MISS).any():
+        count = int((missed > NEAR_MISS).sum())
+        warnings.append(f"{count} {kind} point(s) outside the image were left out")
+    if ((missed > 0) & (missed <= NEAR_MISS)).any():
+        warnings.append(f"{kind} point(s) just outside the image were moved onto its border")
+    kept = inside[missed <= NEAR_MISS]
+    distinct: list[NDArray[np.int64]] = []
+    seen: set[tuple[int, ...]] = set()
+    for row in kept:
+        if tuple(row) not in seen:
+            seen.add(tuple(row))
+            distinct.append(row)
+    return np.array(distinct, np.int64).reshape(-1, 3), warnings
+
+
+def _points_of(start: StartingMask, negative: Points) -> Points:
+    """Voxels that stand for an earlier mask, away from what is now denied."""
+    low = np.array(box_origin(start.box))
+    depth = np.full(start.mask.shape, 100.0, np.float32)
+    x, y, z = np.indices(start.mask.shape, sparse=True)
+    for a, b, c in negative - low:
+        depth = np.minimum(depth, np.abs(x - a) + np.abs(y - b) + np.abs(z - c))
+    points: Points = interior_points(start.mask, depth.astype(np.float32), CARRIED_POINTS) + low
+    return points
+
+
+def _nothing(start: StartingMask | None, warnings: list[str]) -> ClickAnswer:
+    if start is not None:
+        return ClickAnswer(start.mask, start.box, tuple(warnings), 0)
+    empty: Box = ((0, 1), (0, 1), (0, 1))
+    return ClickAnswer(np.zeros((1, 1, 1), bool), empty, tuple(warnings), 0)

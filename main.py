@@ -23,11 +23,17 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 
 from lib.configs.load import hierarchy_of, load_from_conf
+from lib.decoding.feature_cache import FeatureCache
 from lib.engine.checkpoints import load_network
+from lib.infers.base import Parts
+from lib.infers.image import ImageStore
+from lib.infers.instances import Instances
+from lib.infers.proofread import Proofread
 from lib.infers.segmentation import Segmentation
 from lib.infers.viewer_labels import ViewerLabels
 from lib.server.batch import BatchInfer
 from lib.server.datastore import StudyDatastore
+from lib.server.errors import refuse
 from lib.server.finite import finite
 from lib.server.inference import run_task
 from lib.server.mend import mend_server
@@ -72,8 +78,19 @@ class NeuropilApp(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, InferTask]:
-        parts = (self.network, self.viewer_labels, self.settings)
-        return {"segmentation": Segmentation(*parts)}
+        settings = self.settings
+        parts = Parts(
+            self.network,
+            self.viewer_labels,
+            settings,
+            ImageStore(settings.data.spacing_unit),
+            FeatureCache(settings.inference.cache_bytes),
+        )
+        return {
+            "segmentation": Segmentation(parts),
+            "instances": Instances(parts),
+            "proofread": Proofread(parts),
+        }
 
     def init_batch_infer(self) -> Callable[..., Any]:
         return BatchInfer()
@@ -81,6 +98,9 @@ class NeuropilApp(MONAILabelApp):
     def info(self) -> dict[str, Any]:
         """What viewers ask for first; never with NaN, which JSON does not have."""
         return dict(finite(super().info()))
+
+    def submit(self, image_id: str, file: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        raise refuse("soon")
 
     def infer(
         self,

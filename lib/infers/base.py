@@ -13,7 +13,8 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.configs.settings import Settings
-from lib.infers.image import RequestImage, open_image
+from lib.decoding.feature_cache import FeatureCache
+from lib.infers.image import ImageStore, RequestImage
 from lib.infers.viewer_labels import ViewerLabels
 from lib.server.errors import refuse
 from lib.server.weights import Loaded, SharedNetwork, device_named
@@ -36,31 +37,44 @@ class Answer:
     stored: dict[str, str] = field(default_factory=dict)
 
 
-class NeuropilTask(InferTask):
-    """A MONAI Label inference task on the shared network.
+@dataclass(frozen=True)
+class Parts:
+    """What all tasks share.
 
     Args:
         network: the published weights.
         labels: what viewers are told.
         settings: the server's.
+        images: opened images.
+        cache: features kept between clicks.
+    """
+
+    network: SharedNetwork
+    labels: ViewerLabels
+    settings: Settings
+    images: ImageStore
+    cache: FeatureCache
+
+
+class NeuropilTask(InferTask):
+    """A MONAI Label inference task on the shared network.
+
+    Args:
+        parts: what all tasks share.
         type: how viewers offer the task.
         description: for people.
         options: what a viewer may set for a run; lists start with the default.
     """
 
     def __init__(
-        self,
-        network: SharedNetwork,
-        labels: ViewerLabels,
-        settings: Settings,
-        type: InferType,
-        description: str,
-        options: dict[str, Any],
+        self, parts: Parts, type: InferType, description: str, options: dict[str, Any]
     ) -> None:
-        super().__init__(type, dict(labels.names), 3, description, options)
-        self.network = network
-        self.viewer_labels = labels
-        self.settings = settings
+        super().__init__(type, dict(parts.labels.names), 3, description, options)
+        self.network = parts.network
+        self.viewer_labels = parts.labels
+        self.settings = parts.settings
+        self.images = parts.images
+        self.cache = parts.cache
 
     def is_valid(self) -> bool:
         """Offered even before the first training: the reply then says what is missing."""
@@ -75,7 +89,7 @@ class NeuropilTask(InferTask):
         begin = time.monotonic()
         device = device_named(request.get("device"))
         loaded = self.network.get(device)
-        image = open_image(Path(request["image"]), self.settings.data.spacing_unit)
+        image = self.images.open(Path(request["image"]))
         answer = self.run(request, loaded, image, device)
         seconds = time.monotonic() - begin
         logger.info("%s on %s: %.2f s", request.get("model"), image.path.name, seconds)

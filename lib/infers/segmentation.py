@@ -6,13 +6,11 @@ from typing import Any, cast
 
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from lib.configs.settings import Settings
 from lib.decoding.classes import Level, predict_classes
-from lib.infers.base import Answer, NeuropilTask, log_progress
+from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
 from lib.infers.image import RequestImage
-from lib.infers.viewer_labels import ViewerLabels
 from lib.infers.writer import result_dtype, result_extension, write_label
-from lib.server.weights import Loaded, SharedNetwork
+from lib.server.weights import Loaded
 
 LEVELS = ("fine", "coarse", "fallback")
 
@@ -20,15 +18,13 @@ LEVELS = ("fine", "coarse", "fallback")
 class Segmentation(NeuropilTask):
     """Automatic classes, at one of three levels."""
 
-    def __init__(self, network: SharedNetwork, labels: ViewerLabels, settings: Settings) -> None:
-        first = settings.inference.level
+    def __init__(self, parts: Parts) -> None:
+        first = parts.settings.inference.level
         levels = [first, *(level for level in LEVELS if level != first)]
-        if not labels.hierarchy.num_groups:
+        if not parts.labels.hierarchy.num_groups:
             levels = ["fine"]
         super().__init__(
-            network,
-            labels,
-            settings,
+            parts,
             InferType.SEGMENTATION,
             "Classes of neuropil; level: fine, coarse, or a group where the class is uncertain",
             {"level": levels},
@@ -39,17 +35,18 @@ class Segmentation(NeuropilTask):
     ) -> Answer:
         extension, level = result_extension(request), self.choice(request, "level")
         dtype = result_dtype(request, len(self.viewer_labels.names))
+        frame = image.frame(loaded)
         with self.network.turn("volume", device):
             final = predict_classes(
                 loaded.net,
-                image.voxels,
-                image.voxel_size_nm,
+                frame.view(image.voxels),
+                frame.network_voxel_size_nm,
                 loaded.settings.inference,
                 hierarchy=loaded.hierarchy,
                 level=cast(Level, level),
                 progress=log_progress(f"segmentation {level}"),
             )
-        shown = self.viewer_labels.lut[final].astype(dtype, copy=False)
+        shown = self.viewer_labels.lut[image.to_viewer(final, frame)].astype(dtype, copy=False)
         compress = bool(request.get("result_compress", True))
         file = write_label(shown, image.affine, extension, compress=compress)
         return Answer(file, {"level": level})

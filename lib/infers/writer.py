@@ -5,12 +5,13 @@ The stock writer cannot write 64-bit labels and forgets the names and colours of
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -92,7 +93,7 @@ def write_label(
     if labels.dtype.itemsize > 4 or labels.dtype.kind != "u":
         assert labels.size == 0 or (labels.min() >= 0 and labels.max() < 2**32), labels.dtype
         labels = labels.astype(np.uint32)
-    handle, path = tempfile.mkstemp(suffix=extension)
+    handle, path = tempfile.mkstemp(suffix=extension, dir=_results_folder())
     os.close(handle)
     if extension.endswith(".nrrd"):
         header = _nrrd_header(affine, compress)
@@ -106,10 +107,16 @@ def write_label(
     return path
 
 
-def remove_file(path: str | None) -> None:
-    """Remove a result that nobody will fetch."""
-    if path:
-        Path(path).unlink(missing_ok=True)
+@functools.cache
+def _results_folder() -> str:
+    """A folder of this process's own, removed at its end.
+
+    MONAI Label's client saves an answer under the name that the server's file has: in one
+    temporary folder both would be one file, which the server removes.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="neuropil-")
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 def _nrrd_header(affine: Affine, compress: bool) -> OrderedDict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from typing import Any, Protocol
 
 from lib.server.archives import check_archive
@@ -109,6 +110,7 @@ class Checks:
             "api_model_info": self.model,
             "api_update_model": self.model,
             "api_delete_model": self.model,
+            "gpu_info": self.gpu_info,
         }
 
     def _known(self, kind: str, name: str) -> None:
@@ -138,8 +140,7 @@ class Checks:
         check_request_params(call.get("params") or {}, OWN_KEYS)
 
     def train(self, call: dict[str, Any]) -> None:
-        """Training and, by the same endpoint name, batch inference."""
-        self._known("models" if "images" in call else "trainers", call["model"])
+        self._known("trainers", call["model"])
         check_request_params(call.get("params") or {}, OWN_KEYS | DATA_KEYS)
 
     def scoring(self, call: dict[str, Any]) -> None:
@@ -202,3 +203,7 @@ class Checks:
 
     def model(self, call: dict[str, Any]) -> None:
         self._known("models", call["model"])
+
+    def gpu_info(self, call: dict[str, Any]) -> None:
+        if shutil.which("nvidia-smi") is None:
+            raise refuse("this server has no nvidia-smi", NOT_FOUND)

@@ -104,8 +104,9 @@ def run_task(app: Any, request: dict[str, Any], staged: str | None) -> dict[str,
     stored: dict[str, str] = params.pop("stored", {})
     info = {"model": name, "params": params}
     for tag, kept in stored.items():
-        if known:
-            app.datastore().save_label(image, kept, tag, dict(info))
+        if known:  # without the names: thousands of objects would swell the index
+            told = {key: value for key, value in params.items() if key != "label_names"}
+            app.datastore().save_label(image, kept, tag, {"model": name, "params": told})
         _remove(kept)
     label = file
     if known and file and request.get("save_label"):

@@ -16,6 +16,7 @@ from lib.configs.settings import ServerSettings
 from lib.server.checks import Checks, Known
 from lib.server.gate import LOOPBACK_ORIGIN, Gate, asked_for_host
 from lib.server.inference import mend_inference
+from lib.server.models import mend_models
 from lib.server.routes import Pools, mend_router
 from lib.server.tokens import mend_tokens
 
@@ -53,6 +54,7 @@ def mend_server(app: Known, settings: ServerSettings) -> bool:
     for quick in (activelearning, datastore, session, model, logs):
         mend_router(quick.router, pools.quick, checks)
     mend_inference(infer)
+    mend_models(model)
     mend_tokens(auth)
     web = module.app
     origins = [str(origin) for origin in stock_settings.MONAI_LABEL_CORS_ORIGINS]

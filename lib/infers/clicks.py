@@ -1,0 +1,99 @@
+"""Clicks as viewers send them: voxels of the volume as loaded, a segment's name, a region."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.configs.settings import LabelSettings
+from lib.labels.hierarchy import LabelHierarchy
+from lib.labels.segment_names import parse_segment_name
+from lib.server.errors import refuse
+from lib.volumes.boxes import Box, Triple
+from lib.volumes.readers.opening import open_file
+
+MOST_POINTS = 10_000
+
+
+def viewer_points(value: Any, what: str) -> list[list[int]]:
+    """A list of clicks, rounded to voxels; absent means none.
+
+    Raises:
+        HTTPException: 400 for what is no list of three finite numbers each.
+    """
+    if value is None:
+        return []
+    if not isinstance(value, list) or len(value) > MOST_POINTS:
+        raise refuse(f"{what}: expected a list of at most {MOST_POINTS} points [i, j, k]")
+    points = []
+    for point in value:
+        good = isinstance(point, list | tuple) and len(point) == 3
+        if not good or not all(_is_coordinate(v) for v in point):
+            raise refuse(f"{what}: expected points [i, j, k] of numbers, found {point!r}")
+        points.append([round(float(v)) for v in point])
+    return points
+
+
+def clicked_class(name: Any, hierarchy: LabelHierarchy, labels: LabelSettings) -> int:
+    """The fine class that a segment's name speaks of, -1 for none.
+
+    "axon" and "axon 17" speak of a class; a group or a free name does not.
+    """
+    if not isinstance(name, str) or not name.strip():
+        return -1
+    meaning = parse_segment_name(name, hierarchy, labels.segment_names)
+    members = hierarchy.members(meaning.class_set)
+    return members[0] if len(members) == 1 and meaning.kind in ("class", "object") else -1
+
+
+def region(value: Any, shape: Triple) -> Box | None:
+    """The region that an answer is limited to: [i0, i1, j0, j1, k0, k1], ends in any order.
+
+    Returns:
+        Viewer voxels, cut to the image; None where the request has no region.
+
+    Raises:
+        HTTPException: 400 for what is no list of six numbers, or a region off the image.
+    """
+    if not value:
+        return None
+    if not isinstance(value, list) or len(value) != 6 or not all(_is_coordinate(v) for v in value):
+        raise refuse(f"roi: expected [i0, i1, j0, j1, k0, k1], found {value!r}")
+    ends = [round(float(v)) for v in value]
+    spans = []
+    for axis, size in enumerate(shape):
+        low, high = sorted(ends[2 * axis : 2 * axis + 2])
+        spans.append((max(low, 0), min(high + 1, size)))
+        if spans[axis][0] >= spans[axis][1]:
+            raise refuse(f"roi: {value} holds no voxel of an image of {shape}")
+    return spans[0], spans[1], spans[2]
+
+
+def starting_mask(request: dict[str, Any], shape: Triple) -> NDArray[np.generic] | None:
+    """The mask that was sent along with the clicks, on the viewer's grid.
+
+    Raises:
+        HTTPException: 400 where it does not fit the image.
+        VolumeError: it cannot be read.
+    """
+    path = request.get("starting_mask")
+    if path is None:
+        return None
+    if request.get("starting_mask_raw"):  # OHIF sends the bytes of the map and nothing else
+        flat = np.fromfile(path, np.uint8)
+        if flat.size != math.prod(shape):
+            raise refuse(f"label: {flat.size} bytes, the image has {math.prod(shape)} voxels")
+        return flat.reshape(shape, order="F")
+    mask: NDArray[np.generic] = np.asarray(open_file(Path(path)))
+    if mask.shape != shape:
+        raise refuse(f"label: the mask has shape {mask.shape}, the image {shape}")
+    return mask
+
+
+def _is_coordinate(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and abs(value) < 1e9

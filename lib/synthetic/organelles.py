@@ -127,6 +127,8 @@ def _draw_globules(anatomy: Anatomy, depth: Field, rng: np.random.Generator) -> 
     for _ in range(max(3, round(frame.volume_um3 / 4.0))):
         body = np.isin(anatomy.fine, (Tissue.GLIA, Tissue.SOMA, Tissue.DENDRITE))
         room = np.where(body, depth, 0.0).reshape(-1)
+        if not room.any():
+            return
         candidates = rng.choice(np.flatnonzero(room > 0.4 * float(room.max())), 6)
         spot = candidates[int(np.argmax(room[candidates]))]
         host = anatomy.owner.reshape(-1)[spot]

@@ -1,0 +1,282 @@
+"""The next region to annotate in a study, with its reason in words."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.labels.hierarchy import LabelHierarchy, normalize_name
+from lib.queries.acquisition import (
+    NON_TISSUE,
+    Candidates,
+    Choice,
+    choose_disagreement,
+    choose_diverse,
+    choose_random,
+    choose_uncertain,
+)
+from lib.queries.ledger import HandedOut, Ledger
+from lib.queries.regions import RegionGrid, centre
+from lib.queries.scores import ItemScores
+from lib.queries.store import ScoreStore
+from lib.volumes.boxes import Box, Triple, box_slices
+from lib.volumes.study import StudyItem
+
+Strategy = Literal["random", "uncertainty", "hierarchy", "diverse"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+
+TRIES = 24
+"""Regions looked at when no scores tell where tissue is."""
+
+
+class NoRegion(ValueError):
+    """There is nothing to hand out; the message says why and what to do.
+
+    Args:
+        status: "empty" (no items), "finished" (all annotated) or "reserved" (all that is left
+            was handed out to others a moment ago).
+    """
+
+    def __init__(self, status: Literal["empty", "finished", "reserved"], message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A region to annotate.
+
+    Args:
+        item: item id.
+        box: its voxels, in the item's own axes.
+        centre: the middle voxel.
+        strategy: that chose it.
+        score: of that strategy.
+        reason: in words.
+        known_share: part of the region that is annotated already.
+    """
+
+    item: str
+    box: Box
+    centre: Triple
+    strategy: str
+    score: float
+    reason: str
+    known_share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for an answer in JSON."""
+        return {
+            "item": self.item,
+            "roi": [v for span in self.box for v in span],
+            "box": [list(span) for span in self.box],
+            "centre": list(self.centre),
+            "strategy": self.strategy,
+            "score": self.score,
+            "reason": self.reason,
+            "known_share": self.known_share,
+        }
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The regions of one item that are still open, and the features of those that are not."""
+
+    item: StudyItem
+    grid: RegionGrid
+    scores: ItemScores | None
+    known: NDArray[np.float32]
+    open: NDArray[np.int64]
+    covered: NDArray[np.int64]
+
+
+def next_region(
+    store: ScoreStore,
+    strategy: Strategy,
+    *,
+    weights: str = "",
+    client: str = "",
+    rng: np.random.Generator | None = None,
+    now: float | None = None,
+) -> Query:
+    """Choose a region and note that it was handed out.
+
+    Items without scores are open to `random` only; a strategy that finds no scores at all
+    answers with a random region and says so.
+
+    Args:
+        store: the study's scores.
+        strategy: one of STRATEGIES.
+        weights: version of the weights in use, to say when scores are stale.
+        client: who asks.
+        rng: source of chance; fresh by default.
+        now: seconds since the epoch, for tests.
+
+    Raises:
+        NoRegion: nothing to hand out.
+        ValueError: an unknown strategy.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy {strategy!r}: expected one of {', '.join(STRATEGIES)}")
+    now = time.time() if now is None else now
+    rng = np.random.default_rng() if rng is None else rng
+    ledger = Ledger(store.study.root, 60.0 * store.queries.reserve_minutes)
+    with store.lock:
+        pools = _open_pools(store, ledger.recent(now), client)
+        scored = [p for p in pools if p.scores is not None and len(p.open)]
+        if scored:
+            query = _from_scores(store, strategy, scored, pools, weights, ledger.served, rng)
+        else:
+            query = _without_scores(store, strategy, [p for p in pools if len(p.open)], rng)
+        ledger.add(HandedOut(query.item, query.box, client, strategy, now))
+    return query
+
+
+def _open_pools(store: ScoreStore, recent: list[HandedOut], client: str) -> list[_Pool]:
+    """The items with what is open in them.
+
+    Recent regions are taken out; where nothing else is left, the client's own come back.
+
+    Raises:
+        NoRegion: no items, nothing left to annotate, or all of it with others.
+    """
+    items = store.study.items()
+    if not items:
+        raise NoRegion(
+            "empty",
+            f"the study {store.study.root} has no images; import some with "
+            "`python main.py import` or make a demo study with `python main.py demo`",
+        )
+    for reserved in (recent, [e for e in recent if e.client != client]):
+        pools = [_pool(store, item, reserved) for item in items]
+        if any(len(p.open) for p in pools):
+            return pools
+    if any((p.known < store.queries.annotated_share).any() for p in pools):
+        minutes = store.queries.reserve_minutes
+        raise NoRegion(
+            "reserved",
+            f"every region that is left was handed out to others in the last {minutes:g} "
+            "minutes; ask again later",
+        )
+    raise NoRegion(
+        "finished",
+        f"no unlabelled region is left: all {len(items)} items are annotated to "
+        f"{store.queries.annotated_share:.0%} or more everywhere",
+    )
+
+
+def _pool(store: ScoreStore, item: StudyItem, reserved: list[HandedOut]) -> _Pool:
+    scores = store.scores(item)
+    grid = scores.grid if scores is not None else store.grid_of(item)
+    known = store.known_share(item, grid)
+    done = known >= store.queries.annotated_share
+    for entry in reserved:
+        if entry.item == item.id:
+            done = done.copy()
+            done[grid.overlapping(entry.box)] = True
+    return _Pool(item, grid, scores, known, np.flatnonzero(~done), np.flatnonzero(done))
+
+
+def _from_scores(
+    store: ScoreStore,
+    strategy: Strategy,
+    scored: list[_Pool],
+    pools: list[_Pool],
+    weights: str,
+    served: int,
+    rng: np.random.Generator,
+) -> Query:
+    candidates = gather(scored)
+    hierarchy = store.study.hierarchy
+    if strategy == "random":
+        choice = choose_random(candidates, tissue_classes(hierarchy), rng)
+    elif strategy == "uncertainty":
+        names = hierarchy.class_names
+        choice = choose_uncertain(candidates, names, served, store.queries, rng)
+    elif strategy == "hierarchy":
+        choice = choose_disagreement(candidates, served, store.queries, rng)
+    else:
+        choice = choose_diverse(
+            candidates, _covered_features(pools, candidates), store.queries, rng
+        )
+    ends = np.cumsum([len(p.open) for p in scored])
+    which = int(np.searchsorted(ends, choice.index, side="right"))
+    pool = scored[which]
+    region = int(pool.open[choice.index - (ends[which] - len(pool.open))])
+    return _query(pool, region, strategy, choice, _remark(store, pool, weights))
+
+
+def gather(pools: list[_Pool]) -> Candidates:
+    """The figures of all open regions of the items, one after another."""
+    columns: dict[str, list[NDArray[np.float32]]] = {}
+    for pool in pools:
+        assert pool.scores is not None
+        for name in Candidates.__dataclass_fields__:
+            values = pool.known if name == "known" else getattr(pool.scores, name)
+            columns.setdefault(name, []).append(values[pool.open])
+    return Candidates(**{name: np.concatenate(parts) for name, parts in columns.items()})
+
+
+def tissue_classes(hierarchy: LabelHierarchy) -> tuple[int, ...]:
+    """The classes that are not in the group of non-tissue; all classes without such a group."""
+    for (name, _), members in zip(hierarchy.groups, hierarchy.group_sets, strict=True):
+        if normalize_name(name) == normalize_name(NON_TISSUE):
+            return hierarchy.members(hierarchy.unknown & ~members)
+    return hierarchy.members(hierarchy.unknown)
+
+
+def _covered_features(pools: list[_Pool], candidates: Candidates) -> NDArray[np.float32]:
+    found = [p.scores.features[p.covered] for p in pools if p.scores is not None]
+    width = candidates.features.shape[1]
+    return np.concatenate([*found, np.zeros((0, width), np.float32)])
+
+
+def _without_scores(
+    store: ScoreStore, strategy: Strategy, pools: list[_Pool], rng: np.random.Generator
+) -> Query:
+    """A random region that shows something: the most varied of a few, by its grey values."""
+    sizes = np.array([len(p.open) for p in pools], float)
+    best: tuple[float, _Pool, int] | None = None
+    for _ in range(TRIES):
+        pool = pools[int(rng.choice(len(pools), p=sizes / sizes.sum()))]
+        region = int(rng.choice(pool.open))
+        x, y, z = pool.grid.box(region)
+        section = (x, y, (z[0], z[0] + 1))
+        part = np.asarray(pool.item.open_image()[box_slices(section)], float)
+        spread = float(part.std())
+        if best is None or spread > best[0]:
+            best = (spread, pool, region)
+        if spread > 0.02 * max(1.0, float(part.mean())):
+            break
+    assert best is not None
+    _, pool, region = best
+    why = "chosen at random; no scores tell yet where tissue is"
+    if strategy != "random":
+        why = f"chosen at random: {_progress(store)}"
+    return _query(pool, region, strategy, Choice(0, 0.0, why), "")
+
+
+def _progress(store: ScoreStore) -> str:
+    status = store.status()
+    if status is not None and status.running:
+        return f"the study is being scored, {status.done} of {status.total} items are done"
+    return "no item has scores yet; run the scoring method `uncertainty`"
+
+
+def _remark(store: ScoreStore, pool: _Pool, weights: str) -> str:
+    assert pool.scores is not None
+    if weights and pool.scores.weights != weights:
+        return "; the scores are of earlier weights"
+    return ""
+
+
+def _query(pool: _Pool, region: int, strategy: str, choice: Choice, remark: str) -> Query:
+    box = pool.grid.box(region)
+    return Query(
+        pool.item.id, box, centre(box), strategy, choice.score, choice.reason + remark,
+        float(pool.known[region]),
+    )  # fmt: skip

@@ -1,0 +1,259 @@
+"""All scores of a study: what is there, what is stale, how far a running job is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.configs.settings import QuerySettings, Settings
+from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.model import NeuropilNet
+from lib.queries.compute import score_volume
+from lib.queries.regions import RegionGrid
+from lib.queries.scores import FOLDER, ItemScores, load_scores, save_scores, scores_path
+from lib.volumes.atomic import write_json
+from lib.volumes.boxes import Triple, slabs, whole_box
+from lib.volumes.frames import viewer_frame
+from lib.volumes.study import Study, StudyItem
+
+LoadNetwork = Callable[[], tuple[NeuropilNet, Settings, LabelHierarchy]]
+Report = Callable[[str, int, int], None]
+
+KNOWN_BUDGET = 1 << 26
+STATUS_SECONDS = 600.0
+"""A job that has not reported for so long is taken for dead."""
+
+
+@dataclass(frozen=True)
+class ScoringStatus:
+    """A scoring job, as its status file tells.
+
+    Args:
+        running: whether it is still at work.
+        done: items scored.
+        total: items to score.
+        item: the one at work.
+    """
+
+    running: bool
+    done: int
+    total: int
+    item: str
+
+
+Freshness = Literal["fresh", "stale", "missing"]
+
+
+class ScoreStore:
+    """Scores, known shares and the status of the job that computes scores.
+
+    Args:
+        study: the items.
+        queries: size of a region.
+    """
+
+    def __init__(self, study: Study, queries: QuerySettings) -> None:
+        self.study = study
+        self.queries = queries
+        self.lock = Lock()  # choosing and reserving a region is one step
+        self._scores: dict[str, tuple[int, ItemScores | None]] = {}
+        self._known: dict[str, tuple[str, NDArray[np.float32]]] = {}
+
+    def scores(self, item: StudyItem) -> ItemScores | None:
+        """Stored scores of an item, stale or not; None where there are none that fit it."""
+        path = scores_path(self.study.root, item.id)
+        try:
+            stamp = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        held = self._scores.get(item.id)
+        if held is None or held[0] != stamp:
+            held = (stamp, load_scores(path))
+            self._scores[item.id] = held
+        scores = held[1]
+        # An image that was replaced makes its scores meaningless, not just old.
+        return scores if scores is not None and scores.image == fingerprint(item) else None
+
+    def freshness(self, item: StudyItem, weights: str) -> Freshness:
+        """Whether an item's scores are those of the weights."""
+        scores = self.scores(item)
+        if scores is None:
+            return "missing"
+        same = scores.weights == weights and scores.region == self.queries.region
+        return "fresh" if same else "stale"
+
+    def grid_of(self, item: StudyItem) -> RegionGrid:
+        """The regions of an item that has no scores yet."""
+        axes = viewer_frame(item.shape, item.voxel_size_nm).order
+        region = [0, 0, 0]
+        for axis, size in zip(axes, self.queries.region, strict=True):
+            region[axis] = size
+        return RegionGrid.of(item.shape, (region[0], region[1], region[2]))
+
+    def known_share(self, item: StudyItem, grid: RegionGrid) -> NDArray[np.float32]:
+        """(R,) share of voxels of each region whose class set is known.
+
+        Counted once for each version of the label and kept in a file beside the scores.
+        """
+        label = item.label_path("final")
+        if not label.exists():
+            return np.zeros(grid.count, np.float32)
+        cells = "x".join(map(str, grid.cells))
+        key = f"{_stamp(label)}-{cells}"
+        held = self._known.get(item.id)
+        if held is not None and held[0] == key:
+            return held[1]
+        path = self.study.root / FOLDER / f"{item.id}.known.json"
+        share = _read_known(path, key)
+        if share is None:
+            share = _count_known(item, grid, self.study.hierarchy.unknown)
+            write_json(path, {"key": key, "share": [round(float(s), 4) for s in share]})
+        self._known[item.id] = (key, share)
+        return share
+
+    def status(self) -> ScoringStatus | None:
+        """The last scoring job; None when there never was one."""
+        try:
+            data = json.loads(self._status_path.read_text())
+            alive = time.time() - float(data["at"]) < STATUS_SECONDS
+            return ScoringStatus(
+                bool(data["running"]) and alive, int(data["done"]), int(data["total"]),
+                str(data["item"]),
+            )  # fmt: skip
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+    def score(
+        self,
+        load: LoadNetwork,
+        weights: str,
+        *,
+        report: Report | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> int:
+        """Compute the scores of all items that have none or stale ones.
+
+        A process that is killed leaves the items it finished; the next run goes on.
+
+        Args:
+            load: gives network, settings and hierarchy; called only where there is work.
+            weights: version of those weights.
+            report: called with (item id, windows done, windows in all).
+            stop: asked between windows; true ends the run after what is finished.
+
+        Returns:
+            Items scored.
+        """
+        todo = [i for i in self.study.items() if self.freshness(i, weights) != "fresh"]
+        if not todo:
+            return 0
+        net, settings, hierarchy = load()
+        settings = settings.model_copy(update={"queries": self.queries})
+        done = 0
+        try:
+            for item in todo:
+                self._note(done, len(todo), item.id)
+                tick = self._ticker(item.id, done, len(todo), report, stop)
+                scores = score_volume(
+                    net, item.open_image(), item.voxel_size_nm, settings, hierarchy,
+                    weights=weights, image=fingerprint(item), progress=tick,
+                )  # fmt: skip
+                save_scores(scores_path(self.study.root, item.id), scores)
+                self.known_share(item, scores.grid)
+                done += 1
+        except _Stopped:
+            return done
+        finally:
+            self._note(done, len(todo), "", running=False)
+        return done
+
+    @property
+    def _status_path(self) -> Path:
+        return self.study.root / FOLDER / "status.json"
+
+    def _note(self, done: int, total: int, item: str, running: bool = True) -> None:
+        status = {"running": running, "done": done, "total": total, "item": item}
+        write_json(self._status_path, {**status, "pid": os.getpid(), "at": time.time()})
+
+    def _ticker(
+        self,
+        item_id: str,
+        done: int,
+        total: int,
+        report: Report | None,
+        stop: Callable[[], bool] | None,
+    ) -> Callable[[int, int], None]:
+        last = time.monotonic()
+
+        def tick(window: int, windows: int) -> None:
+            nonlocal last
+            if stop is not None and stop():
+                raise _Stopped
+            if time.monotonic() - last > 20.0:
+                self._note(done, total, item_id)
+                last = time.monotonic()
+            if report is not None:
+                report(item_id, window, windows)
+
+        return tick
+
+
+class _Stopped(Exception):
+    """Ends a run between two windows."""
+
+
+def weights_version(path: Path) -> str:
+    """A name for the content of a weights file, the same wherever a copy of it lies.
+
+    Returns:
+        "" where there is no such file.
+    """
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return ""
+    return _digest(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, mtime: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+
+
+def fingerprint(item: StudyItem) -> str:
+    """Changes when the image file does."""
+    return _stamp(item.image_path)
+
+
+def _stamp(path: Path) -> str:
+    stat = path.stat()
+    return f"{path.name}-{stat.st_size}-{stat.st_mtime_ns}"
+
+
+def _read_known(path: Path, key: str) -> NDArray[np.float32] | None:
+    try:
+        data = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return np.array(data["share"], np.float32) if data.get("key") == key else None
+
+
+def _count_known(item: StudyItem, grid: RegionGrid, unknown: int) -> NDArray[np.float32]:
+    total = np.zeros(grid.count)
+    shape: Triple = grid.shape
+    for slab in slabs(whole_box(shape), 8, KNOWN_BUDGET):
+        known = item.read_class_sets(slab) != unknown
+        total += grid.sums(known[None].astype(np.float32), slab)[0]
+    return (total / grid.voxels).astype(np.float32)

@@ -177,7 +177,7 @@ def instance_terms(
         kept = instance if classes is None else torch.where(classes == c, instance, 0)
         if terms := _one_class(embedding, kept, weight, loss):
             runs.append(terms)
-    zero = embedding.new_zeros(())
+    zero = (embedding * 0).sum()
     names = ("pull", "push", "norm")
     return {n: torch.stack([r[n] for r in runs]).mean() if runs else zero for n in names}
 
@@ -204,7 +204,7 @@ def _one_class(
         samples.append(
             {
                 "pull": torch.stack(pulls).mean(),
-                "push": torch.stack(pairs).mean() if pairs else embedding.new_zeros(()),
+                "push": torch.stack(pairs).mean() if pairs else (embedding * 0).sum(),
                 "norm": torch.stack(mus).norm(dim=1).mean(),
             }
         )

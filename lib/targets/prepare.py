@@ -113,8 +113,13 @@ def prepare_targets(
     Raises:
         ValueError: label maps whose shape differs from the image's.
     """
+    _check_shapes(batch)
+    with torch.no_grad(), torch.autocast(batch["image"].device.type, enabled=False):
+        return _derive(batch, hierarchy, loss)
+
+
+def _derive(batch: Mapping[str, Any], hierarchy: LabelHierarchy, loss: LossSettings) -> Targets:
     image, instance = batch["image"], batch["instance"].to(torch.int64)
-    _check_shapes(image, batch)
     dims = instance.ndim - 1
     voxel_size = batch["voxel_size_nm"][:, :dims].to(instance.device)
     class_sets = resolve_class_sets(batch["class_sets"], instance, hierarchy)
@@ -188,7 +193,8 @@ def _raw_region(instance: Tensor, known: Tensor, loss: LossSettings) -> Tensor:
     return foreground | (known & (instance >= 0))
 
 
-def _check_shapes(image: Tensor, batch: Mapping[str, Any]) -> None:
+def _check_shapes(batch: Mapping[str, Any]) -> None:
+    image = batch["image"]
     expected = (image.shape[0], *image.shape[2:])
     for key in ("class_sets", "instance"):
         if tuple(batch[key].shape) != expected:

@@ -7,6 +7,7 @@ columns are x and rows are y. What is written for viewers: see lib/volumes/dicom
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,21 +112,28 @@ def read_headers(folder: Path | str) -> SeriesGrid:
 
 
 def read_sections(files: Sequence[Path], grid: SeriesGrid) -> Iterator[NDArray[Any]]:
-    """Yield the sections of a series as (X, Y) arrays in the grid's order, one in memory.
-
-    Stored values, uint8 or uint16 (`volume_dtype`); signed ones are shifted to start at zero.
-    The file's rescale is left out: contrast is normalised per item, so it changes nothing.
-    """
+    """Yield the sections of a series as (X, Y) arrays in the grid's order, one in memory."""
     by_uid = {}
     for path in files:
         uid = pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID
         by_uid[str(uid)] = path
     dtype = volume_dtype(grid)
     for header in grid.headers:
-        stored = _stored_values(by_uid[str(header.SOPInstanceUID)])
-        if int(header.PixelRepresentation):
-            stored = stored.astype(np.int64) + 2 ** (int(header.BitsStored) - 1)
-        yield np.ascontiguousarray(stored.T, dtype=dtype)
+        yield stored_section(pydicom.dcmread(by_uid[str(header.SOPInstanceUID)]), dtype)
+
+
+def stored_section(dataset: Dataset, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """One section's stored values, (X, Y); signed ones are shifted to start at zero.
+
+    The file's rescale is left out: contrast is normalised per item, so it changes nothing.
+
+    Args:
+        dtype: `volume_dtype` of its series.
+    """
+    stored = _stored_values(dataset)
+    if int(dataset.PixelRepresentation):
+        stored = stored.astype(np.int64) + 2 ** (int(dataset.BitsStored) - 1)
+    return np.ascontiguousarray(stored.T, dtype=dtype)
 
 
 def volume_dtype(grid: SeriesGrid) -> np.dtype[Any]:
@@ -146,14 +154,16 @@ def private_record(dataset: Dataset) -> dict[str, Any] | None:
     return dict(record)
 
 
-def _stored_values(path: Path) -> NDArray[Any]:
-    """(Y, X) stored values of one file."""
-    dataset = pydicom.dcmread(path)
+def _stored_values(dataset: Dataset) -> NDArray[Any]:
+    """(Y, X) stored values."""
     if not dataset.file_meta.TransferSyntaxUID.is_compressed:
         return np.asarray(dataset.pixel_array)
     import SimpleITK as sitk  # its GDCM decodes what pydicom alone cannot, and rescales
 
-    values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0].astype(np.float64)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "section.dcm"
+        dataset.save_as(path, write_like_original=False)
+        values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0].astype(np.float64)
     slope = float(dataset.get("RescaleSlope") or 1)
     return np.asarray(np.rint((values - float(dataset.get("RescaleIntercept") or 0)) / slope))
 

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from lib.volumes.dicom import PRIVATE_CREATOR, PRIVATE_GROUP, RECORD_ELEMENT, SeriesGrid
+from lib.volumes.dicom_export import MANUFACTURER
 
 MAX_SEGMENTS = 65535  # segment numbers are unsigned 16-bit
 _CATEGORY = CodedConcept("123037004", "SCT", "Anatomical Structure")
@@ -94,7 +95,7 @@ def write_seg(
         series_number=300,
         sop_instance_uid=generate_uid(),
         instance_number=1,
-        manufacturer="Neuropil",
+        manufacturer=MANUFACTURER,
         manufacturer_model_name="Neuropil",
         software_versions="1",
         device_serial_number="1",

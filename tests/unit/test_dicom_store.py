@@ -1,0 +1,250 @@
+"""The mirror of a DICOM store: images and labels come in, labels go out, fresh mirrors agree."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import nrrd
+import numpy as np
+import pydicom
+import pytest
+import requests
+from pydicom.dataset import Dataset
+
+from lib.labels.hierarchy import IGNORE_INDEX, load_hierarchy
+from lib.server.dicom_client import RemoteStore, alternatives
+from lib.server.dicom_datastore import DicomStudyDatastore
+from lib.server.dicom_labels import apply_own_label
+from lib.volumes.dicom import read_headers
+from lib.volumes.dicom_export import SeriesIdentity, export_series
+from lib.volumes.dicom_seg import Segment, write_seg
+
+HIERARCHY = load_hierarchy()
+SHAPE = (8, 6, 5)
+VOXEL_NM = (4.0, 5.0, 40.0)
+
+
+class FakeClient:
+    """A DICOMweb store in memory; metadata comes as JSON without private elements."""
+
+    base_url = "http://store/dicom-web"
+
+    def __init__(self) -> None:
+        self.instances: dict[str, bytes] = {}
+        self.down = False
+
+    def put(self, path: Path) -> None:
+        self.store_instances([pydicom.dcmread(path)])
+
+    def _all(self) -> list[Dataset]:
+        if self.down:
+            raise requests.ConnectionError("down")
+        return [pydicom.dcmread(io.BytesIO(data)) for data in self.instances.values()]
+
+    def search_for_series(self, search_filters: dict[str, Any], **_: Any) -> list[Any]:
+        found = {}
+        for ds in self._all():
+            if all(str(ds[k].value) == str(v) for k, v in search_filters.items()):
+                answer = Dataset()
+                for tag in ("SeriesInstanceUID", "StudyInstanceUID", "Modality", "PatientID"):
+                    answer[tag] = ds[tag]
+                found[ds.SeriesInstanceUID] = answer.to_json_dict()
+        return list(found.values())
+
+    def retrieve_series_metadata(self, study: str, series: str) -> list[Any]:
+        answers = []
+        for ds in self._all():
+            if ds.SeriesInstanceUID == series:
+                ds.remove_private_tags()
+                del ds.PixelData
+                answers.append(ds.to_json_dict())
+        return answers[::-1]
+
+    def retrieve_instance(self, study: str, series: str, sop: str) -> Dataset:
+        return next(ds for ds in self._all() if ds.SOPInstanceUID == sop)
+
+    def store_instances(self, datasets: list[Dataset]) -> Dataset:
+        if self.down:
+            raise requests.ConnectionError("down")
+        for ds in datasets:
+            buffer = io.BytesIO()
+            ds.save_as(buffer, write_like_original=False)
+            self.instances[ds.SOPInstanceUID] = buffer.getvalue()
+        return Dataset()
+
+
+class Lab:
+    """A store, and servers that mirror it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.client = folder, FakeClient()
+        self.submitted: list[tuple[str, dict[str, Any], np.ndarray]] = []
+
+    def add_image(self, name: str, modality: str = "CT") -> tuple[SeriesIdentity, np.ndarray]:
+        image = np.random.default_rng(len(name)).integers(0, 255, SHAPE).astype(np.uint8)
+        series = export_series(
+            image, self.folder / name, item_id=name, voxel_size_nm=VOXEL_NM, window=(0.0, 255.0),
+            modality=modality, record={"split": "train", "fully_annotated": True},
+        )  # fmt: skip
+        for path in series.files:
+            self.client.put(path)
+        return series, image
+
+    def server(self, cache: str, search: dict[str, Any] | None = None) -> DicomStudyDatastore:
+        store = RemoteStore(self.client, search or {"Modality": "CT"})  # type: ignore[arg-type]
+        server = DicomStudyDatastore(
+            store, str(self.folder / cache), self._submit, HIERARCHY, "nm", mirror=False
+        )
+        self.servers = {**getattr(self, "servers", {}), cache: server}
+        self.current = server
+        return server
+
+    def _submit(self, image: str, path: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Stands for the app's: every segment is a class."""
+        values, header = nrrd.read(str(path), index_order="F")
+        self.submitted.append((image, info, values))
+        sets = np.full(SHAPE, HIERARCHY.unknown, np.int32)
+        for n in range(len(info["label_info"])):
+            inside = values[int(header[f"Segment{n}_Layer"])] == int(
+                header[f"Segment{n}_LabelValue"]
+            )
+            sets[inside] = HIERARCHY.set_named(header[f"Segment{n}_Name"])
+        return apply_own_label(self.current.study().item(image), sets, None, {})
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def labels() -> tuple[np.ndarray, np.ndarray]:
+    sets = np.full(SHAPE, HIERARCHY.unknown, np.int32)
+    ids = np.full(SHAPE, IGNORE_INDEX, np.int64)
+    sets[1:4, 1:3, 1:3] = HIERARCHY.set_named("axon")
+    ids[1:4, 1:3, 1:3] = 17
+    sets[5:7, 2:5, 2:4] = HIERARCHY.set_named("organelle")
+    ids[5:7, 2:5, 2:4] = 0
+    return sets, ids
+
+
+def submit(server: DicomStudyDatastore, uid: str) -> None:
+    """As an annotator does, with labels that the app has made canonical."""
+    server._submit = lambda image, path, info: apply_own_label(  # type: ignore[method-assign]
+        server.study().item(image), *labels(), info
+    )
+    server.save_label(uid, "ignored.nii.gz", "final", {"user": "ann"})
+
+
+def test_an_image_is_fetched_when_asked_for_and_keeps_its_record(lab: Lab) -> None:
+    series, image = lab.add_image("piece")
+    server = lab.server("cache")
+    uid = series.series_uid
+    assert server.list_images() == [uid] == server.get_unlabeled_images()
+    info = server.get_image_info(uid)
+    assert info["StudyInstanceUID"] == series.study_uid, "OHIF opens the next sample by it"
+    assert not list((lab.folder / "cache").glob("*.nii")), "asking for a list fetches nothing"
+    path = Path(server.get_image_uri(uid))
+    assert path.name == f"{uid}.nii"
+    item = server.study().item(uid)
+    np.testing.assert_array_equal(item.open_image()[:, :, :], image)
+    assert item.voxel_size_nm == VOXEL_NM
+    assert (item.record.split, item.record.fully_annotated) == ("train", True)
+    assert item.record.extra["exported_id"] == "piece"
+    assert server.get_image_info(uid)["PatientID"] == "piece"
+
+
+def test_submitted_labels_reach_a_server_with_a_fresh_cache(lab: Lab) -> None:
+    uid = lab.add_image("piece")[0].series_uid
+    submit(lab.server("one"), uid)
+    fresh = lab.server("two")
+    assert [Path(d["image"]).name for d in fresh.datalist()] == [f"{uid}.nii"]
+    assert fresh.get_labeled_images() == [uid] and fresh.get_unlabeled_images() == []
+    item = fresh.study().item(uid)
+    sets, ids = labels()
+    np.testing.assert_array_equal(item.read_class_sets(), sets)
+    np.testing.assert_array_equal(item.read_instances(), ids)
+    assert Path(fresh.get_label_uri(uid, "final")).exists()
+    assert item.record.known_share["axon"] > 0
+
+
+def test_a_label_comes_once_and_newer_ones_follow(lab: Lab) -> None:
+    series, _ = lab.add_image("piece")
+    uid = series.series_uid
+    server = lab.server("one")
+    submit(server, uid)
+    count = len(lab.client.instances)
+    server.sync_labels()
+    server.sync_labels()
+    assert len(lab.client.instances) == count, "what we sent is not taken in and sent again"
+    assert lab.submitted == []
+    other = np.zeros(SHAPE, np.uint8)
+    other[0, 0, :] = 1
+    path = lab.folder / "theirs.dcm"
+    write_seg(path, other, [Segment(1, "glia")], read_headers(series.files[0].parent))
+    theirs = pydicom.dcmread(path)
+    theirs.Manufacturer = "OHIF"
+    theirs.remove_private_tags()
+    lab.client.store_instances([theirs])
+    server._submit = lab._submit  # type: ignore[method-assign]
+    server.sync_labels()
+    assert [(i, info["label_info"]) for i, info, _ in lab.submitted] == [
+        (uid, [{"name": "glia", "idx": 1}])
+    ]
+    np.testing.assert_array_equal(lab.submitted[0][2][0], other)
+    glia = server.study().item(uid).read_class_sets() == HIERARCHY.set_named("glia")
+    np.testing.assert_array_equal(glia, other > 0)
+
+
+def test_a_store_that_is_down_loses_nothing(lab: Lab) -> None:
+    uid = lab.add_image("piece")[0].series_uid
+    server = lab.server("one")
+    server.fetch(uid)
+    before = len(lab.client.instances)
+    lab.client.down = True
+    submit(server, uid)
+    assert server.list_images() == [uid], "the last list is kept"
+    assert server.study().item(uid).has_label("final")
+    lab.client.down = False
+    again = lab.server("one")  # also after a restart
+    again.sync_labels()
+    assert len(lab.client.instances) == before + 1
+
+
+def test_labels_that_cannot_be_used_are_left_alone(lab: Lab) -> None:
+    series, _ = lab.add_image("piece")
+    path = lab.folder / "shifted.dcm"
+    drawn = np.ones(SHAPE, np.uint8)
+    write_seg(path, drawn, [Segment(1, "glia")], read_headers(series.files[0].parent))
+    shifted = pydicom.dcmread(path)
+    for frame in shifted.PerFrameFunctionalGroupsSequence:
+        frame.PlanePositionSequence[0].ImagePositionPatient[0] += 1.7
+    lab.client.store_instances([shifted])
+    server = lab.server("one")
+    server.sync_labels()
+    assert server.get_labeled_images() == [] and lab.submitted == []
+
+
+def test_which_series_are_images(lab: Lab) -> None:
+    ct, other = lab.add_image("piece")[0], lab.add_image("another", "OT")[0]
+    assert lab.server("a").list_images() == [ct.series_uid]
+    assert lab.server("b", {"Modality": "OT"}).list_images() == [other.series_uid]
+    both = lab.server("c", {"Modality": ["CT", "OT"]})
+    assert both.list_images() == sorted([ct.series_uid, other.series_uid])
+    assert alternatives({"a": [1, 2], "b": 3}) == [{"a": 1, "b": 3}, {"a": 2, "b": 3}]
+    with pytest.raises(ValueError, match=r"no series 1\.2\.3"):
+        both.fetch("1.2.3")
+
+
+def test_series_without_our_record_take_their_size_from_the_file(lab: Lab) -> None:
+    series, image = lab.add_image("piece")
+    for path in series.files:
+        plain = pydicom.dcmread(path)
+        plain.remove_private_tags()
+        lab.client.store_instances([plain])
+    server = lab.server("one")
+    server.fetch(series.series_uid)
+    item = server.study().item(series.series_uid)
+    assert item.voxel_size_nm == VOXEL_NM
+    np.testing.assert_array_equal(item.open_image()[:, :, :], image)

@@ -134,7 +134,10 @@ class LabelHierarchy:
         return tuple(i for i in range(self.num_classes) if class_set >> i & 1)
 
     def describe(self, class_set: int) -> str:
-        """A short text for a class set: a class, a group, "unknown" or a list of classes."""
+        """A short text for a class set: a class, a group, "unknown" or a list of classes.
+
+        Sets of more than half the classes are told by what they leave out.
+        """
         if class_set == self.unknown:
             return "unknown"
         inside = self.members(class_set)
@@ -143,7 +146,10 @@ class LabelHierarchy:
         for name, bits in zip(self.group_names, self.group_sets, strict=True):
             if bits == class_set:
                 return name
-        return "{" + ", ".join(self.classes[i].name for i in inside) + "}"
+        if 2 * len(inside) > self.num_classes:
+            outside = self.members(self.unknown & ~class_set)
+            return "any but " + ", ".join(self.classes[i].name for i in outside)
+        return " or ".join(self.classes[i].name for i in inside)
 
     def to_dict(self) -> dict[str, Any]:
         """The YAML form, for checkpoints and records."""

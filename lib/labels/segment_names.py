@@ -16,6 +16,8 @@ from lib.labels.hierarchy import LabelHierarchy, normalize_name
 Kind = Literal["class", "group", "object", "uncertain", "ignored"]
 
 UNCERTAIN = "uncertain"
+ANY_OBJECT = "object"
+"""How an object of unknown class is named, with its id behind."""
 NO_MEANING = frozenset({"background", "foreground scribbles", "background scribbles"})
 """Segments that viewers add for their own use; they say nothing about the tissue."""
 
@@ -73,10 +75,9 @@ def object_name(class_set: int, number: int, hierarchy: LabelHierarchy) -> str:
 
     An object whose class set is neither a class nor a group is called "object N".
     """
-    if class_set in (hierarchy.unknown, _any_object(hierarchy)):
-        return f"object {number}"
-    text = hierarchy.describe(class_set)
-    return f"object {number}" if text.startswith("{") else f"{text} {number}"
+    if class_set.bit_count() == 1 or class_set in hierarchy.group_sets:
+        return f"{hierarchy.describe(class_set)} {number}"
+    return f"{ANY_OBJECT} {number}"
 
 
 def _plain(
@@ -103,6 +104,20 @@ def _plain(
 
 def _kind_of(class_set: int) -> Kind:
     return "class" if class_set.bit_count() == 1 else "group"
+
+
+def keeps_number(name: str, meaning: SegmentMeaning, hierarchy: LabelHierarchy) -> bool:
+    """Whether the number in an object's name is the id under which the app showed it.
+
+    "axon 17" and "object 17" are names that the app gives; the 1 in a viewer's "Segment_1"
+    counts segments.
+    """
+    if meaning.object_number is None:
+        return False
+    numbered = _NUMBERED.fullmatch(normalize_name(name))
+    assert numbered is not None, name
+    given = numbered["base"] == ANY_OBJECT
+    return given or meaning.class_set != _any_object(hierarchy)
 
 
 def _any_object(hierarchy: LabelHierarchy) -> int:

@@ -24,22 +24,16 @@ UNIT_NM = {"nm": 1.0, "um": 1e3, "mm": 1e6}
 
 
 class NiftiSource(PlainSource):
-    """A NIfTI file with voxels as stored; .nii.gz is decoded up to the slice.
-
-    Args:
-        affine: (4, 4), voxel to the file's own units.
-    """
+    """A NIfTI file with voxels as stored; .nii.gz is decoded up to the slice."""
 
     def __init__(
         self,
         info: SourceInfo,
         offset: int,
         stored: np.dtype[Any],
-        affine: NDArray[np.float64],
     ) -> None:
         path = Path(info.path)
         offsets = even_offsets(offset, info.shape, stored.itemsize)
-        self.affine = affine
         super().__init__(info, path, offsets, stored, packed=path.name.endswith(".gz"))
 
     def memory_map(self) -> NDArray[Any] | None:
@@ -94,23 +88,33 @@ def open_nifti(path: Path, spacing_unit: str = "nm") -> Source:
     size = (x, y, z) if stated else None
     if (slope or 1.0, intercept or 0.0) != (1.0, 0.0):
         scaled = SourceInfo(str(path), "", shape, np.dtype(np.float64), size)
-        return ScaledNiftiSource(scaled, image.dataobj)
-    info = SourceInfo(str(path), "", shape, stored.newbyteorder("="), size)
-    return NiftiSource(info, int(image.dataobj.offset), stored, affine)
+        source: Source = ScaledNiftiSource(scaled, image.dataobj)
+    else:
+        info = SourceInfo(str(path), "", shape, stored.newbyteorder("="), size)
+        source = NiftiSource(info, int(image.dataobj.offset), stored)
+    source.affine = affine
+    return source
 
 
-def nifti_header(shape: Triple, dtype: Any, voxel_size_nm: tuple[float, float, float]) -> bytes:
+def nifti_header(
+    shape: Triple,
+    dtype: Any,
+    voxel_size_nm: tuple[float, float, float],
+    affine: NDArray[np.float64] | None = None,
+) -> bytes:
     """The bytes before the voxels of a .nii file, in which 1 nm is 1 millimetre.
 
     Args:
         shape: x, y, z; above 32767 the header is NIfTI-2.
+        affine: of the image that a label belongs to; by default the voxel size alone.
     """
     kind: Any = nib.Nifti2Header if max(shape) > LARGEST_NIFTI1 else nib.Nifti1Header
     header = kind()
     header.set_data_dtype(dtype)
     header.set_data_shape(shape)
-    header.set_zooms(voxel_size_nm)
-    affine = np.diag([*voxel_size_nm, 1.0])
+    if affine is None:
+        affine = np.diag([*voxel_size_nm, 1.0])
+    header.set_zooms(np.linalg.norm(affine[:3, :3], axis=0))
     header.set_sform(affine, code=1)
     header.set_qform(affine, code=1)
     header.set_xyzt_units("mm")

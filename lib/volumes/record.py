@@ -133,16 +133,31 @@ def record_path(root: Path, item_id: str) -> Path:
     return root / f"{item_id}{SUFFIX}"
 
 
-def read_record(path: Path) -> ItemRecord:
-    """Read an item's record.
+def read_record(
+    path: Path, item_id: str, voxel_size_nm: tuple[float, float, float] | None
+) -> ItemRecord | None:
+    """Read an item's record; a short one, {"fully_annotated": true}, is a record as well.
+
+    Args:
+        item_id: the item it belongs to.
+        voxel_size_nm: what the image says, for records without a voxel size.
+
+    Returns:
+        None where neither the record nor the image gives a voxel size.
 
     Raises:
         VolumeError: the file is no record; says what is wrong in it.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if not isinstance(data, dict):
             raise ValueError("a JSON object is needed")
+        if data.setdefault("id", item_id) != item_id:
+            raise ValueError(f"it belongs to item {data['id']!r}")
+        if "voxel_size_nm" not in data:
+            if voxel_size_nm is None:
+                return None
+            data["voxel_size_nm"] = voxel_size_nm
         return ItemRecord.from_dict(data)
     except ValueError as error:
         raise VolumeError(

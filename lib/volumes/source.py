@@ -49,6 +49,10 @@ class SourceInfo:
 class Source(ABC):
     """A volume on disk, sliced like an (X, Y, Z) array; only what is asked for is read."""
 
+    affine: NDArray[np.float64] | None = None
+    """(4, 4) from voxel to right-anterior-superior space, in the file's own units; None for
+    files that do not tell."""
+
     def __init__(self, info: SourceInfo) -> None:
         self.info = info
         if min(info.shape) < 1:

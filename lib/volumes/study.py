@@ -67,20 +67,18 @@ class StudyItem:
             VolumeError: a damaged record, or neither record nor image give a voxel size.
         """
         path = record_path(self.study.root, self.id)
-        if path.exists():
-            return read_record(path)
-        size = self._source.info.voxel_size_nm
-        if size is None:
+        record = read_record(path, self.id, self.source.info.voxel_size_nm)
+        if record is None:
             raise VolumeError(
                 self.image_path, "no voxel size", "a spacing in the file or a record beside it",
-                f"write {path.name} with id and voxel_size_nm, or import the image",
+                f"write {path.name} with voxel_size_nm: [x, y, z], or import the image",
             )  # fmt: skip
-        return ItemRecord(self.id, size)
+        return record
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Extent in x, y, z."""
-        return self._source.shape
+        return self.source.shape
 
     @property
     def voxel_size_nm(self) -> tuple[float, float, float]:
@@ -89,11 +87,11 @@ class StudyItem:
 
     def open_image(self) -> Sliceable:
         """The image, (X, Y, Z): a memory map where the file allows, else a lazy Source."""
-        if isinstance(self._source, NiftiSource):
-            mapped = self._source.memory_map()
+        if isinstance(self.source, NiftiSource):
+            mapped = self.source.memory_map()
             if mapped is not None:
                 return cast(Sliceable, mapped)
-        return self._source
+        return self.source
 
     def label_path(self, tag: str) -> Path:
         """The label file of a tag; where it would be written if there is none."""
@@ -119,7 +117,7 @@ class StudyItem:
         box = whole_box(self.shape) if box is None else box
         if not self.has_label("final"):
             return np.full(box_shape(box), self.study.hierarchy.unknown, np.int32)
-        final = self._read_label("final", box)
+        final = self.read_final(box)
         try:
             return final_to_class_sets(final, self.study.hierarchy, self.record.class_sets)
         except LabelValueError as error:
@@ -127,6 +125,17 @@ class StudyItem:
             raise VolumeError(
                 self.label_path("final"), f"value {error.value} at voxel {place}", error.allowed
             ) from error
+
+    def read_final(self, box: Box | None = None) -> NDArray[np.uint8]:
+        """The `final` map of a box as stored; 0 everywhere when there is none.
+
+        Returns:
+            (X, Y, Z) uint8, or the type of a file that others wrote.
+        """
+        box = whole_box(self.shape) if box is None else box
+        if not self.has_label("final"):
+            return np.zeros(box_shape(box), np.uint8)
+        return self._read_label("final", box)
 
     def read_instances(self, box: Box | None = None) -> NDArray[np.int64]:
         """Instance ids of a box: > 0 an object, 0 none, -1 unknown.
@@ -146,7 +155,8 @@ class StudyItem:
         self.__dict__["record"] = record
 
     @cached_property
-    def _source(self) -> Source:
+    def source(self) -> Source:
+        """The image's file."""
         return open_file(self.image_path, self.study.spacing_unit)
 
     def _read_label(self, tag: str, box: Box) -> NDArray[Any]:
@@ -253,7 +263,7 @@ class Study:
                 self.root, f"item {item_id} exists", remedy="choose another --id or use --replace"
             )
         submitted = self.root / "labels" / "submitted"
-        if any((submitted / "versions" / item_id).glob("*")) or any(submitted.glob(f"{item_id}.*")):
+        if any((submitted / "versions" / item_id).glob("[0-9]*")) or any(submitted.glob(f"{item_id}.*")):
             raise VolumeError(
                 self.root,
                 f"item {item_id} has submissions of annotators, which are never overwritten",

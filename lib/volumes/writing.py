@@ -121,14 +121,16 @@ def write_item(
         plain = staged.create(root / f"{record.id}.nii")
         plain.write(nifti_header(shape, image.dtype, size))
         for slab in slabs(whole_box(shape), BYTES_PER_VOXEL, SLAB_BYTES, chunk_depth):
-            plain.write(_bytes(np.asarray(image[box_slices(slab)])))
+            plain.write(file_bytes(np.asarray(image[box_slices(slab)])))
             if final is not None and class_sets is not None:
                 part = np.asarray(class_sets[box_slices(slab)]).astype(np.int32, copy=False)
                 codes, table = class_sets_to_final(part, hierarchy, table)
-                _count_sets(counts, part)
-                final.write(_bytes(codes))
+                count_sets(counts, part)
+                final.write(file_bytes(codes))
             if ids is not None and instance is not None:
-                ids.write(_bytes(_disk_ids(np.asarray(instance[box_slices(slab)]), counts, slab)))
+                ids.write(
+                    file_bytes(_disk_ids(np.asarray(instance[box_slices(slab)]), counts, slab))
+                )
             if progress is not None:
                 progress(int(np.prod(box_shape(slab))))
         for stream in (final, ids):
@@ -162,7 +164,7 @@ def write_label(
     stream = GzipStream(staged.create(target))
     stream.write(nifti_header((x, y, z), label.dtype, voxel_size_nm))
     for slab in slabs(whole_box((x, y, z)), label.dtype.itemsize, SLAB_BYTES):
-        stream.write(_bytes(label[box_slices(slab)]))
+        stream.write(file_bytes(label[box_slices(slab)]))
     stream.finish()
 
 
@@ -212,13 +214,13 @@ def _check(
     return int(x), int(y), int(z)
 
 
-def _bytes(part: NDArray[Any]) -> memoryview:
+def file_bytes(part: NDArray[Any]) -> memoryview:
     """Voxels in file order: x fastest, little endian."""
     part = part.astype(part.dtype.newbyteorder("<"), copy=False)
     return np.ascontiguousarray(part.T).data.cast("B")
 
 
-def _count_sets(counts: LabelCounts, part: NDArray[np.int32]) -> None:
+def count_sets(counts: LabelCounts, part: NDArray[np.int32]) -> None:
     if int(part.max()) < 1 << 20:
         found = np.bincount(part.ravel())
         for class_set in np.flatnonzero(found):

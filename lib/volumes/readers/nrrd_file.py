@@ -23,17 +23,7 @@ UNITS = {
 VECTOR_KINDS = {"vector", "rgb-color", "rgba-color", "list", "covariant-vector", "4-vector"}
 
 
-class NrrdSource(PlainSource):
-    """An NRRD file.
-
-    Args:
-        affine: (4, 4) from voxel to right-anterior-superior space; None without a space.
-    """
-
-    affine: NDArray[np.float64] | None = None
-
-
-def open_nrrd(path: Path, spacing_unit: str = "nm") -> NrrdSource:
+def open_nrrd(path: Path, spacing_unit: str = "nm") -> PlainSource:
     """Open an NRRD file.
 
     Raises:
@@ -59,7 +49,7 @@ def open_nrrd(path: Path, spacing_unit: str = "nm") -> NrrdSource:
     if not packed and int(header.get("byte skip", 0)) == -1:
         start = data.stat().st_size - x * y * z * stored.itemsize
     offset = 0 if packed else start
-    source = NrrdSource(
+    source = PlainSource(
         info, data, even_offsets(offset, info.shape, stored.itemsize), stored, packed, start
     )
     source.affine = nrrd_affine(header)

@@ -1,0 +1,220 @@
+"""Read a label map that a viewer sent, onto the grid of its image."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nrrd
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.labels.submissions import Segment, number_segments
+from lib.volumes.boxes import Triple, box_slices, intersect, shift_box, whole_box
+from lib.volumes.errors import VolumeError
+from lib.volumes.readers.nrrd_file import nrrd_affine, read_nrrd_header
+from lib.volumes.readers.opening import open_file
+from lib.volumes.source import Source, damaged
+
+GRID_TOLERANCE = 0.2
+"""Voxels; grids that differ by less differ by the rounding of file headers."""
+
+Affine = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SubmittedMap:
+    """A submission's voxels on its image's grid.
+
+    Args:
+        layers: (X, Y, Z) arrays, one for each layer.
+        segments: in the annotator's order.
+        present: positions of the segments that have voxels.
+        clipped: painted voxels outside the image, which are dropped.
+    """
+
+    layers: list[NDArray[Any]]
+    segments: list[Segment]
+    present: frozenset[int]
+    clipped: int
+
+
+def read_submitted(
+    path: Path, label_info: Sequence[Mapping[str, Any]] | None, image: Source
+) -> SubmittedMap:
+    """Read a label map or a .seg.nrrd segmentation.
+
+    Args:
+        path: .nii, .nii.gz, .nrrd or .seg.nrrd (layers, names in its header).
+        label_info: names of the segments, for files that hold none.
+        image: what was annotated; gives the grid.
+
+    Raises:
+        VolumeError: a damaged file, or one on another grid.
+        ValueError: values that no segment explains, or no names at all.
+    """
+    layers, affine, own = _read(path)
+    placed, clipped = [], 0
+    for layer in layers:
+        fitted, lost = place_on_grid(layer, affine, image.affine, image.shape, path)
+        placed.append(fitted)
+        clipped += lost
+    counts = [np.unique(layer) for layer in placed]
+    if own is None:
+        if not label_info:
+            raise VolumeError(
+                path, "a label map without names of its segments",
+                "label_info: [{name, idx}, ...] in the order of the segments, or a .seg.nrrd",
+            )  # fmt: skip
+        own = number_segments(label_info, [int(v) for v in counts[0] if v != 0])
+    present = {i for i, s in enumerate(own) if s.layer < len(counts) and s.value in counts[s.layer]}
+    _check_explained(path, counts, own)
+    return SubmittedMap(placed, own, frozenset(present), clipped)
+
+
+def place_on_grid(
+    layer: NDArray[Any],
+    affine: Affine | None,
+    target: Affine | None,
+    shape: Triple,
+    path: Path,
+) -> tuple[NDArray[Any], int]:
+    """Bring a label onto its image's grid: axes turned, flipped and cropped as affines say.
+
+    Args:
+        layer: (X, Y, Z) values.
+        affine, target: (4, 4), voxel to right-anterior-superior; None where not stated.
+        shape: of the image.
+
+    Returns:
+        (X, Y, Z) of the image's shape, and the number of painted voxels outside of it.
+
+    Raises:
+        VolumeError: the grids do not match (the label was resampled).
+    """
+    if affine is None or target is None:
+        _check_shape(path, layer, shape)
+        return layer, 0
+    relative = np.linalg.inv(target) @ affine
+    turn = np.rint(relative[:3, :3])
+    shift = np.rint(relative[:3, 3])
+    # The far corner counts: a spacing that differs a little drifts over a long axis.
+    matches = (
+        abs(relative[:3, :3] - turn).max() * max(layer.shape) < GRID_TOLERANCE
+        and abs(relative[:3, 3] - shift).max() < GRID_TOLERANCE
+        and (abs(turn).sum(axis=0) == 1).all()
+        and (abs(turn).sum(axis=1) == 1).all()
+    )
+    if not matches:
+        # A client that writes voxels without geometry leaves the identity.
+        if layer.shape == shape and np.allclose(np.abs(affine), np.eye(4)):
+            return layer, 0
+        raise VolumeError(
+            path, f"a label on another grid ({_extent(layer.shape)} voxels)",
+            f"the image's grid ({_extent(shape)} voxels)",
+            "submit it on the image's own voxels, not resampled",
+        )  # fmt: skip
+    axes = [int(np.argmax(abs(turn[i]))) for i in range(3)]
+    layer = layer.transpose(axes)
+    offset = []
+    for i, axis in enumerate(axes):
+        if turn[i, axis] < 0:
+            layer = np.flip(layer, i)
+            offset.append(int(shift[i]) - (layer.shape[i] - 1))
+        else:
+            offset.append(int(shift[i]))
+    if layer.shape == shape and offset == [0, 0, 0]:
+        return layer, 0
+    return _paste(layer, (offset[0], offset[1], offset[2]), shape)
+
+
+def _paste(layer: NDArray[Any], offset: Triple, shape: Triple) -> tuple[NDArray[Any], int]:
+    out = np.zeros(shape, layer.dtype)
+    x, y, z = layer.shape
+    place = whole_box((x, y, z), offset)
+    common = intersect(place, whole_box(shape))
+    kept = 0
+    if common is not None:
+        a, b, c = offset
+        part = layer[box_slices(shift_box(common, (-a, -b, -c)))]
+        out[box_slices(common)] = part
+        kept = int(np.count_nonzero(part))
+    return out, int(np.count_nonzero(layer)) - kept
+
+
+def _read(path: Path) -> tuple[list[NDArray[Any]], Affine | None, list[Segment] | None]:
+    """Layers, affine, and the segments that the file itself names."""
+    name = path.name.lower()
+    if not name.endswith((".nrrd", ".nhdr")):
+        source = open_file(path)
+        try:
+            return [_integers(path, np.asarray(source))], source.affine, None
+        finally:
+            source.close()
+    header, _ = read_nrrd_header(path)
+    try:
+        data, _ = nrrd.read(str(path))
+    except (nrrd.NRRDError, OSError, ValueError, EOFError, zlib.error) as error:
+        raise damaged(str(path), error) from error
+    data = _integers(path, data)
+    segments = _named_segments(header)
+    if data.ndim == 4:
+        if segments is None:
+            raise VolumeError(path, f"four axes {data.shape}", "a .seg.nrrd with named segments")
+        return [data[i] for i in range(data.shape[0])], nrrd_affine(header), segments
+    if data.ndim == 2:
+        data = data[:, :, None]
+    if data.ndim != 3:
+        raise VolumeError(path, f"axes {data.shape}", "x, y, z")
+    return [data], nrrd_affine(header), segments
+
+
+def _named_segments(header: Mapping[str, Any]) -> list[Segment] | None:
+    """Segments of a .seg.nrrd header; None for a plain NRRD."""
+    segments: list[Segment] = []
+    while f"Segment{len(segments)}_ID" in header or f"Segment{len(segments)}_Name" in header:
+        key = f"Segment{len(segments)}_"
+        segments.append(
+            Segment(
+                str(header.get(key + "Name", header.get(key + "ID"))).strip(),
+                int(header.get(key + "LabelValue", 1)),
+                int(header.get(key + "Layer", 0)),
+            )
+        )
+    return segments or None
+
+
+def _integers(path: Path, data: NDArray[Any]) -> NDArray[Any]:
+    if data.dtype.kind == "f":
+        if not np.isfinite(data).all() or (data != np.floor(data)).any():
+            raise VolumeError(path, "values that are not whole", "a label map")
+        data = data.astype(np.int32)
+    if data.dtype.kind not in "ui" or (data.size and int(data.min()) < 0):
+        raise VolumeError(path, f"a map of type {data.dtype}", "label values of 0 and more")
+    return data
+
+
+def _check_shape(path: Path, layer: NDArray[Any], shape: Triple) -> None:
+    if layer.shape != shape:
+        raise VolumeError(
+            path, f"a label of {_extent(layer.shape)} voxels", f"{_extent(shape)} as its image",
+            "submit it on the image's own voxels",
+        )  # fmt: skip
+
+
+def _check_explained(
+    path: Path, counts: Sequence[NDArray[Any]], segments: Sequence[Segment]
+) -> None:
+    for layer, values in enumerate(counts):
+        known = {s.value for s in segments if s.layer == layer}
+        if stray := [int(v) for v in values if v != 0 and int(v) not in known]:
+            raise VolumeError(
+                path, f"value {stray[0]} in layer {layer}", "a value of one of its segments"
+            )
+
+
+def _extent(shape: Sequence[int]) -> str:
+    return " x ".join(str(n) for n in shape)

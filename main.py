@@ -33,6 +33,7 @@ from lib.infers.segmentation import Segmentation
 from lib.infers.viewer_labels import ViewerLabels
 from lib.server.batch import BatchInfer
 from lib.server.datastore import StudyDatastore
+from lib.server.dicom_open import open_dicom_datastore
 from lib.server.errors import refuse
 from lib.server.finite import finite
 from lib.server.inference import run_task
@@ -75,6 +76,12 @@ class NeuropilApp(MONAILabelApp):
             extensions=stock_settings.MONAI_LABEL_DATASTORE_FILE_EXT,
             auto_reload=stock_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=stock_settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )
+
+    def _init_dicomweb_datastore(self) -> Datastore:
+        serving = "monailabel.app" in sys.modules  # not in the processes that train
+        return open_dicom_datastore(
+            self.studies, self.submit, self.hierarchy, self.settings, mirror=serving
         )
 
     def init_infers(self) -> dict[str, InferTask]:

@@ -12,7 +12,7 @@ COMMANDS = {
     "import": ("lib.volumes.commands", "read a volume and its labels into a study"),
     "export": ("lib.volumes.commands", "write labels back in the source's frame, or DICOM"),
     "train": ("lib.engine.commands", "train on the annotated items of studies"),
-    "evaluate": ("lib.engine.commands", "measure weights on annotated items"),
+    "evaluate": ("lib.decoding.commands", "measure weights on annotated items"),
     "predict": ("lib.decoding.commands", "segment a study's items or a file"),
 }
 """Command -> (module with `add_<command>_parser` and `run_<command>`, one line of help)."""

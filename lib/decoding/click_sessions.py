@@ -1,0 +1,93 @@
+"""Simulated click sessions on the objects of a volume, for any way of answering clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.decoding.click_source import Clicks, ClickSource
+from lib.decoding.clicked import segment_clicked
+from lib.decoding.feature_cache import FeatureCache
+from lib.decoding.predictor import Predictor
+from lib.metrics.click_scores import ClickScores
+from lib.metrics.clicks import Click, Mask, seeded_generator, simulate_clicks
+from lib.volumes.boxes import box_slices, whole_box
+from lib.volumes.frames import ViewerFrame
+from lib.volumes.study import StudyItem
+
+Answers = Callable[[Sequence[Click]], Mask]
+"""Clicks in network voxels -> the object's mask over the whole network volume."""
+
+
+def app_answers(predictor: Predictor, item: StudyItem) -> Answers:
+    """What the `proofread` task answers on an item."""
+    frame = predictor.frame(item.shape, item.voxel_size_nm)
+    source = ClickSource(
+        predictor.net,
+        "evaluated",
+        frame.view(item.open_image()),
+        item.id,
+        frame.network_voxel_size_nm,
+        FeatureCache(predictor.inference.cache_bytes),
+        predictor.inference,
+    )
+
+    def answer(clicks: Sequence[Click]) -> Mask:
+        found = segment_clicked(source, as_points(clicks))
+        mask = np.zeros(source.shape, bool)
+        mask[box_slices(found.box)] = found.mask
+        return mask
+
+    return answer
+
+
+def as_points(clicks: Sequence[Click]) -> Clicks:
+    """Clicks of an object whose class nobody named."""
+    return Clicks(
+        [c.position for c in clicks if c.positive],
+        [c.position for c in clicks if not c.positive],
+    )
+
+
+def clickable_objects(instances: NDArray[np.int64], min_voxels: int, most: int = 0) -> list[int]:
+    """Objects of at least `min_voxels`, ascending; `most` of them, evenly drawn, if given."""
+    ids, sizes = np.unique(instances[instances > 0], return_counts=True)
+    found = [int(i) for i in ids[sizes >= max(min_voxels, 1)]]
+    if most and len(found) > most:
+        found = [found[round(i * (len(found) - 1) / max(most - 1, 1))] for i in range(most)]
+    return found
+
+
+def measure_clicks(
+    answer: Answers,
+    frame: ViewerFrame,
+    instances: NDArray[np.int64],
+    item_id: str,
+    most: int,
+    min_voxels: int,
+) -> ClickScores:
+    """Sessions on the objects of one item, in network voxels.
+
+    Args:
+        answer: the method.
+        frame: of the item.
+        instances: (X, Y, Z) true ids on the item's own grid, -1 unknown.
+        item_id: seeds the clicks, with the object.
+        most: number of objects at most.
+        min_voxels: least size of an object.
+    """
+    ids = frame.labels_to_network(instances, whole_box(frame.network_shape))
+    known = ids >= 0
+    scores = ClickScores()
+    for instance in clickable_objects(ids, min_voxels, most):
+        _, quality = simulate_clicks(
+            answer,
+            ids == instance,
+            known,
+            frame.network_voxel_size_nm,
+            seeded_generator(item_id, instance),
+        )
+        scores.update(quality)
+    return scores

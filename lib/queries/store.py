@@ -159,6 +159,11 @@ class ScoreStore:
         if not todo:
             return 0
         net, settings, hierarchy = load()
+        if hierarchy.class_names != self.study.hierarchy.class_names:
+            raise ValueError(
+                f"the weights' classes are {', '.join(hierarchy.class_names)}; the study has "
+                f"{', '.join(self.study.hierarchy.class_names)}. Train on this study first"
+            )
         settings = settings.model_copy(update={"queries": self.queries})
         done = 0
         try:

@@ -1,0 +1,61 @@
+"""MONAI Label strategies: the next item, with the region in it to annotate."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.strategy import Strategy
+
+from lib.activelearning.parts import QueryParts
+from lib.queries.select import Strategy as Name
+from lib.queries.select import next_region
+
+logger = logging.getLogger("neuropil.queries")
+
+DESCRIPTIONS: dict[Name, str] = {
+    "uncertainty": "Where the network is unsure, class by class",
+    "hierarchy": "Where fine and coarse head, or automatic and prompted classes, disagree",
+    "diverse": "Unsure regions that are unlike what is annotated",
+    "random": "A random region of tissue",
+}
+
+
+class NextRegion(Strategy):  # type: ignore[misc]
+    """One strategy.
+
+    Args:
+        name: of the strategy.
+        parts: shared by all.
+    """
+
+    def __init__(self, name: Name, parts: QueryParts) -> None:
+        super().__init__(DESCRIPTIONS[name])
+        self.name = name
+        self.parts = parts
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """The next region.
+
+        Returns:
+            `id` of the item and `region`: roi [i0, i1, j0, j1, k0, k1], box, centre, reason,
+            score, strategy, known_share.
+
+        Raises:
+            ValueError: nothing to hand out; the message says why.
+        """
+        query = next_region(
+            self.parts.store(datastore),
+            self.name,
+            weights=self.parts.weights,
+            client=str(request.get("client_id") or ""),
+        )
+        logger.info("%s: %s %s, %s", self.name, query.item, query.box, query.reason)
+        region = query.to_dict()
+        return {"id": region.pop("item"), "region": region}
+
+
+def strategies(parts: QueryParts) -> dict[str, Strategy]:
+    """All strategies by name; viewers offer the first one first."""
+    return {name: NextRegion(name, parts) for name in DESCRIPTIONS}

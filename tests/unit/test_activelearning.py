@@ -1,0 +1,99 @@
+"""The adapters on a real datastore and a tiny network: what a viewer gets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lib.activelearning.parts import QueryParts
+from lib.activelearning.scoring import scoring_methods
+from lib.activelearning.strategies import strategies
+from lib.configs.load import hierarchy_of
+from lib.configs.settings import Settings
+from lib.engine.checkpoints import load_network, save_weights
+from lib.networks.model import build_network
+from lib.server.datastore import StudyDatastore
+from lib.server.weights import SharedNetwork
+from lib.synthetic.commands import write_synthetic_item
+from lib.volumes.study import Study
+
+SETTINGS = Settings.model_validate(
+    {
+        "model": {"feature_size": 8, "head_size": 4, "embedding_size": 2},
+        "inference": {"window": (32, 32, 8)},
+        "queries": {"region": (16, 16, 4)},
+    }
+)
+HIERARCHY = hierarchy_of(SETTINGS)
+
+
+def refuse_label(*arguments: Any) -> dict[str, dict[str, Any]]:
+    raise AssertionError(f"no label is submitted here: {arguments}")
+
+
+def make_parts(folder: Path) -> QueryParts:
+    weights = folder / "neuropil.pt"
+    return QueryParts(SharedNetwork(weights, SETTINGS, load_network), SETTINGS, HIERARCHY)
+
+
+def publish(parts: QueryParts, seed: int) -> None:
+    torch.manual_seed(seed)
+    net = build_network(SETTINGS.model, SETTINGS.loss, HIERARCHY)
+    save_weights(parts.network.path, net.state_dict(), SETTINGS, HIERARCHY)
+
+
+@pytest.fixture
+def datastore(tmp_path: Path) -> StudyDatastore:
+    study = Study(tmp_path / "studies", HIERARCHY)
+    for i, kind in enumerate(("boxes", "none")):
+        write_synthetic_item(study, f"item-{i}", (32, 32, 8), (8.0, 8.0, 40.0), i, kind)  # type: ignore[arg-type]
+    return StudyDatastore(
+        str(study.root), refuse_label, extensions=["*.nii.gz", "*.nii"], auto_reload=False
+    )
+
+
+def test_from_no_weights_to_scores_to_the_next_region(
+    tmp_path: Path, datastore: StudyDatastore
+) -> None:
+    parts = make_parts(tmp_path)
+    chosen, methods = strategies(parts), scoring_methods(parts)
+    assert list(chosen) == ["uncertainty", "hierarchy", "diverse", "random"]
+    first = chosen["uncertainty"]({"client_id": "me"}, datastore)
+    assert "no item has scores yet" in first["region"]["reason"]
+    with pytest.raises(ValueError, match="no weights"):
+        methods["uncertainty"]({}, datastore)
+
+    publish(parts, 0)
+    result = methods["uncertainty"]({"device": "cpu"}, datastore)
+    assert result["scored"] == 2
+    assert methods["uncertainty"]({"device": "cpu"}, datastore)["scored"] == 0
+    assert datastore.get_image_info("item-0")["uncertainty"] == result["uncertainty"]["item-0"]
+    assert set(datastore.get_labels_by_image_id("item-1")) == {"heat-uncertainty", "heat-hierarchy"}
+    assert Path(datastore.get_label_uri("item-1", "heat-hierarchy")).exists()
+
+    for name, strategy in chosen.items():
+        answer = strategy({"client_id": "me"}, datastore)
+        assert answer["id"] in ("item-0", "item-1")
+        assert len(answer["region"]["roi"]) == 6 and answer["region"]["strategy"] == name
+        assert "earlier weights" not in answer["region"]["reason"]
+        json.dumps(answer, allow_nan=False)
+
+    publish(parts, 1)
+    assert "earlier weights" in chosen["uncertainty"]({}, datastore)["region"]["reason"]
+
+
+def test_agreement_goes_into_the_items_info(tmp_path: Path, datastore: StudyDatastore) -> None:
+    study = Study(tmp_path / "studies", HIERARCHY)
+    final = study.item("item-0").label_path("final")
+    datastore.save_label("item-0", str(final), "original", {"params": {}})
+    found = scoring_methods(make_parts(tmp_path))["agreement"]({}, datastore)
+    assert set(found) == {"item-0"}
+    assert found["item-0"]["classes"]["accuracy"] == 1.0
+    assert datastore.get_image_info("item-0")["agreement"]["classes"]["mean_iou"] == 1.0
+    known = (study.item("item-0").read_class_sets() != HIERARCHY.unknown).sum()
+    assert found["item-0"]["classes"]["voxels"] == int(np.asarray(known))

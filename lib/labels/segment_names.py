@@ -21,7 +21,7 @@ ANY_OBJECT = "object"
 NO_MEANING = frozenset({"background", "foreground scribbles", "background scribbles"})
 """Segments that viewers add for their own use; they say nothing about the tissue."""
 
-_NUMBERED = re.compile(r"(?P<base>.*?\S)[\s#-]*?(?P<number>\d+)")
+_NUMBERED = re.compile(r"(?P<base>.*?(?:[^\d\s]|\d(?=[\s#-])))[\s#-]*(?P<number>\d{1,40})")
 
 
 @dataclass(frozen=True)

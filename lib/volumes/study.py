@@ -263,7 +263,8 @@ class Study:
                 self.root, f"item {item_id} exists", remedy="choose another --id or use --replace"
             )
         submitted = self.root / "labels" / "submitted"
-        if any((submitted / "versions" / item_id).glob("[0-9]*")) or any(submitted.glob(f"{item_id}.*")):
+        kept = (submitted / "versions" / item_id).glob("[0-9]*")
+        if any(kept) or any(submitted.glob(f"{item_id}.*")):
             raise VolumeError(
                 self.root,
                 f"item {item_id} has submissions of annotators, which are never overwritten",

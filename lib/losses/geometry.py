@@ -1,4 +1,7 @@
-"""Geometry loss: masked mean squared error of direction, structure tensor and RGBA."""
+"""Geometry loss: masked mean squared error of direction, structure tensor and RGBA.
+
+The three terms share one buffer for their gradient, since they are channels of one output.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from lib.configs.settings import LossSettings
 from lib.targets.prepare import Targets
+
+TERMS = ("dir", "cov", "raw")
 
 
 def geometry_terms(geometry: Tensor, targets: Targets, loss: LossSettings) -> dict[str, Tensor]:
@@ -26,47 +31,54 @@ def geometry_terms(geometry: Tensor, targets: Targets, loss: LossSettings) -> di
 
     Source: spec/training-modes.md, "Geometry loss".
     """
-    dims = geometry.ndim - 2
-    assert geometry.shape[1] == dims + dims * dims + 4
-    terms = {}
-    if loss.weight_dir > 0:
-        terms["dir"] = masked_mse(geometry[:, :dims], targets.direction, targets.foreground)
-    if loss.weight_cov > 0:
-        cov = geometry[:, dims : dims + dims * dims]
-        terms["cov"] = masked_mse(cov, targets.tensor, targets.foreground)
-    if loss.weight_raw > 0:
-        assert targets.raw_region is not None
-        grey = targets.image.expand(-1, 3, *targets.image.shape[2:])
-        rgba = torch.cat([grey, targets.foreground.unsqueeze(1).to(grey.dtype)], 1)
-        predicted = torch.sigmoid(geometry[:, -4:])
-        terms["raw"] = masked_mse(predicted, rgba, targets.raw_region)
-    return terms
+    wanted = tuple(name for name in TERMS if getattr(loss, f"weight_{name}") > 0)
+    values = _Squares.apply(geometry, targets, wanted)  # type: ignore[no-untyped-call]
+    return dict(zip(wanted, values, strict=True))
 
 
-def masked_mse(predicted: Tensor, target: Tensor | None, region: Tensor) -> Tensor:
-    """Mean squared error over the channels of a region's voxels.
-
-    Args:
-        predicted, target: (B, C, *S).
-        region: (B, *S) bool.
-    """
-    assert target is not None
-    loss: Tensor = _MaskedMSE.apply(predicted, target, region)  # type: ignore[no-untyped-call]
-    return loss
-
-
-class _MaskedMSE(torch.autograd.Function):
-    """Keeps only the masked difference for its gradient."""
+class _Squares(torch.autograd.Function):
+    """Mean squared errors of the wanted terms."""
 
     @staticmethod
-    def forward(ctx: Any, predicted: Tensor, target: Tensor, region: Tensor) -> Tensor:
-        difference = (predicted - target.to(predicted.dtype)).mul_(region.unsqueeze(1))
-        count = (region.sum() * predicted.shape[1]).clamp_min(1).to(predicted.dtype)
-        ctx.save_for_backward(difference, count)
-        return difference.square().sum() / count
+    def forward(
+        ctx: Any, geometry: Tensor, targets: Targets, wanted: tuple[str, ...]
+    ) -> tuple[Tensor, ...]:
+        dims = geometry.ndim - 2
+        assert geometry.shape[1] == dims + dims * dims + 4
+        channels = dict(zip(TERMS, ((0, dims), (dims, dims * dims), (-4, 4)), strict=True))
+        slope = torch.zeros_like(geometry)  # half the gradient, before dividing by `counts`
+        errors, counts = [], []
+        for name in wanted:
+            predicted, out = (t.narrow(1, *channels[name]) for t in (geometry, slope))
+            region = targets.foreground
+            if name == "raw":
+                assert targets.raw_region is not None
+                region, predicted = targets.raw_region, torch.sigmoid(predicted)
+                torch.sub(predicted[:, :3], targets.image, out=out[:, :3])
+                torch.sub(predicted[:, 3], targets.foreground.to(out.dtype), out=out[:, 3])
+            else:
+                target = targets.direction if name == "dir" else targets.tensor
+                assert target is not None
+                torch.sub(predicted, target, out=out)
+            out.mul_(region.unsqueeze(1))
+            errors.append(_square_sum(out))
+            counts.append((region.sum() * out.shape[1]).clamp_min(1))
+            if name == "raw":
+                out.mul_(predicted * (1 - predicted))
+        ctx.save_for_backward(slope, *counts)
+        ctx.spans = [channels[name] for name in wanted]
+        return tuple((e / c).to(slope.dtype) for e, c in zip(errors, counts, strict=True))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        difference, count = ctx.saved_tensors
-        return difference * (2 * grad / count), None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        slope, *counts = ctx.saved_tensors
+        scale = slope.new_zeros(slope.shape[1])
+        for span, grad, count in zip(ctx.spans, grads, counts, strict=True):
+            scale.narrow(0, *span).copy_(2 * grad / count)
+        return slope * scale.view(1, -1, *[1] * (slope.ndim - 2)), None, None
+
+
+def _square_sum(values: Tensor) -> Tensor:
+    """Sum of squares, in parts short enough for float32: (scalar float64)."""
+    return torch.linalg.vector_norm(values, dim=-1).square().sum(dtype=torch.float64)

@@ -43,7 +43,7 @@ def instance_terms(
         zero = embedding.flatten()[:0].sum()
         names = ("pull", "push", "norm")
         return {n: zero for n in names if getattr(loss, f"weight_{n}") > 0}
-    rows = embedding.movedim(1, -1).reshape(-1, embedding.shape[1])
+    rows = embedding.flatten(2).transpose(1, 2).reshape(-1, embedding.shape[1]).contiguous()
     centroid = _Centroids.apply(rows, objects)  # type: ignore[no-untyped-call]
     group, share = _groups(_classes(targets, semantic_ids), objects)
     terms: dict[str, Tensor] = {}

@@ -61,11 +61,11 @@ def coarse_term(logits: Tensor, targets: Targets) -> Tensor:
     """
     if logits.shape[1] == 0:
         return logits.sum()
-    known = targets.coarse_known
-    share = 1.0 / known.sum(1, keepdim=True).clamp_min(1).to(logits.dtype)
-    weight = known * (share / targets.known_count.to(logits.dtype))
     return F.binary_cross_entropy_with_logits(
-        logits, targets.coarse.to(logits.dtype), weight=weight, reduction="sum"
+        logits,
+        targets.coarse.to(logits.dtype),
+        weight=targets.coarse_weight.to(logits.dtype),
+        reduction="sum",
     )
 
 

@@ -78,6 +78,15 @@ class Targets:
         return self.known.sum().clamp_min(1).double()
 
     @cached_property
+    def coarse_weight(self) -> Tensor:
+        """(B, K, *S) float32: each coarse bit's weight in the mean of the batch.
+
+        1 / (known bits of the voxel) / (known voxels of the batch); 0 where not known.
+        """
+        bits = self.coarse_known.sum(1, keepdim=True).clamp_min(1)
+        return self.coarse_known / (bits * self.known_count).float()
+
+    @cached_property
     def set_voxels(self) -> Tensor:
         """(M,) int64 flat indices of voxels known to a set of several classes."""
         return (self.known & (self.fine < 0)).flatten().nonzero().flatten()

@@ -75,13 +75,11 @@ def compute_features(
         volume = net.features(image)[0]
     with torch.inference_mode():
         features = volume.movedim(0, -1).reshape(-1, volume.shape[0]).to(torch.float16)
-        embedding = torch.cat(
-            [
-                net.task_heads.rows(f.float(), ("instance",))["instance"]
-                for f in torch.split(features, 1 << 16)
-            ]
-        )
-        return WindowFeatures(box, features, embedding.to(torch.float16))
+        embedding = [
+            net.task_heads.rows(part.float(), ("instance",))["instance"].half().t()
+            for part in torch.split(features, 1 << 16)
+        ]
+        return WindowFeatures(box, features, torch.cat(embedding, 1))
 
 
 def window_logits(
@@ -100,12 +98,15 @@ def window_logits(
         at = flat_index(prompts.coords[0], shape[:dims])
         index = _candidates(window.embedding, at[prompts.labels[0] == POSITIVE], 2 * net.delta_d)
         rows = prompted_rows(window.features, index, residual)
-        out = net.task_heads.rows(rows, ("instance", "semantic"))
+        out = net.task_heads.rows(rows, ("instance",))
+        voxels, which = torch.unique(at, return_inverse=True)
         clicked = net.task_heads.rows(
-            prompted_rows(window.features, at, residual), ("instance", "semantic")
+            prompted_rows(window.features, voxels, residual)[which], ("instance", "semantic")
         )
         logits = _object_logits(net, out, clicked, prompts, unflat_index(index, shape[:dims]))
-        logits += _class_evidence(out["semantic"], clicked["semantic"], prompts)
+        inside = (logits > 0).nonzero().squeeze(1)
+        semantic = net.task_heads.rows(rows.index_select(0, inside), ("semantic",))["semantic"]
+        logits[inside] += _class_evidence(semantic, clicked["semantic"], prompts)
         whole = torch.full((window.features.shape[0],), NOT_A_CANDIDATE, device=device)
         whole[index] = logits
     values: NDArray[np.float32] = whole.view(shape).cpu().numpy()
@@ -117,35 +118,35 @@ def prompted_rows(features: Tensor, index: Tensor, residual: SparseResidual) -> 
 
     Args:
         features: (V, F) of one sample.
-        index: (M,) int64 voxels.
+        index: (M,) int64 voxels, ascending and unique.
         residual: of one sample, over V voxels.
 
     Returns:
         (M, F) float32.
     """
-    rows = features[index].float()
-    added = residual.background.expand(len(index), -1)
-    if len(residual.index):
-        place = torch.searchsorted(residual.index, index).clamp(max=len(residual.index) - 1)
-        corrected = residual.index[place] == index
-        added = torch.where(corrected.unsqueeze(1), residual.values[place], added)
-    return rows + added
+    rows = features.index_select(0, index).float() + residual.background
+    # Corrections are few, and both lists of voxels are sorted.
+    place = torch.searchsorted(index, residual.index)
+    found = place < len(index)
+    found[found.clone()] = index[place[found]] == residual.index[found]
+    rows[place[found]] += residual.values[found] - residual.background
+    return rows
 
 
 def _candidates(embedding: Tensor, positive: Tensor, reach: float) -> Tensor:
-    """(M,) voxels whose automatic embedding is within `reach` of a positive point's."""
-    centres = embedding[positive].float()
-    found = []
-    start = 0
-    for part in torch.split(embedding, 1 << 17):  # stays in the processor's cache
-        rows = part.float()
-        # |e - p|^2 < r^2 without the square of e for each p
-        score = torch.addmm(
-            (reach * reach - centres.square().sum(1)).unsqueeze(0), rows, centres.t(), alpha=2.0
-        ).amax(1)
-        found.append((score > rows.square().sum(1)).nonzero().squeeze(1) + start)
-        start += len(part)
-    return torch.cat(found)
+    """(M,) voxels whose automatic embedding is within `reach` of a positive point's, ascending.
+
+    Args:
+        embedding: (E, V); this way round the products run along memory.
+        positive: (P,) voxels of the positive points.
+    """
+    rows = embedding.float()
+    centres = rows[:, positive]
+    # |e - p|^2 < r^2, without the square of e for each p
+    score = torch.addmm(
+        (reach * reach - centres.square().sum(0)).unsqueeze(1), centres.t(), rows, alpha=2.0
+    ).amax(0)
+    return (score > rows.square().sum(0)).nonzero().squeeze(1)
 
 
 def _object_logits(

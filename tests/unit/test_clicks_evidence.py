@@ -1,0 +1,95 @@
+"""Answering from cached features equals running the whole prompted network."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.configs.settings import LossSettings, ModelSettings
+from lib.decoding.click_evidence import (
+    NOT_A_CANDIDATE,
+    WindowPoints,
+    compute_features,
+    prompted_rows,
+    window_logits,
+)
+from lib.labels.hierarchy import load_hierarchy
+from lib.networks.model import NeuropilNet, build_network
+from lib.prompts.points import PointPrompts
+from lib.volumes.boxes import Box
+
+SHAPE = (24, 20, 6)
+BOX: Box = ((5, 29), (0, 20), (2, 8))
+
+
+def network(prompt: float) -> NeuropilNet:
+    torch.manual_seed(1)
+    net = build_network(
+        ModelSettings(feature_size=8), LossSettings(weight_prompt=prompt), load_hierarchy()
+    )
+    torch.nn.init.normal_(net.prompt_encoder.gate)
+    torch.nn.init.normal_(net.prompt_encoder.conv.weight)
+    if net.mask_head is not None:
+        torch.nn.init.normal_(net.mask_head.out.weight)
+    return net.eval()
+
+
+def clicks() -> WindowPoints:
+    return WindowPoints(
+        np.array([[3, 4, 1], [10, 10, 3], [3, 4, 1]]), np.array([[20, 1, 5]]), 3, True
+    )
+
+
+def test_rows_of_a_residual_equal_the_dense_sum() -> None:
+    net = network(0.0)
+    features = torch.randn(np.prod(SHAPE), 16).half()
+    prompts = PointPrompts.from_clicks([[0, 0, 0], [5, 5, 5]], [[23, 19, 0]], class_id=2)
+    with torch.no_grad():
+        residual = net.sparse_residual(prompts, SHAPE)
+        dense = features.float() + residual.dense()[0].movedim(0, -1).reshape(-1, 16)
+        for index in (torch.arange(len(features)), torch.arange(0, len(features), 7)):
+            torch.testing.assert_close(prompted_rows(features, index, residual), dense[index])
+
+
+def test_cached_answer_equals_the_whole_network() -> None:
+    """With the mask head: the same logits where the network is run on everything anew."""
+    net = network(1.0)
+    net.delta_d = 1e3  # every voxel is a candidate
+    patch = np.random.default_rng(0).random(SHAPE, np.float32)
+    window = compute_features(net, BOX, patch, "float32")
+    assert window.features.dtype == torch.float16 and window.embedding.shape == (8, patch.size)
+    found = window_logits(net, window, clicks(), (8.0, 8.0, 40.0))
+    with torch.no_grad():
+        prompts = clicks().prompts((8.0, 8.0, 40.0), 3)
+        out = net(torch.from_numpy(patch)[None, None], prompts)
+    mask = out["mask"][0, 0].numpy()
+    # Where the object is not, nothing is added; where it is, its class counts as well.
+    low = mask <= 0
+    assert low.any() and np.abs(found - mask)[low].max() < 0.05
+    assert (found[~low] <= mask[~low] + 0.05).all()
+
+
+def test_far_voxels_are_not_looked_at() -> None:
+    net = network(0.0)
+    patch = np.random.default_rng(0).random(SHAPE, np.float32)
+    window = compute_features(net, BOX, patch, "float32")
+    points = WindowPoints(np.array([[3, 4, 1]]), np.zeros((0, 3), np.int64), -1, True)
+    apart = (window.embedding.float() - window.embedding[:, [(3 * 20 + 4) * 6 + 1]].float()).norm(
+        dim=0
+    )
+    net.delta_d = float(apart.median()) / 2
+    logits = window_logits(net, window, points, (8.0, 8.0, 8.0)).ravel()
+    far = (apart > 2.01 * net.delta_d).numpy()
+    assert (logits[far] == NOT_A_CANDIDATE).all()
+    assert (logits[(apart < 1.99 * net.delta_d).numpy()] != NOT_A_CANDIDATE).all()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_half_precision_loses_nothing_that_matters(precision: str) -> None:
+    """The stored features differ from the computed ones by rounding only."""
+    net = network(0.0)
+    patch = np.random.default_rng(0).random(SHAPE, np.float32)
+    window = compute_features(net, BOX, patch, precision)  # type: ignore[arg-type]
+    with torch.no_grad():
+        exact = net.features(torch.from_numpy(patch)[None, None])[0].movedim(0, -1).flatten(0, 2)
+    error = (window.features.float() - exact).abs().mean() / exact.abs().mean()
+    assert error < (1e-3 if precision == "float32" else 3e-2)

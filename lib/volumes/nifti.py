@@ -73,7 +73,8 @@ def open_nifti(path: Path, spacing_unit: str = "nm") -> Source:
         header: Any = image.header
         shape = _spatial_shape(path, tuple(int(n) for n in header.get_data_shape()))
         stored = header.get_data_dtype()
-        slope, intercept = header.get_slope_inter()
+        # nibabel takes the scaling out of the header and keeps it with the data.
+        slope, intercept = image.dataobj.slope, image.dataobj.inter
         affine = np.asarray(image.affine, np.float64)
     except VolumeError:
         raise
@@ -86,7 +87,7 @@ def open_nifti(path: Path, spacing_unit: str = "nm") -> Source:
     stated = tuple(zooms) != (1.0, 1.0, 1.0) or spacing_unit != "nm"
     x, y, z = (round(v * UNIT_NM[spacing_unit], 6) for v in zooms)
     size = (x, y, z) if stated else None
-    if (slope or 1.0, intercept or 0.0) != (1.0, 0.0):
+    if (float(slope), float(intercept)) != (1.0, 0.0):
         scaled = SourceInfo(str(path), "", shape, np.dtype(np.float64), size)
         source: Source = ScaledNiftiSource(scaled, image.dataobj)
     else:

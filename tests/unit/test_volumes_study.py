@@ -1,0 +1,321 @@
+"""Study items on disk: what is written is what is read, and half of it never shows."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import pairwise
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+from volume_files import SIZE_NM, nifti, volume
+
+from lib.labels.hierarchy import load_hierarchy
+from lib.volumes import writing
+from lib.volumes.atomic import remove_leftovers
+from lib.volumes.boxes import parse_box, show_box, slabs, tile_boxes, whole_box
+from lib.volumes.contrast import intensity_window, normalize
+from lib.volumes.errors import VolumeError
+from lib.volumes.record import ItemRecord
+from lib.volumes.study import Study
+
+H = load_hierarchy()
+SHAPE = (13, 17, 9)
+
+
+def labels(seed=0):
+    rng = np.random.default_rng(seed)
+    sets = np.array([1, 1 << 3, H.unknown, H.set_named("organelle"), 0b110], np.int32)
+    ids = np.array([-1, 0, 1, 7, 300, 2**32 - 2])
+    return sets[rng.integers(0, 5, SHAPE)], ids[rng.integers(0, 6, SHAPE)]
+
+
+@pytest.mark.parametrize("slab_bytes", [1, 4000, 1 << 25])
+def test_an_item_is_read_as_it_was_written(tmp_path, monkeypatch, slab_bytes):
+    monkeypatch.setattr(writing, "SLAB_BYTES", slab_bytes)
+    study = Study(tmp_path / "s", H)
+    image, (sets, ids) = volume(SHAPE, np.uint16), labels()
+    written = []
+    item, counts = study.add_item(
+        "one", image, SIZE_NM, sets, ids, progress=written.append, split="val",
+        origin_voxels=(5, 6, 7), source={"path": "p"}, fully_annotated=True, true_instances=False,
+    )  # fmt: skip
+    assert sum(written) == image.size
+    assert isinstance(item.open_image(), np.memmap) and item.shape == SHAPE
+    assert (item.open_image() == image).all()
+    assert (item.read_class_sets() == sets).all() and item.read_class_sets().dtype == np.int32
+    assert (item.read_instances() == ids).all() and item.read_instances().dtype == np.int64
+    box = ((3, 9), (0, 17), (4, 5))
+    assert (item.read_class_sets(box) == sets[3:9, :, 4:5]).all()
+    assert (item.read_instances(box) == ids[3:9, :, 4:5]).all()
+    assert counts.objects == {i for i in np.unique(ids) if i > 0}
+    assert counts.unknown_ids == (ids == -1).sum() and counts.voxels == ids.size
+    record = item.record
+    assert (record.split, record.origin_voxels, record.source) == ("val", (5, 6, 7), {"path": "p"})
+    assert record.fully_annotated and not record.true_instances
+    assert record.known_share["axon"] == pytest.approx((sets == 8).mean())
+    assert sum(record.known_share.values()) == pytest.approx(1)
+    assert not list((tmp_path / "s").rglob(".*")), "no temporary file stays"
+
+
+def test_viewers_read_the_same_grid(tmp_path):
+    image, (sets, ids) = volume(SHAPE), labels()
+    Study(tmp_path, H).add_item("one", image, SIZE_NM, sets, ids)
+    for name in ("one.nii", "labels/final/one.nii.gz", "labels/instance/one.nii.gz"):
+        seen = sitk.ReadImage(str(tmp_path / name))
+        assert seen.GetSpacing() == pytest.approx(SIZE_NM) and seen.GetSize() == SHAPE
+    assert (image == sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "one.nii"))).T).all()
+    stored = nib.load(tmp_path / "labels/instance/one.nii.gz")
+    assert stored.get_data_dtype() == np.uint32
+    assert (np.asarray(stored.dataobj) == np.where(ids < 0, 2**32 - 1, ids)).all()
+
+
+def test_equal_labels_are_equal_bytes(tmp_path):
+    for root in ("a", "b"):
+        Study(tmp_path / root, H).add_item("one", volume(SHAPE), SIZE_NM, *labels())
+    files = [tmp_path / r / "labels" / "final" / "one.nii.gz" for r in ("a", "b")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_an_item_without_labels_is_unknown(tmp_path):
+    item, _ = Study(tmp_path, H).add_item("one", volume(SHAPE), SIZE_NM)
+    assert not item.has_label("final") and item.record.known_share == {"unknown": 1.0}
+    assert (item.read_class_sets() == H.unknown).all()
+    assert (item.read_instances(((0, 2), (0, 3), (0, 4))) == -1).all()
+
+
+def test_two_dimensional_items(tmp_path):
+    image = volume((20, 30, 1))
+    item, _ = Study(tmp_path, H).add_item("flat", image, SIZE_NM)
+    assert item.shape == (20, 30, 1) and (item.open_image() == image).all()
+
+
+def test_images_of_others_are_items(tmp_path):
+    nifti(tmp_path / "theirs.nii.gz", volume(SHAPE))
+    nifti(tmp_path / "plain.nii", volume(SHAPE), np.eye(4))
+    (tmp_path / ".hidden.nii").write_bytes(b"")
+    (tmp_path / "datastore_v2.json").write_text("{}")
+    study = Study(tmp_path, H)
+    assert [i.id for i in study.items()] == ["plain", "theirs"]
+    theirs = study.item("theirs")
+    assert theirs.voxel_size_nm == pytest.approx(SIZE_NM)
+    assert (theirs.open_image()[3:5, :, 2:3] == volume(SHAPE)[3:5, :, 2:3]).all()
+    with pytest.raises(VolumeError, match=r"plain\.nii: no voxel size.*plain\.neuropil\.json"):
+        _ = study.item("plain").record
+    (tmp_path / "plain.neuropil.json").write_text('{"voxel_size_nm": [1, 2, 3]}')
+    assert study.item("plain").voxel_size_nm == (1.0, 2.0, 3.0)
+
+
+def test_a_short_record_beside_an_image_declares_it_fully_annotated(tmp_path):
+    nifti(tmp_path / "theirs.nii.gz", volume(SHAPE))
+    (tmp_path / "theirs.neuropil.json").write_text('{"fully_annotated": true}')
+    record = Study(tmp_path, H).item("theirs").record
+    assert record.fully_annotated and record.voxel_size_nm == pytest.approx(SIZE_NM)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{", "not a readable item record"),
+        ("[]", "a JSON object is needed"),
+        ('{"id": "other", "voxel_size_nm": [1, 1, 1]}', "belongs to item 'other'"),
+        ('{"voxel_size_nm": [1, 1]}', "not enough values"),
+        ('{"voxel_size_nm": [0, 1, 1]}', "between 0.01 and 1000000 nm"),
+        ('{"voxel_size_nm": [NaN, 1, 1]}', "between 0.01 and 1000000 nm"),
+        ('{"voxel_size_nm": "1 1 1"}', "could not convert"),
+        ('{"format": 2, "voxel_size_nm": [1, 1, 1]}', "this version reads format 1"),
+        ('{"split": "test", "voxel_size_nm": [1, 1, 1]}', "expected train, val or none"),
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path, text, fault):
+    nifti(tmp_path / "one.nii", volume(SHAPE))
+    path = tmp_path / "one.neuropil.json"
+    path.write_text(text)
+    with pytest.raises(VolumeError) as caught:
+        _ = Study(tmp_path, H).item("one").record
+    assert str(path) in str(caught.value) and fault in str(caught.value)
+
+
+def test_records_keep_what_they_do_not_know():
+    record = ItemRecord.from_dict(
+        {"id": "a", "voxel_size_nm": [1, 2, 3], "class_sets": {"201": ["axon"]}, "colour": "red"}
+    )
+    assert record.extra == {"colour": "red"} and record.class_sets == {201: ["axon"]}
+    again = ItemRecord.from_dict(json.loads(json.dumps(record.to_dict())))
+    assert again == record
+
+
+@pytest.mark.parametrize("bad", ["", ".hidden", "a b", "a/b", "../a", "a.nii", "ä"])
+def test_ids_that_files_or_addresses_garble_are_refused(tmp_path, bad):
+    with pytest.raises(ValueError, match="letters, digits"):
+        Study(tmp_path, H).add_item(bad, volume(SHAPE), SIZE_NM)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_item_is_only_written_over_when_asked(tmp_path):
+    study = Study(tmp_path, H)
+    study.add_item("one", volume(SHAPE), SIZE_NM, *labels())
+    with pytest.raises(VolumeError, match="item one exists"):
+        study.add_item("one", volume(SHAPE, seed=1), SIZE_NM)
+    assert (study.item("one").open_image() == volume(SHAPE)).all()
+    item, _ = study.add_item("one", volume((4, 5, 6), seed=1), SIZE_NM, replace=True)
+    assert item.shape == (4, 5, 6)
+    assert not item.has_label("final") and not item.has_label("instance"), "old labels are gone"
+
+
+def test_replacing_an_image_of_another_kind(tmp_path):
+    nifti(tmp_path / "one.nii.gz", volume(SHAPE))
+    item, _ = Study(tmp_path, H).add_item("one", volume((4, 5, 6)), SIZE_NM, replace=True)
+    assert item.shape == (4, 5, 6) and not (tmp_path / "one.nii.gz").exists()
+
+
+@pytest.mark.parametrize("submission", ["one.nrrd", "versions/one/0001.json"])
+def test_an_item_with_submissions_is_never_written_over(tmp_path, submission):
+    study = Study(tmp_path, H)
+    study.add_item("one", volume(SHAPE), SIZE_NM)
+    path = tmp_path / "labels" / "submitted" / submission
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(VolumeError, match="submissions of annotators"):
+        study.add_item("one", volume(SHAPE), SIZE_NM, replace=True)
+    other = "on"  # a name that begins alike is another item
+    study.add_item(other, volume(SHAPE), SIZE_NM)
+    study.add_item(other, volume(SHAPE), SIZE_NM, replace=True)
+
+
+@pytest.mark.parametrize(
+    ("image", "sets", "ids", "fault"),
+    [
+        (volume(SHAPE).astype(np.float32), None, None, "type float32"),
+        (volume(SHAPE)[:, :, 0], None, None, "shape"),
+        (volume((3, 4, 0)), None, None, "none 0"),
+        (volume(SHAPE), np.ones((13, 17, 8), np.int32), None, "class sets of shape"),
+        (volume(SHAPE), None, np.ones((13, 16, 9), int), "instance ids of shape"),
+        (volume(SHAPE), None, np.full(SHAPE, 2**32 - 1), "id 4294967295 at voxel (0, 0, 0)"),
+        (volume(SHAPE), None, np.full(SHAPE, -2), "id -2 at voxel"),
+        (volume(SHAPE), np.zeros(SHAPE, np.int32), None, "holds no class"),
+    ],
+)
+def test_what_cannot_be_an_item_leaves_nothing(tmp_path, image, sets, ids, fault):
+    with pytest.raises(ValueError) as caught:
+        Study(tmp_path, H).add_item("one", image, SIZE_NM, sets, ids)
+    assert fault in str(caught.value)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_label_of_another_shape_is_refused(tmp_path):
+    study = Study(tmp_path, H)
+    study.add_item("one", volume(SHAPE), SIZE_NM)
+    (tmp_path / "labels" / "final").mkdir(parents=True)
+    nifti(tmp_path / "labels" / "final" / "one.nii.gz", volume((4, 4, 4)))
+    with pytest.raises(VolumeError, match=r"shape \(4, 4, 4\); expected \(13, 17, 9\)"):
+        study.item("one").read_class_sets()
+
+
+def test_a_label_value_of_no_meaning_is_named_with_its_place(tmp_path):
+    study = Study(tmp_path, H)
+    study.add_item("one", volume(SHAPE), SIZE_NM)
+    final = np.zeros(SHAPE, np.uint8)
+    final[2, 3, 4] = 77
+    (tmp_path / "labels" / "final").mkdir(parents=True)
+    nifti(tmp_path / "labels" / "final" / "one.nii.gz", final)
+    with pytest.raises(VolumeError, match=r"value 77 at voxel \(2, 3, 4\)"):
+        study.item("one").read_class_sets(((1, 5), (1, 5), (4, 6)))
+
+
+def test_an_unknown_item_lists_the_known_ones(tmp_path):
+    study = Study(tmp_path, H)
+    study.add_item("one", volume(SHAPE), SIZE_NM)
+    with pytest.raises(ValueError, match="no item 'two'; items: one"):
+        study.item("two")
+    assert Study(tmp_path / "missing", H).items() == []
+
+
+def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
+    dead, alive = tmp_path / ".a.nii.999999999.part", tmp_path / f".a.nii.{os.getpid()}.part"
+    old = tmp_path / f".b.nii.{os.getpid()}.part"
+    for path in (dead, alive, old):
+        path.write_text("")
+    os.utime(old, (0, 0))
+    assert sorted(remove_leftovers([tmp_path, tmp_path / "missing"])) == sorted([dead, old])
+    assert alive.exists()
+
+
+def test_importing_again_clears_leftovers(tmp_path):
+    leftover = tmp_path / "labels" / "final" / ".one.nii.gz.999999999.part"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("half")
+    Study(tmp_path, H).add_item("one", volume(SHAPE), SIZE_NM)
+    assert not leftover.exists()
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 40)] * 3),
+    budget=st.integers(1, 20000),
+    multiple=st.integers(1, 9),
+    start=st.integers(0, 20),
+)
+def test_slabs_cover_a_box_once(shape, budget, multiple, start):
+    box = whole_box(shape, (0, 0, start))
+    parts = list(slabs(box, 2, budget, multiple))
+    assert parts[0][2][0] == start and parts[-1][2][1] == start + shape[2]
+    for one, two in pairwise(parts):
+        assert one[2][1] == two[2][0] > one[2][0]
+        depth = budget // (shape[0] * shape[1] * 2)
+        assert depth < multiple or one[2][1] % multiple == 0
+
+
+@given(shape=st.tuples(*[st.integers(1, 30)] * 3), tile=st.tuples(*[st.integers(1, 12)] * 3))
+def test_tiles_cover_a_box_once_and_are_not_too_large(shape, tile):
+    count = np.zeros(shape, int)
+    for (a, b), (c, d), (e, f) in tile_boxes(whole_box(shape), tile):
+        assert b - a <= tile[0] and d - c <= tile[1] and f - e <= tile[2]
+        count[a:b, c:d, e:f] += 1
+    assert (count == 1).all()
+
+
+def test_boxes_in_words():
+    assert parse_box("1:2, :5,-3:") == ((1, 2), (None, 5), (-3, None))
+    assert parse_box(show_box(((1, 2), (3, 4), (5, 6)))) == ((1, 2), (3, 4), (5, 6))
+    for bad in ("", "1:2,3:4", "1:2,3:4,5", "a:2,3:4,5:6", "1:2,3:4,5:6,7:8"):
+        with pytest.raises(ValueError, match="X0:X1,Y0:Y1,Z0:Z1"):
+            parse_box(bad)
+
+
+def test_the_intensity_window_leaves_out_padding_and_outliers():
+    rng = np.random.default_rng(0)
+    image = np.clip(rng.normal(120, 10, (300, 260, 6)), 1, 254).astype(np.uint8)
+    image[:80] = 0
+    image[-40:] = 255
+    low, high = intensity_window(image)
+    assert 85 < low < 105 and 135 < high < 155
+
+
+def test_constant_images_have_a_window():
+    assert intensity_window(np.full((5, 6, 7), 9, np.uint8)) == (9.0, 10.0)
+    assert intensity_window(np.zeros((5, 6, 1), np.uint16)) == (0.0, 1.0)
+
+
+def test_normalize_maps_the_window_and_clips():
+    got = normalize(np.array([0, 50, 75, 100, 255], np.uint8), (50.0, 100.0))
+    assert got.dtype == np.float32 and got.tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
+
+
+def test_the_window_reads_a_bounded_part_of_a_large_image():
+    class Huge:
+        shape = (100_000, 100_000, 50_000)
+        read = 0
+
+        def __getitem__(self, index):
+            part = np.ones(
+                [len(range(n)[i]) for i, n in zip(index, self.shape, strict=True)], np.uint8
+            )
+            Huge.read += part.size
+            return part
+
+    intensity_window(Huge())
+    assert 0 < Huge.read <= 2**21

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from fastapi import HTTPException
 
 from lib.labels.hierarchy import LabelHierarchy
 from lib.server.datastore import StudyDatastore
@@ -170,7 +171,7 @@ class DicomStudyDatastore(StudyDatastore):
             try:
                 self._take_label(label)
                 self._state.mark_read(uid, label.image_uid)
-            except ValueError as error:
+            except (ValueError, HTTPException) as error:
                 logger.warning("SEG %s is left alone: %s", uid, error)
                 self._state.mark_refused(uid, str(error))
             except UNREACHABLE as error:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nrrd
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 import requests
 from pydicom.dataset import Dataset
 
-from lib.labels.hierarchy import IGNORE_INDEX, load_hierarchy
+from lib.configs.load import load_settings
+from lib.labels.hierarchy import load_hierarchy
 from lib.server.dicom_client import RemoteStore, alternatives
 from lib.server.dicom_datastore import DicomStudyDatastore
-from lib.server.dicom_labels import apply_own_label
+from lib.server.submissions import Submissions
 from lib.volumes.dicom import read_headers
 from lib.volumes.dicom_export import SeriesIdentity, export_series
 from lib.volumes.dicom_seg import Segment, write_seg
+from lib.volumes.study import StudyItem
 
 HIERARCHY = load_hierarchy()
 SHAPE = (8, 6, 5)
@@ -75,18 +78,49 @@ class FakeClient:
         return Dataset()
 
 
+def _voxels(path: Path) -> bytes:
+    return bytes(np.asanyarray(nib.load(path).dataobj).tobytes())
+
+
+def store_foreign(
+    lab: Lab,
+    series: SeriesIdentity,
+    values: np.ndarray,
+    names: Sequence[str],
+    second: np.ndarray | None = None,
+) -> None:
+    """Put a SEG of another program into the store; `second` becomes an overlapping organelle."""
+    grid = read_headers(series.files[0].parent)
+    path = lab.folder / "theirs.dcm"
+    write_seg(path, values, [Segment(n, name) for n, name in enumerate(names, 1)], grid)
+    theirs = pydicom.dcmread(path)
+    if second is not None:
+        write_seg(path, second, [Segment(1, "organelle")], grid)
+        more = pydicom.dcmread(path)
+        more.SegmentSequence[0].SegmentNumber = 2
+        for frame in more.PerFrameFunctionalGroupsSequence:
+            frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 2
+        stack = np.concatenate([theirs.pixel_array, more.pixel_array]).astype(np.uint8)
+        theirs.SegmentSequence.extend(more.SegmentSequence)
+        theirs.PerFrameFunctionalGroupsSequence.extend(more.PerFrameFunctionalGroupsSequence)
+        theirs.NumberOfFrames = len(stack)
+        theirs.PixelData = np.packbits(stack.ravel(), bitorder="little").tobytes()
+    theirs.Manufacturer = "another program"
+    theirs.remove_private_tags()
+    lab.client.store_instances([theirs])
+
+
 class Lab:
     """A store, and servers that mirror it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.client = folder, FakeClient()
-        self.submitted: list[tuple[str, dict[str, Any], np.ndarray]] = []
 
     def add_image(self, name: str, modality: str = "CT") -> tuple[SeriesIdentity, np.ndarray]:
         image = np.random.default_rng(len(name)).integers(0, 255, SHAPE).astype(np.uint8)
         series = export_series(
             image, self.folder / name, item_id=name, voxel_size_nm=VOXEL_NM, window=(0.0, 255.0),
-            modality=modality, record={"split": "train", "fully_annotated": True},
+            modality=modality, record={"split": "train"},
         )  # fmt: skip
         for path in series.files:
             self.client.put(path)
@@ -94,24 +128,9 @@ class Lab:
 
     def server(self, cache: str, search: dict[str, Any] | None = None) -> DicomStudyDatastore:
         store = RemoteStore(self.client, search or {"Modality": "CT"})  # type: ignore[arg-type]
-        server = DicomStudyDatastore(
-            store, str(self.folder / cache), self._submit, HIERARCHY, "nm", mirror=False
-        )
-        self.servers = {**getattr(self, "servers", {}), cache: server}
-        self.current = server
-        return server
-
-    def _submit(self, image: str, path: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Stands for the app's: every segment is a class."""
-        values, header = nrrd.read(str(path), index_order="F")
-        self.submitted.append((image, info, values))
-        sets = np.full(SHAPE, HIERARCHY.unknown, np.int32)
-        for n in range(len(info["label_info"])):
-            inside = values[int(header[f"Segment{n}_Layer"])] == int(
-                header[f"Segment{n}_LabelValue"]
-            )
-            sets[inside] = HIERARCHY.set_named(header[f"Segment{n}_Name"])
-        return apply_own_label(self.current.study().item(image), sets, None, {})
+        root = self.folder / cache
+        submissions = Submissions(root, HIERARCHY, load_settings())
+        return DicomStudyDatastore(store, str(root), submissions, HIERARCHY, "nm", mirror=False)
 
 
 @pytest.fixture
@@ -119,22 +138,34 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def labels() -> tuple[np.ndarray, np.ndarray]:
-    sets = np.full(SHAPE, HIERARCHY.unknown, np.int32)
-    ids = np.full(SHAPE, IGNORE_INDEX, np.int64)
-    sets[1:4, 1:3, 1:3] = HIERARCHY.set_named("axon")
-    ids[1:4, 1:3, 1:3] = 17
-    sets[5:7, 2:5, 2:4] = HIERARCHY.set_named("organelle")
-    ids[5:7, 2:5, 2:4] = 0
-    return sets, ids
+NAMES = ("axon 17", "organelle", "glia")
 
 
-def submit(server: DicomStudyDatastore, uid: str) -> None:
-    """As an annotator does, with labels that the app has made canonical."""
-    server._submit = lambda image, path, info: apply_own_label(  # type: ignore[method-assign]
-        server.study().item(image), *labels(), info
-    )
-    server.save_label(uid, "ignored.nii.gz", "final", {"user": "ann"})
+def drawn() -> np.ndarray:
+    """What an annotator paints: NAMES as 1, 2, 3."""
+    values = np.zeros(SHAPE, np.uint8)
+    values[1:4, 1:3, 1:3] = 1
+    values[5:7, 2:5, 2:4] = 2
+    values[0, 0, :] = 3
+    return values
+
+
+def submit(server: DicomStudyDatastore, uid: str, folder: Path) -> None:
+    """As Slicer does."""
+    file = folder / "label.nii.gz"
+    nib.save(nib.Nifti1Image(drawn(), np.diag([*VOXEL_NM, 1])), file)
+    listed = [{"name": name, "idx": n} for n, name in enumerate(NAMES, 1)]
+    server.save_label(uid, str(file), "final", {"label_info": listed, "client_id": "ann"})
+
+
+def check_labels(item: StudyItem, values: np.ndarray) -> None:
+    """Each painted voxel is what its segment's name says; the others are unknown."""
+    sets, ids = item.read_class_sets(), item.read_instances()
+    meant = [HIERARCHY.unknown, *(HIERARCHY.set_named(n) for n in ("axon", "organelle", "glia"))]
+    np.testing.assert_array_equal(sets, np.array(meant)[values])
+    objects = np.unique(ids[values == 1])
+    assert len(objects) == 1 and objects[0] > 0
+    assert not (ids[values != 1] == objects[0]).any()
 
 
 def test_an_image_is_fetched_when_asked_for_and_keeps_its_record(lab: Lab) -> None:
@@ -150,21 +181,22 @@ def test_an_image_is_fetched_when_asked_for_and_keeps_its_record(lab: Lab) -> No
     item = server.study().item(uid)
     np.testing.assert_array_equal(item.open_image()[:, :, :], image)
     assert item.voxel_size_nm == VOXEL_NM
-    assert (item.record.split, item.record.fully_annotated) == ("train", True)
+    assert item.record.split == "train"
     assert item.record.extra["exported_id"] == "piece"
     assert server.get_image_info(uid)["PatientID"] == "piece"
 
 
 def test_submitted_labels_reach_a_server_with_a_fresh_cache(lab: Lab) -> None:
     uid = lab.add_image("piece")[0].series_uid
-    submit(lab.server("one"), uid)
+    submit(lab.server("one"), uid, lab.folder)
     fresh = lab.server("two")
     assert [Path(d["image"]).name for d in fresh.datalist()] == [f"{uid}.nii"]
     assert fresh.get_labeled_images() == [uid] and fresh.get_unlabeled_images() == []
     item = fresh.study().item(uid)
-    sets, ids = labels()
-    np.testing.assert_array_equal(item.read_class_sets(), sets)
-    np.testing.assert_array_equal(item.read_instances(), ids)
+    check_labels(item, drawn())
+    sent = lab.folder / "one" / "labels"
+    for tag in ("final", "instance"):
+        assert _voxels(item.label_path(tag)) == _voxels(sent / tag / item.label_path(tag).name)
     assert Path(fresh.get_label_uri(uid, "final")).exists()
     assert item.record.known_share["axon"] > 0
 
@@ -173,28 +205,34 @@ def test_a_label_comes_once_and_newer_ones_follow(lab: Lab) -> None:
     series, _ = lab.add_image("piece")
     uid = series.series_uid
     server = lab.server("one")
-    submit(server, uid)
+    submit(server, uid, lab.folder)
     count = len(lab.client.instances)
     server.sync_labels()
     server.sync_labels()
     assert len(lab.client.instances) == count, "what we sent is not taken in and sent again"
-    assert lab.submitted == []
-    other = np.zeros(SHAPE, np.uint8)
-    other[0, 0, :] = 1
-    path = lab.folder / "theirs.dcm"
-    write_seg(path, other, [Segment(1, "glia")], read_headers(series.files[0].parent))
-    theirs = pydicom.dcmread(path)
-    theirs.Manufacturer = "OHIF"
-    theirs.remove_private_tags()
-    lab.client.store_instances([theirs])
-    server._submit = lab._submit  # type: ignore[method-assign]
+    store_foreign(lab, series, drawn()[::-1], NAMES)
     server.sync_labels()
-    assert [(i, info["label_info"]) for i, info, _ in lab.submitted] == [
-        (uid, [{"name": "glia", "idx": 1}])
-    ]
-    np.testing.assert_array_equal(lab.submitted[0][2][0], other)
-    glia = server.study().item(uid).read_class_sets() == HIERARCHY.set_named("glia")
-    np.testing.assert_array_equal(glia, other > 0)
+    check_labels(server.study().item(uid), drawn()[::-1])
+    assert len(list((lab.folder / "one" / "labels" / "submitted" / "versions" / uid).glob("0002*")))
+    fresh = lab.server("two")
+    fresh.sync_labels()
+    check_labels(fresh.study().item(uid), drawn()[::-1])
+
+
+def test_overlapping_segments_of_others_are_submissions_too(lab: Lab) -> None:
+    series, _ = lab.add_image("piece")
+    cell, organelle = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    cell[1:7, 1:5] = 1
+    organelle[3:5, 2:4, 1:3] = 1
+    store_foreign(lab, series, cell, ["soma 3"], organelle)
+    server = lab.server("one")
+    server.sync_labels()
+    item = server.study().item(series.series_uid)
+    sets = item.read_class_sets()
+    only = (cell > 0) & (organelle == 0)
+    assert (sets[only] == HIERARCHY.set_named("soma")).all()
+    assert (sets[cell == 0] == HIERARCHY.unknown).all()
+    assert (sets[organelle > 0] != HIERARCHY.unknown).all()
 
 
 def test_a_store_that_is_down_loses_nothing(lab: Lab) -> None:
@@ -203,7 +241,7 @@ def test_a_store_that_is_down_loses_nothing(lab: Lab) -> None:
     server.fetch(uid)
     before = len(lab.client.instances)
     lab.client.down = True
-    submit(server, uid)
+    submit(server, uid, lab.folder)
     assert server.list_images() == [uid], "the last list is kept"
     assert server.study().item(uid).has_label("final")
     lab.client.down = False
@@ -223,7 +261,7 @@ def test_labels_that_cannot_be_used_are_left_alone(lab: Lab) -> None:
     lab.client.store_instances([shifted])
     server = lab.server("one")
     server.sync_labels()
-    assert server.get_labeled_images() == [] and lab.submitted == []
+    assert server.get_labeled_images() == []
 
 
 def test_which_series_are_images(lab: Lab) -> None:

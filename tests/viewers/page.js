@@ -135,6 +135,23 @@ class Viewer {
     await this.tab(number).locator('select.selectBox').selectOption(model);
   }
 
+  // Set an option in the panel's "Options / Configurations" dialog.
+  async option(section, name, key, value) {
+    await this.page.getByText('Options / Configurations').first().click();
+    await this.page.locator('select[name="selectSection"]').selectOption(section);
+    await this.page.locator('select[name="selectName"]').selectOption(name);
+    const field = this.page.locator(`[id="${section}${name}${key}"]`);
+    const kind = await field.evaluate(element => element.tagName);
+    if (kind === 'SELECT') await field.selectOption(value);
+    else await field.fill(value);
+    await this.page.getByRole('button', { name: 'Confirm', exact: true }).click();
+    await field.waitFor({ state: 'detached' });
+  }
+
+  async clearPoints() {
+    await this.tab(3).getByText('Clear All Points').click();
+  }
+
   async chooseLabel(label) {
     const row = this.tab(3).locator('tr.clickable-row').filter({
       has: this.page.locator('td', { hasText: new RegExp(`^\\s*${label}\\s*$`) }),

@@ -1,0 +1,152 @@
+"""OHIF in a browser on a DICOM store. The page is driven by ohif.test.js; this makes its plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+
+from lib.synthetic.generate import SyntheticVolume
+from lib.volumes.dicom import read_headers
+from lib.volumes.dicom_seg_read import read_seg
+from tests.conftest import Server
+from tests.viewers.conftest import HERE, SHAPE, Store, u16
+from tests.viewers.servers import Client
+
+pytestmark = pytest.mark.viewers
+
+LEVELS = ("fine", "coarse", "fallback")
+CLICKED = ("axon", "dendrite", "myelin")
+TRAINING = {"max_epochs": 3}
+
+
+def raw(nrrd: bytes) -> bytes:
+    """The voxels of an uncompressed NRRD file, as OHIF takes them: whatever follows the header."""
+    header, _, data = nrrd.partition(b"\n\n")
+    assert b"encoding: raw" in header and b"type: uint8" in header, header
+    assert len(data) == int(np.prod(SHAPE))
+    return data
+
+
+def inner_voxel(truth: SyntheticVolume, label: str) -> list[int]:
+    """A voxel well inside the largest object of a class, on one of its larger sections."""
+    from scipy.ndimage import distance_transform_edt
+
+    names = [c.name for c in _classes()]
+    inside = (truth.fine == names.index(label)) & (truth.instance > 0)
+    ids, sizes = np.unique(truth.instance[inside], return_counts=True)
+    mask = truth.instance == ids[sizes.argmax()]
+    depth = distance_transform_edt(np.pad(mask & inside, 1), sampling=(8, 8, 40))[1:-1, 1:-1, 1:-1]
+    return [int(v) for v in np.unravel_index(depth.argmax(), mask.shape)]
+
+
+def _classes() -> Any:
+    from lib.labels.hierarchy import load_hierarchy
+
+    return load_hierarchy().classes
+
+
+def make_plan(
+    folder: Path, shots: Path, chromium: str, server: Server, store: Store
+) -> dict[str, Any]:
+    """What to do in the page, and files of what the app answers to the same requests."""
+    client, piece = Client(server.url), store.pieces[0]
+    image = piece.series.series_uid
+    plan: dict[str, Any] = {
+        "folder": str(folder),
+        "shots": str(shots),
+        "executable": chromium,
+        "base": server.url,
+        "shape": SHAPE,
+        "study": piece.series.study_uid,
+        "series": [p.series.series_uid for p in store.pieces],
+        "training": TRAINING,
+        "strategy": "random",
+    }
+    (folder / "image.u16").write_bytes(u16(piece.truth.image))
+    for other in store.pieces:
+        (folder / f"image-{other.series.series_uid}.u16").write_bytes(u16(other.truth.image))
+
+    def keep(name: str, model: str, **params: Any) -> dict[str, Any]:
+        file, told = client.infer(model, image, **params)
+        (folder / name).write_bytes(raw(file))
+        return {"file": name, "names": told["label_names"]}
+
+    plan["levels"] = [
+        {"name": level, **keep(f"{level}.u8", "segmentation", level=level)} for level in LEVELS
+    ]
+    plan["instances"] = keep("instances.u8", "instances")
+    voxels = {label: inner_voxel(piece.truth, label) for label in CLICKED}
+    plan["clicks"] = [
+        {"label": label, "voxel": voxel,
+         **keep(f"click-{n}.u8", "proofread", label=label, foreground=[voxel], background=[])}
+        for n, (label, voxel) in enumerate(voxels.items())
+    ]  # fmt: skip
+    points = {label: [voxel] for label, voxel in voxels.items()}
+    plan["classes"] = {
+        "points": list(voxels.items()),
+        **keep("classes.u8", "proofread_classes", background=[], **points),
+    }
+    (folder / "plan.json").write_text(json.dumps(plan))
+    return plan
+
+
+def test_ohif(
+    tmp_path: Path,
+    artifacts: Path,
+    chromium: str,
+    store: Store,
+    store_server: Server,
+    trained: bool,
+) -> None:
+    plan = make_plan(tmp_path, artifacts, chromium, store_server, store)
+    if trained:
+        check_clicked_objects(plan, tmp_path, store.pieces[0].truth)
+    run = subprocess.run(
+        ["node", "--test", "--test-reporter=spec", str(HERE / "ohif.test.js")],
+        env={**os.environ, "PLAN": str(tmp_path / "plan.json")},
+        capture_output=True,
+        text=True,
+    )
+    (artifacts / "ohif.log").write_text(run.stdout + run.stderr)
+    assert run.returncode == 0, run.stdout[-6000:] + "\n" + store_server.log_tail(30)
+    check_stored_seg(tmp_path, store)
+
+
+def check_clicked_objects(plan: dict[str, Any], folder: Path, truth: SyntheticVolume) -> None:
+    """Each answer is more the clicked object than any other."""
+    for click in plan["clicks"]:
+        mask = np.frombuffer((folder / click["file"]).read_bytes(), np.uint8) > 0
+        mask = mask.reshape(SHAPE, order="F")
+        clicked = truth.instance[tuple(click["voxel"])]
+        ids, overlap = np.unique(truth.instance[mask & (truth.instance > 0)], return_counts=True)
+        assert ids[overlap.argmax()] == clicked, f"{click['label']} at {click['voxel']}"
+
+
+def check_stored_seg(folder: Path, store: Store) -> None:
+    """The SEG that OHIF stored holds what the page held, on the image's own grid."""
+    from tests.viewers.servers import stored_segs
+
+    drawn: NDArray[np.uint8] = np.frombuffer((folder / "stored.u8").read_bytes(), np.uint8)
+    names = json.loads((folder / "stored.json").read_text())
+    (dataset,) = [
+        ds for ds in stored_segs(store.address) if ds.SeriesDescription == "drawn in OHIF"
+    ]
+    assert isinstance(dataset, pydicom.Dataset)
+    piece = store.pieces[0]
+    seg = read_seg(dataset, read_headers(piece.series.files[0].parent))
+    page = drawn.reshape(SHAPE, order="F")
+    values = {name: int(value) for value, name in names.items()}
+    for segment in seg.segments:
+        mask = seg.layers[segment.layer] == segment.value
+        np.testing.assert_array_equal(mask, page == values[segment.label], segment.label)
+    assert (
+        sum(int((seg.layers[s.layer] == s.value).sum()) for s in seg.segments) == (page > 0).sum()
+    )

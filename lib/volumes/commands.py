@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -85,15 +86,24 @@ def add_export_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Declare `export` on the command line's sub-parsers."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "export",
-        help="write an item's labels in the frame of its source volume",
+        help="write an item's labels in the frame of its source volume, or the item as DICOM",
         description="Write canonical labels to HDF5, TIFF, Zarr or Precomputed, at the "
-        "item's place in its source. Items of one volume can go into one target, one by one.",
+        "item's place in its source. Items of one volume can go into one target, one by one. "
+        "With --dicom, write image and labels as a DICOM series for OHIF and DICOM stores.",
     )
     parser.add_argument("item", help="item id")
     parser.add_argument(
         "target", metavar="TARGET",
-        help="FILE.h5[:DATASET], FILE.tif, DIR.zarr, or precomputed://DIR",
+        help="FILE.h5[:DATASET], FILE.tif, DIR.zarr, or precomputed://DIR; a new DIR for DICOM",
     )  # fmt: skip
+    parser.add_argument(
+        "--dicom", nargs="?", const="CT", metavar="MODALITY",
+        help="write a DICOM series, one file a section (modality CT unless named: OHIF offers "
+        "its MONAI Label mode for CT and MR, and the server looks for CT)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--with-labels", action="store_true", help="with --dicom: also labels.dcm, a DICOM SEG"
+    )
     parser.add_argument("--studies", required=True, metavar="DIR", help="the study's folder")
     parser.add_argument("--label", choices=("final", "instance"), default="final")
     parser.add_argument(
@@ -114,6 +124,9 @@ def run_export(args: argparse.Namespace) -> int:
     try:
         study = Study(args.studies, hierarchy_of(load_settings(args.conf)))
         item = study.item(args.item)
+        if args.dicom:
+            print(_export_dicom(item, Path(args.target), args.dicom, args.with_labels))
+            return 0
         request = ExportRequest(
             args.target, args.label, args.encoding, args.crop_only, args.replace
         )
@@ -125,6 +138,19 @@ def run_export(args: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _export_dicom(item: StudyItem, folder: Path, modality: str, with_labels: bool) -> str:
+    """Write a series; says what a viewer and a store need to know of it."""
+    from lib.volumes.dicom_labels import export_item as export_dicom
+
+    series = export_dicom(item, folder, modality=modality, with_labels=with_labels)
+    return (
+        f"{folder}: {len(series.files)} sections\n"
+        f"  StudyInstanceUID  {series.study_uid}\n"
+        f"  SeriesInstanceUID {series.series_uid}\n"
+        "  in OHIF: ADDRESS/ohif/monai-label?StudyInstanceUIDs=" + series.study_uid
+    )
 
 
 def summary(item: StudyItem, counts: LabelCounts) -> str:

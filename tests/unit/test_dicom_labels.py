@@ -118,3 +118,21 @@ def test_a_study_item_is_exported_with_its_labels(tmp_path: Path) -> None:
     bare, _ = study.add_item("bare", image, (4.0, 4.0, 40.0))
     with pytest.raises(ValueError, match="no labels to export"):
         export_item(bare, tmp_path / "other", with_labels=True)
+
+
+def test_the_command_tells_how_to_open_the_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lib.commands import main
+
+    image = np.arange(np.prod(SHAPE), dtype=np.uint8).reshape(SHAPE)
+    Study(tmp_path / "study", HIERARCHY).add_item("piece", image, (4.0, 4.0, 40.0))
+    words = ["export", "piece", str(tmp_path / "out"), "--studies", str(tmp_path / "study")]
+    assert main([*words, "--dicom", "MR"]) == 0
+    told = capsys.readouterr().out
+    header = read_headers(tmp_path / "out").headers[0]
+    assert header.Modality == "MR"
+    assert header.SeriesInstanceUID in told
+    assert f"/ohif/monai-label?StudyInstanceUIDs={header.StudyInstanceUID}" in told
+    assert main([*words, "--dicom"]) == 1
+    assert "not empty" in capsys.readouterr().err

@@ -21,10 +21,14 @@ from monailabel.config import settings as stock_settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
 
+from lib.activelearning.parts import QueryParts
+from lib.activelearning.scoring import scoring_methods
+from lib.activelearning.strategies import strategies
 from lib.configs.load import hierarchy_of, load_from_conf
 from lib.decoding.feature_cache import FeatureCache
-from lib.engine.checkpoints import load_network
 from lib.infers.base import Parts
 from lib.infers.image import ImageStore
 from lib.infers.instances import Instances
@@ -33,18 +37,19 @@ from lib.infers.segmentation import Segmentation
 from lib.infers.viewer_labels import ViewerLabels
 from lib.server.batch import BatchInfer
 from lib.server.datastore import StudyDatastore
-from lib.server.dicom_open import open_dicom_datastore
-from lib.server.errors import refuse
+from lib.server.dicom_open import mirror_folder, open_dicom_datastore
 from lib.server.finite import finite
 from lib.server.inference import run_task
-from lib.server.mend import mend_server
+from lib.server.mend import in_server, mend_server
+from lib.server.scoring import score_if_stale
+from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork
 
 WEIGHTS = "neuropil.pt"
 
 
 class NeuropilApp(MONAILabelApp):
-    """One network behind every task; see DESIGN.md for the way of the data."""
+    """One network behind every task; wiring only."""
 
     studies: str
 
@@ -54,34 +59,35 @@ class NeuropilApp(MONAILabelApp):
         self.settings = load_from_conf(conf)
         self.hierarchy = hierarchy_of(self.settings)
         self.viewer_labels = ViewerLabels(self.hierarchy)
-        self.network = SharedNetwork(Path(app_dir) / "model" / WEIGHTS, self.settings, load_network)
+        self.network = SharedNetwork(Path(app_dir) / "model" / WEIGHTS, self.settings)
+        self.queries = QueryParts(self.network, self.settings, self.hierarchy)
+        self.remote = studies.startswith(("http://", "https://"))
+        address = studies.rstrip("/").strip() if self.remote else studies
+        root = mirror_folder(address) if self.remote else Path(studies)
+        self.submissions = Submissions(root, self.hierarchy, self.settings)
         super().__init__(
             app_dir=app_dir,
-            studies=studies,
+            studies=address,
             conf=conf,
             name="Neuropil",
             description="Dense and interactive segmentation of electron microscopy",
             version="1.0",
             labels=self.viewer_labels.segments,
         )
+        self._auto_update_scoring = False  # lib/server/scoring.py does it when it is due
         mend_server(self, self.settings.server)
 
     def init_datastore(self) -> Datastore:
-        if self.studies.startswith(("http://", "https://")):
-            self.studies = self.studies.rstrip("/").strip()
-            return self.init_remote_datastore()
+        if self.remote:
+            return open_dicom_datastore(
+                self.studies, self.submissions, self.hierarchy, self.settings, mirror=in_server()
+            )
         return StudyDatastore(
             self.studies,
-            self.submit,
+            self.submissions,
             extensions=stock_settings.MONAI_LABEL_DATASTORE_FILE_EXT,
             auto_reload=stock_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=stock_settings.MONAI_LABEL_DATASTORE_READ_ONLY,
-        )
-
-    def _init_dicomweb_datastore(self) -> Datastore:
-        serving = "monailabel.app" in sys.modules  # not in the processes that train
-        return open_dicom_datastore(
-            self.studies, self.submit, self.hierarchy, self.settings, mirror=serving
         )
 
     def init_infers(self) -> dict[str, InferTask]:
@@ -99,15 +105,28 @@ class NeuropilApp(MONAILabelApp):
             "proofread": Proofread(parts),
         }
 
+    def init_strategies(self) -> dict[str, Strategy]:
+        return strategies(self.queries)
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        return scoring_methods(self.queries)
+
     def init_batch_infer(self) -> Callable[..., Any]:
         return BatchInfer()
+
+    def on_init_complete(self) -> None:
+        """Before the first request: finish what a killed server had been sent."""
+        self.submissions.recover()
+        super().on_init_complete()
+
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """What an annotator should know about a submission; goes into the answer."""
+        info = self.datastore().get_label_info(label_id, "final")
+        return {key: info[key] for key in ("notes", "known_share") if key in info}
 
     def info(self) -> dict[str, Any]:
         """What viewers ask for first; never with NaN, which JSON does not have."""
         return dict(finite(super().info()))
-
-    def submit(self, image_id: str, file: Path, info: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        raise refuse("soon")
 
     def infer(
         self,
@@ -121,6 +140,13 @@ class NeuropilApp(MONAILabelApp):
             staged: the only path that `image` may be; an upload or a session's image.
         """
         return run_task(self, request, staged)
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The next item and region; scores that are missing are computed meanwhile."""
+        sample = dict(super().next_sample(request))
+        if stock_settings.MONAI_LABEL_AUTO_UPDATE_SCORING:
+            score_if_stale(self.queries, self.datastore())
+        return sample
 
     def image_ids(self) -> list[str]:
         """The images of the studies."""

@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lib.infers.geometry import Affine, file_affine
-from lib.server.weights import Loaded
+from lib.infers.writer import Affine
 from lib.volumes.errors import VolumeError
-from lib.volumes.frames import ViewerFrame, viewer_frame
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
 from lib.volumes.record import read_record, record_path
@@ -50,15 +47,6 @@ class RequestImage:
         """Extent in voxels."""
         x, y, z = (int(n) for n in self.voxels.shape)
         return x, y, z
-
-    def frame(self, loaded: Loaded) -> ViewerFrame:
-        """The way between the viewer's voxels and the network's."""
-        return viewer_frame(self.shape, self.voxel_size_nm, loaded.settings.model.finest_nm)
-
-    def to_viewer(self, values: NDArray[Any], frame: ViewerFrame) -> NDArray[Any]:
-        """A whole map of the network's frame on the image's own grid."""
-        x, y, z = frame.network_shape
-        return frame.mask_to_viewer(values, ((0, x), (0, y), (0, z)))
 
 
 def item_id(path: Path) -> str:
@@ -113,12 +101,11 @@ class ImageStore:
 
     def _read(self, path: Path, key: str) -> RequestImage:
         source = open_file(path, self.spacing_unit)
-        recorded = record_path(path.parent, item_id(path))
-        if recorded.exists():
-            size = read_record(recorded).voxel_size_nm
-        else:
-            size = source.info.voxel_size_nm or (1.0, 1.0, 1.0)
-        return RequestImage(path, _voxels(source), file_affine(path), size, key)
+        said = source.info.voxel_size_nm
+        record = read_record(record_path(path.parent, item_id(path)), item_id(path), said)
+        size = (1.0, 1.0, 1.0) if record is None else record.voxel_size_nm
+        affine = np.eye(4) if source.affine is None else source.affine
+        return RequestImage(path, _voxels(source), affine, size, key)
 
 
 def _identity(path: Path) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from numpy.typing import NDArray
 
-from lib.decoding.instances import predict_objects
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
 from lib.infers.image import RequestImage
 from lib.infers.objects_shown import (
@@ -46,28 +45,22 @@ class Instances(NeuropilTask):
         if self.choice(request, "show") == "segments":
             extension = ".seg.nrrd"
         limit = int(self.number(request, "max_segments", 1, MOST_SEGMENTS))
-        frame = image.frame(loaded)
         with self.network.turn("volume", device):
-            objects = predict_objects(
-                loaded.net,
-                frame.view(image.voxels),
-                frame.network_voxel_size_nm,
-                loaded.settings.inference,
-                hierarchy=loaded.hierarchy,
-                progress=log_progress("instances"),
+            objects = loaded.predictor.objects(
+                image.voxels, image.voxel_size_nm, log_progress("instances")
             )
-        ids = image.to_viewer(objects.ids, frame)
+        ids, hierarchy = objects.ids, loaded.predictor.hierarchy
         params: dict[str, Any] = {
             "objects": objects.count,
             "largest_share": round(objects.largest_share, 4),
             "stored_as": STORED_TAG,
         }
         stored = {STORED_TAG: write_label(ids, image.affine, ".nii.gz")}
-        names = object_names(objects.classes, loaded.hierarchy)
+        names = object_names(objects.classes, hierarchy)
         segments: list[NamedSegment] = []
         shown: NDArray[Any]
         if extension == ".seg.nrrd":
-            segments, shown = named_segments(ids, objects.classes, loaded.hierarchy, limit)
+            segments, shown = named_segments(ids, objects.classes, hierarchy, limit)
             names = [segment.name for segment in segments]
             shown = shown.astype(result_dtype({}, len(segments)))
             if len(segments) < objects.count:

@@ -35,7 +35,8 @@ class Proofread(NeuropilTask):
     ) -> Answer:
         extension = result_extension(request)
         dtype = result_dtype(request, 1)
-        frame = image.frame(loaded)
+        predictor = loaded.predictor
+        frame = predictor.frame(image.shape, image.voxel_size_nm)
         limits = region(request.get("roi"), image.shape)
         plane = section_of(request, image)
         positive = viewer_points(request.get("foreground"), "foreground")
@@ -45,18 +46,18 @@ class Proofread(NeuropilTask):
         asked = ViewerRequest(
             positive,
             negative,
-            clicked_class(request.get("label"), loaded.hierarchy, self.settings.labels),
+            clicked_class(request.get("label"), predictor.hierarchy, self.settings.labels),
             starting_mask(request, image.shape),
             None if plane is None else (2, plane),
         )
         source = click_source(
-            loaded.net,
+            predictor.net,
             loaded.version,
             image.voxels,
             image.key,
             frame,
             self.cache,
-            loaded.settings.inference,
+            predictor.inference,
         )
         with self.network.turn("click", device):
             found = segment_in_viewer(source, frame, asked)

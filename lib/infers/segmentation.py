@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from lib.decoding.classes import Level, predict_classes
+from lib.decoding.classes import Level
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
 from lib.infers.image import RequestImage
 from lib.infers.writer import result_dtype, result_extension, write_label
@@ -35,18 +35,14 @@ class Segmentation(NeuropilTask):
     ) -> Answer:
         extension, level = result_extension(request), self.choice(request, "level")
         dtype = result_dtype(request, len(self.viewer_labels.names))
-        frame = image.frame(loaded)
         with self.network.turn("volume", device):
-            final = predict_classes(
-                loaded.net,
-                frame.view(image.voxels),
-                frame.network_voxel_size_nm,
-                loaded.settings.inference,
-                hierarchy=loaded.hierarchy,
-                level=cast(Level, level),
-                progress=log_progress(f"segmentation {level}"),
+            final = loaded.predictor.classes(
+                image.voxels,
+                image.voxel_size_nm,
+                cast(Level, level),
+                log_progress(f"segmentation {level}"),
             )
-        shown = self.viewer_labels.lut[image.to_viewer(final, frame)].astype(dtype, copy=False)
+        shown = self.viewer_labels.lut[final].astype(dtype, copy=False)
         compress = bool(request.get("result_compress", True))
         file = write_label(shown, image.affine, extension, compress=compress)
         return Answer(file, {"level": level})

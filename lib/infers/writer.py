@@ -19,9 +19,12 @@ import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.infers.geometry import LPS_RAS, Affine
 from lib.server.errors import refuse
 
+Affine = NDArray[np.float64]
+"""(4, 4): voxel [i, j, k, 1] of an image as loaded -> RAS coordinates, viewer units."""
+
+LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 EXTENSIONS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii")
 DTYPES: dict[str, type[np.unsignedinteger[Any]]] = {
     "uint8": np.uint8,

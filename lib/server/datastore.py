@@ -9,28 +9,31 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from monailabel.datastore.local import DataModel, LocalDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 
 from lib.server.errors import refuse
 from lib.server.finite import finite
-from lib.volumes.atomic import write_bytes
+from lib.volumes.atomic import StagedFiles, write_bytes
 from lib.volumes.readers.opening import open_file
 from lib.volumes.record import read_record, record_path
 
 SHOWN_FIELDS = ("voxel_size_nm", "origin_voxels", "known_share", "fully_annotated", "split")
 """Fields of an item's record that go into its info."""
 
+# Not those that copy or derive large files: `/info/` waits for this guard.
 GUARDED = (
-    "add_image", "datalist", "get_image_uri", "get_label_uri", "get_label_info",
-    "get_labels_by_image_id", "get_labeled_images", "get_unlabeled_images", "json",
-    "list_images", "refresh", "remove_image", "remove_label", "save_label", "status",
-    "update_image_info", "update_label_info",
+    "datalist", "get_image_uri", "get_label_uri", "get_label_info", "get_labels_by_image_id",
+    "get_labeled_images", "get_unlabeled_images", "json", "list_images", "note_labels",
+    "refresh", "remove_image", "remove_label", "status", "update_image_info",
+    "update_label_info",
 )  # fmt: skip
 
 
@@ -63,29 +66,44 @@ class StudyDatastore(LocalDatastore):
         Raises:
             VolumeError: it cannot.
         """
-        source = open_file(Path(image_filename))
+        path = Path(image_filename)
+        source = open_file(path)
         source.read(((0, 1), (0, 1), (source.shape[2] - 1, source.shape[2])))
         source.close()
-        return str(super().add_image(image_id, image_filename, image_info))
+        own, extension = self._to_id(path.name)
+        name = (image_id or own) + extension
+        with StagedFiles() as staged, path.open("rb") as uploaded:
+            shutil.copyfileobj(uploaded, staged.create(Path(self._datastore_path) / name))
+            staged.commit()
+        info = {**(image_info or {}), "ts": int(time.time()), "name": name}
+        with self._guard:
+            self._init_from_datastore_file()
+            model = ImageLabelModel(image=DataModel(info=finite(info), ext=extension))
+            self._datastore.objects[image_id or own] = model
+            self._update_datastore_file()
+        return image_id or own
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """The stored info and what the item's record knows."""
         with self._guard:
             info: dict[str, Any] = super().get_image_info(image_id)
         path = record_path(Path(self._datastore_path), image_id)
-        if info and path.exists():
-            record = read_record(path).to_dict()
-            info.update({key: record[key] for key in SHOWN_FIELDS})
+        record = read_record(path, image_id, None) if info and path.exists() else None
+        if record is not None:
+            told = record.to_dict()
+            info.update({key: told[key] for key in SHOWN_FIELDS})
         return dict(finite(info))
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
         """Keep a label; one with tag "final" is a submission and goes through `submit`."""
-        if label_tag != "final":
-            return str(super().save_label(image_id, label_filename, label_tag, label_info))
-        if image_id not in self._datastore.objects:
+        if image_id not in self.list_images():
             raise refuse(f"image: no image {image_id!r} in the studies", 404)
+        if label_tag != "final":
+            with self._guard:
+                self._init_from_datastore_file()
+                return str(super().save_label(image_id, label_filename, label_tag, label_info))
         derived = self._submit(image_id, Path(label_filename), dict(label_info or {}))
         self.note_labels(image_id, derived)
         return image_id

@@ -31,9 +31,18 @@ def is_loopback(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-def asked_for_host(arguments: Sequence[str]) -> bool:
-    """Whether the command line names a host; without one the stock server takes 0.0.0.0."""
-    return any(a in ("-i", "--host") or a.startswith("--host=") for a in arguments)
+def serves_others(arguments: Sequence[str]) -> bool:
+    """Whether the command line names a host that other machines can reach.
+
+    Without one the stock server listens to every network, unasked.
+    """
+    named = ""
+    for i, word in enumerate(arguments):
+        if word in ("-i", "--host") and i + 1 < len(arguments):
+            named = arguments[i + 1]
+        elif word.startswith("--host="):
+            named = word.partition("=")[2]
+    return bool(named) and not is_loopback(named)
 
 
 class Gate:
@@ -41,8 +50,8 @@ class Gate:
 
     Args:
         app: what it guards.
-        remote: whether other machines may connect. They may only where the user named a
-            host to listen on.
+        remote: whether other machines may connect. They may only where the user named an
+            address that they can reach.
         max_body_bytes: the most one request may carry.
         origins: web origins allowed besides this machine's own.
     """

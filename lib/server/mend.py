@@ -14,11 +14,16 @@ from starlette.middleware import Middleware
 
 from lib.configs.settings import ServerSettings
 from lib.server.checks import Checks, Known
-from lib.server.gate import LOOPBACK_ORIGIN, Gate, asked_for_host
+from lib.server.gate import LOOPBACK_ORIGIN, Gate, serves_others
 from lib.server.inference import mend_inference
 from lib.server.models import mend_models
 from lib.server.routes import Pools, mend_router
 from lib.server.tokens import mend_tokens
+
+
+def in_server() -> bool:
+    """Whether this process serves; not one that trains, scores or runs a batch."""
+    return "monailabel.app" in sys.modules
 
 
 def mend_server(app: Known, settings: ServerSettings) -> bool:
@@ -27,9 +32,9 @@ def mend_server(app: Known, settings: ServerSettings) -> bool:
     Returns:
         False where there is none.
     """
-    module = sys.modules.get("monailabel.app")
-    if module is None:
+    if not in_server():
         return False
+    module = sys.modules["monailabel.app"]
     from monailabel.config import settings as stock_settings
     from monailabel.endpoints import (
         activelearning,
@@ -61,7 +66,7 @@ def mend_server(app: Known, settings: ServerSettings) -> bool:
     web.user_middleware = [
         Middleware(
             Gate,
-            remote=asked_for_host(sys.argv),
+            remote=serves_others(sys.argv),
             max_body_bytes=settings.max_upload_bytes,
             origins=origins,
         ),

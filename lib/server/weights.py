@@ -17,26 +17,37 @@ from typing import Any
 import torch
 
 from lib.configs.settings import Settings
+from lib.decoding.predictor import Predictor, load_predictor
 from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.model import NeuropilNet
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network on a device, and what it was trained with.
+    """A network on a device with all it takes to use it.
 
     Args:
-        net: in evaluation mode.
-        settings: its own `model`, `loss` and `labels`, with the server's `inference`.
+        predictor: network, hierarchy and how to run it.
         version: changes whenever other weights are loaded.
+        settings: the server's.
     """
 
-    net: Any
-    settings: Settings
-    hierarchy: LabelHierarchy
+    predictor: Predictor
     version: str
+    settings: Settings
+
+    @property
+    def net(self) -> NeuropilNet:
+        """In evaluation mode, on its device."""
+        return self.predictor.net
+
+    @property
+    def hierarchy(self) -> LabelHierarchy:
+        """The network's classes and groups."""
+        return self.predictor.hierarchy
 
 
-Loader = Callable[[Path, str], tuple[Any, Settings, LabelHierarchy, dict[str, Any]]]
+Loader = Callable[[Path, Settings, str], Predictor]
 
 
 def device_named(name: Any) -> str:
@@ -60,11 +71,11 @@ class SharedNetwork:
 
     Args:
         path: the published weights file.
-        settings: the server's; its `inference` section holds for every checkpoint.
-        load: `lib.engine.checkpoints.load_network`.
+        settings: the server's; its `inference` section holds for every file.
+        load: reads a weights file.
     """
 
-    def __init__(self, path: Path, settings: Settings, load: Loader) -> None:
+    def __init__(self, path: Path, settings: Settings, load: Loader = load_predictor) -> None:
         self.path = path
         self._settings = settings
         self._load = load
@@ -92,14 +103,8 @@ class SharedNetwork:
         with self._loading:
             loaded = self._loaded.get(device)
             if loaded is None or loaded.version != version:
-                net, settings, hierarchy, _ = self._load(self.path, device)
-                settings = settings.model_copy(
-                    update={
-                        "inference": self._settings.inference,
-                        "server": self._settings.server,
-                    }
-                )
-                loaded = Loaded(net.eval(), settings, hierarchy, version)
+                predictor = self._load(self.path, self._settings, device)
+                loaded = Loaded(predictor, version, self._settings)
                 self._loaded[device] = loaded
         return loaded
 

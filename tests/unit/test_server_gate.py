@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from lib.server.gate import Gate, asked_for_host, is_loopback
+from lib.server.gate import Gate, is_loopback, serves_others
 
 LIMIT = 1000
 
@@ -66,8 +66,9 @@ def test_loopback_names_and_addresses():
     assert not any(is_loopback(h) for h in ("0.0.0.0", "10.0.0.1", "localhost.evil", ""))
 
 
-def test_only_a_named_host_opens_the_server():
-    assert asked_for_host(["monailabel", "start_server", "--host", "0.0.0.0"])
-    assert asked_for_host(["monailabel", "start_server", "--host=0.0.0.0"])
-    assert asked_for_host(["monailabel", "start_server", "-i", "0.0.0.0"])
-    assert not asked_for_host(["monailabel", "start_server", "--app", "."])
+def test_only_a_named_address_opens_the_server():
+    assert serves_others(["monailabel", "start_server", "--host", "0.0.0.0"])
+    assert serves_others(["monailabel", "start_server", "--host=0.0.0.0"])
+    assert serves_others(["monailabel", "start_server", "-i", "0.0.0.0"])
+    assert not serves_others(["monailabel", "start_server", "--app", "."])
+    assert not serves_others(["monailabel", "start_server", "--host", "127.0.0.1"])

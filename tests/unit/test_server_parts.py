@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from monailabel.endpoints.user import auth
 
 from lib.configs.settings import InferenceSettings, ServerSettings, Settings
-from lib.labels.hierarchy import flat_hierarchy
 from lib.server.batch import BatchInfer
 from lib.server.finite import finite
 from lib.server.tokens import mend_tokens
@@ -90,9 +89,9 @@ def test_a_missing_device_is_the_cpu(monkeypatch):
 def shared(tmp_path):
     loads = []
 
-    def load(path, _device):
-        loads.append(path.read_text())
-        return torch.nn.Identity(), Settings(), flat_hierarchy(2), {}
+    def load(path, settings, device):
+        loads.append((path.read_text(), settings.inference.overlap, device))
+        return object()
 
     ours = Settings(
         inference=InferenceSettings(overlap=0.5), server=ServerSettings(busy_timeout_seconds=0.05)
@@ -107,13 +106,12 @@ def test_weights_are_read_once_and_again_when_they_change(shared):
     path.write_text("one")
     first = network.get("cpu")
     assert network.get("cpu") is first
-    assert first.settings.inference.overlap == 0.5, "the server's own inference settings hold"
     path.write_text("two")
     os.utime(path, ns=(1, 1))
     second = network.get("cpu")
     assert second is not first
     assert second.version != first.version
-    assert loads == ["one", "two"]
+    assert loads == [("one", 0.5, "cpu"), ("two", 0.5, "cpu")]
 
 
 def test_a_device_is_given_to_one_volume_at_a_time_and_clicks_do_not_wait(shared):

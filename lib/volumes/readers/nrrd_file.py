@@ -20,6 +20,9 @@ UNITS = {
 }  # fmt: skip
 """Units that mean what they say; "mm" is how viewers' nanometres are written."""
 
+DETACHED = {"data file", "datafile"}
+"""Keys of a header whose voxels lie in another file."""
+
 VECTOR_KINDS = {"vector", "rgb-color", "rgba-color", "list", "covariant-vector", "4-vector"}
 
 
@@ -69,8 +72,13 @@ def read_nrrd_header(path: Path) -> tuple[dict[str, Any], int]:
         for key in ("sizes", "type", "encoding"):
             if key not in header:
                 raise ValueError(f"its header has no {key}")
+    except StopIteration as error:  # pynrrd's word for an empty file
+        raise VolumeError(path, "an empty file", "an NRRD header and voxels") from error
     except (nrrd.NRRDError, OSError, ValueError, UnicodeDecodeError) as error:
         raise damaged(str(path), error) from error
+    if not DETACHED.isdisjoint(header) and path.suffix.lower() != ".nhdr":
+        # An upload must not make the server read its other files.
+        raise VolumeError(path, "a header that names another data file", ".nhdr for such headers")
     return header, position
 
 

@@ -1,0 +1,39 @@
+"""Scores for the strategies are computed in the background, once, when something needs them.
+
+The stock server starts every scoring method anew at its start, after each training and with
+each sample handed out, and lets them queue up.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.async_tasks.utils import processes, tasks
+
+from lib.activelearning.parts import QueryParts
+
+logger = logging.getLogger("neuropil.queries")
+
+METHOD = "uncertainty"
+WAITING = ("SUBMITTED", "RUNNING")
+
+
+def score_if_stale(queries: QueryParts, datastore: Any) -> bool:
+    """Start scoring if an item has no scores of the published weights and nobody is at it.
+
+    Returns:
+        Whether a scoring process was started.
+    """
+    weights = queries.weights
+    if not weights or processes("scoring"):
+        return False
+    if any(task["status"] in WAITING for task in tasks("scoring")):
+        return False
+    store = queries.store(datastore)
+    stale = [i.id for i in store.study.items() if store.freshness(i, weights) != "fresh"]
+    if stale:
+        logger.info("scoring %d items in the background", len(stale))
+        AsyncTask.run("scoring", request={"method": METHOD}, enqueue=True)
+    return bool(stale)

@@ -1,0 +1,147 @@
+"""The server tells what it has and segments, in the forms that viewers ask for."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import nrrd
+import numpy as np
+import pytest
+import requests
+
+from lib.labels.hierarchy import load_hierarchy
+from lib.labels.segment_names import parse_segment_name
+from tests.contract.conftest import OHIF, SLICER, voxels
+
+ITEM = "synthetic-000"
+SHAPE = (64, 64, 16)
+
+
+def test_info_tells_viewers_what_they_need(server, client):
+    info = client.info()
+    assert info["name"] == "Neuropil"
+    assert info["labels"][:2] == ["extracellular space", "tear"]
+    assert {"organelle", "uncertain"} <= set(info["labels"])
+    types = {name: model["type"] for name, model in info["models"].items()}
+    assert types == {
+        "segmentation": "segmentation",
+        "instances": "segmentation",
+        "proofread": "deepgrow",
+        "proofread_classes": "deepedit",
+    }
+    for model in info["models"].values():
+        values = sorted(model["labels"].values())
+        assert values == list(range(1, len(values) + 1)), "values run 1..N without gaps"
+    assert info["models"]["segmentation"]["config"]["level"][0] == "fine"
+    assert "combined" in info["trainers"]
+    assert {"random", "uncertainty", "hierarchy", "diverse"} <= set(info["strategies"])
+    assert info["datastore"]["total"] == 3
+
+
+@pytest.mark.parametrize("level", ["fine", "coarse", "fallback"])
+def test_segmentation_at_each_level(server, client, level: str):
+    file, params = client.infer("segmentation", ITEM, {**SLICER, "level": level})
+    labels, header = nrrd.read(file)
+    names = {value: name for name, value in params["label_names"].items()}
+    assert labels.shape == SHAPE
+    assert labels.dtype == np.uint8
+    found = {names[int(v)] for v in np.unique(labels)}
+    hierarchy = load_hierarchy()
+    classes, groups = set(hierarchy.class_names), set(hierarchy.group_names)
+    allowed = {"fine": classes, "coarse": groups, "fallback": classes | groups}
+    assert found <= allowed[level], "every voxel has a value with a name of that level"
+    np.testing.assert_allclose(np.diag(header["space directions"]), [-8, -8, 40])
+
+
+def test_answers_lie_on_the_images_own_grid(server, client):
+    file, _ = client.infer("segmentation", ITEM, {})
+    import nibabel as nib
+
+    image: Any = nib.load(server.studies / f"{ITEM}.nii")
+    answer: Any = nib.load(file)
+    np.testing.assert_allclose(answer.affine, image.affine)
+    assert answer.shape == image.shape
+
+
+def test_instances_for_each_kind_of_viewer(server, client):
+    file, params = client.infer("instances", ITEM, {**OHIF})
+    shown, header = nrrd.read(file)
+    assert header["encoding"] == "raw"
+    count = params["objects"]
+    stored = voxels(server.studies / "labels" / params["stored_as"] / f"{ITEM}.nii.gz")
+    assert stored.dtype == np.uint32
+    assert len(np.unique(stored[stored > 0])) == count
+    if count <= 255:
+        np.testing.assert_array_equal(shown, stored)
+    assert shown.dtype == np.uint8
+    file, params = client.infer("instances", ITEM, {**SLICER, "show": "segments"})
+    assert str(file).endswith(".seg.nrrd")
+    labels, header = nrrd.read(file)
+    for name, value in params["label_names"].items():
+        fields = {header[f"Segment{value - 1}_{key}"] for key in ("Name", "ID")}
+        assert fields == {name}
+        assert header[f"Segment{value - 1}_LabelValue"] == str(value)
+        assert parse_segment_name(name, load_hierarchy()).kind == "object"
+        assert (labels == value).any()
+
+
+def test_an_upload_and_a_session_are_segmented_too(server, client):
+    source = str(server.studies / f"{ITEM}.nii")
+    expected, _ = nrrd.read(client.infer("segmentation", ITEM, {**SLICER})[0])
+    session = client.create_session(source)["session_id"]
+    for answer in (
+        client.infer("segmentation", "", {**SLICER}, file=source),
+        client.infer("segmentation", "", {**SLICER}, session_id=session),
+    ):
+        np.testing.assert_array_equal(nrrd.read(answer[0])[0], expected)
+    client.remove_session(session)
+    assert not list((server.app / "sessions").glob(session))
+
+
+def test_ohif_gets_raw_bytes_in_the_images_order(server):
+    answer = requests.post(
+        f"{server.url}/infer/segmentation?image={ITEM}&output=image",
+        data={"params": json.dumps(OHIF)},
+        timeout=120,
+    )
+    header = nrrd.read_header(io.BytesIO(answer.content))
+    raw = answer.content[-int(np.prod(SHAPE)) :]
+    assert header["encoding"] == "raw"
+    assert tuple(header["sizes"]) == SHAPE
+    values = np.frombuffer(raw, np.uint8).reshape(SHAPE, order="F")
+    assert values.min() >= 1
+
+
+def test_a_saved_prediction_is_the_original_label(server, client):
+    client.infer("segmentation", ITEM, {**SLICER, "save_label": True})
+    info = requests.get(
+        f"{server.url}/datastore/label/info?label={ITEM}&tag=original", timeout=20
+    ).json()
+    assert isinstance(info["params"]["label_names"], dict)
+    assert (server.studies / "labels" / "original" / f"{ITEM}.nrrd").exists()
+
+
+def test_item_info_holds_the_record(server):
+    info = requests.get(f"{server.url}/datastore/image/info?image={ITEM}", timeout=20).json()
+    assert info["voxel_size_nm"] == [8.0, 8.0, 40.0]
+    assert info["fully_annotated"] is True
+    assert abs(sum(info["known_share"].values()) - 1) < 1e-6
+
+
+def test_weights_can_be_fetched_and_are_replaced_only_by_weights(server):
+    before = server.weights.read_bytes()
+    fetched = requests.get(f"{server.url}/model/segmentation", timeout=60)
+    assert fetched.content == before
+    for bad in (b"", b"no weights", before[: len(before) // 2]):
+        answer = requests.put(
+            f"{server.url}/model/segmentation", files={"file": ("w.pt", bad)}, timeout=60
+        )
+        assert answer.status_code == 400, answer.text
+        assert server.weights.read_bytes() == before
+    good = requests.put(
+        f"{server.url}/model/segmentation", files={"file": ("w.pt", before)}, timeout=60
+    )
+    assert good.status_code == 200
+    assert server.weights.read_bytes() == before

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
-from lib.labels.segment_names import object_name
+from lib.labels.segment_names import UNCERTAIN, object_name
 from lib.volumes.contrast import intensity_window
 from lib.volumes.dicom import read_headers
 from lib.volumes.dicom_export import SeriesIdentity, export_series
@@ -159,11 +159,12 @@ def _uncovered_id(
 
 def _label(class_set: int, number: int, hierarchy: LabelHierarchy, taken: Mapping[str, Any]) -> str:
     """A name that says as much as a name can, and that no other segment has."""
-    text = hierarchy.describe(class_set)
     if number > 0:
         label = object_name(class_set, number, hierarchy)
+    elif class_set.bit_count() == 1 or class_set in hierarchy.group_sets:
+        label = hierarchy.describe(class_set)
     else:
-        label = "uncertain" if text == "unknown" or text.startswith("{") else text
+        label = UNCERTAIN
     while label in taken:
         label += "_"  # which no reader of names minds
     return label

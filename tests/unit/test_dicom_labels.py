@@ -71,10 +71,10 @@ def test_names_alone_say_class_and_object(seed: int) -> None:
         class_set, number = int(sets[inside][0]), int(ids[inside][0])
         meaning = parse_segment_name(segment.label, HIERARCHY)
         assert meaning.object_number == (number if number > 0 else None)
-        if HIERARCHY.describe(class_set).startswith("{"):
-            assert class_set & meaning.class_set == class_set or number > 0
-        elif not (class_set == HIERARCHY.unknown and number > 0):
+        if class_set.bit_count() == 1 or class_set in HIERARCHY.group_sets:
             assert meaning.class_set == class_set
+        else:
+            assert meaning.kind == ("object" if number > 0 else "uncertain")
         assert len(segment.label) <= 64
 
 

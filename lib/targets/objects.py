@@ -1,9 +1,9 @@
 """The objects of a batch as index lists, shared by every target and loss that needs them.
 
 Sums over objects are the inner loop of centroids, pull and their gradients. They run here as
-one `embedding_bag` over voxels sorted by object, cut into short pieces whose sums are added
-in float64: no atomics (the same result on every run, on GPU too), no loop over objects, and
-float32 stays accurate for objects of a million voxels.
+one `embedding_bag` over voxels sorted by object, cut into short pieces, and one in float64
+over the pieces: no atomics (the same result on every run, on GPU too), no loop over objects,
+and float32 stays accurate for objects of a million voxels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Objects:
         voxels: (K,) int64, its number of voxels in the patch.
         order: (N,) int64, flat voxel indices (into B * prod(S)) sorted by object.
         starts: (P,) int64, where each piece of `order` begins.
-        owner: (P,) int64, the object (0..K-1) each piece belongs to.
+        first_piece: (K,) int64, the first piece of each object.
     """
 
     labels: Tensor
@@ -36,7 +36,7 @@ class Objects:
     voxels: Tensor
     order: Tensor
     starts: Tensor
-    owner: Tensor
+    first_piece: Tensor
 
     @property
     def count(self) -> int:
@@ -51,11 +51,11 @@ class Objects:
         Returns:
             (K, E) float64. No gradient flows through it.
         """
-        total = torch.zeros((self.count, rows.shape[1]), dtype=torch.float64, device=rows.device)
         if self.count == 0:
-            return total
-        pieces = F.embedding_bag(self.order, rows.detach(), self.starts, mode="sum")
-        return total.index_add_(0, self.owner, pieces.double())
+            return rows.new_zeros((0, rows.shape[1]), dtype=torch.float64)
+        pieces = F.embedding_bag(self.order, rows.detach(), self.starts, mode="sum").double()
+        every = torch.arange(pieces.shape[0], device=rows.device)
+        return F.embedding_bag(every, pieces, self.first_piece, mode="sum")
 
 
 def index_objects(instance: Tensor) -> Objects:
@@ -78,7 +78,8 @@ def index_objects(instance: Tensor) -> Objects:
     owner = torch.repeat_interleave(torch.arange(count, device=flat.device), pieces)
     first_voxel, first_piece = voxels.cumsum(0) - voxels, pieces.cumsum(0) - pieces
     rank = torch.arange(owner.numel(), device=flat.device) - first_piece[owner]
-    return Objects(labels, sample, voxels, order, first_voxel[owner] + PIECE * rank, owner)
+    starts = first_voxel[owner] + PIECE * rank
+    return Objects(labels, sample, voxels, order, starts, first_piece)
 
 
 def _number(instance: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,8 +74,13 @@ def direction(instance: Ids, spacing: tuple[float, ...]) -> Floats:
     return out
 
 
-def tensor(instance: Ids, spacing: tuple[float, ...], sigma_nm: float) -> Floats:
-    """(S * S, *S) structure tensors of each object's distance transform."""
+def tensor(
+    instance: Ids, spacing: tuple[float, ...], sigma_nm: float, truncate: float = 4.0
+) -> Floats:
+    """(S * S, *S) structure tensors of each object's distance transform.
+
+    The Gaussian ends at `truncate` standard deviations.
+    """
     dims = instance.ndim
     out = np.zeros((dims, dims, *instance.shape))
     for k in object_ids(instance):
@@ -85,7 +90,9 @@ def tensor(instance: Ids, spacing: tuple[float, ...], sigma_nm: float) -> Floats
         sigma = [sigma_nm / s for s in spacing]
         j = np.zeros((dims, dims, *instance.shape))
         for a, b in itertools.product(range(dims), repeat=2):
-            j[a, b] = ndimage.gaussian_filter(g[a] * g[b], sigma, mode="constant", truncate=12.0)
+            j[a, b] = ndimage.gaussian_filter(
+                g[a] * g[b], sigma, mode="constant", truncate=truncate
+            )
         trace = np.trace(j)
         shape = np.divide(j, trace, out=np.zeros_like(j), where=trace > 0)
         t = np.where(trace > 0, depth(instance, spacing, k), 1.0)

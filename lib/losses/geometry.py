@@ -81,4 +81,5 @@ class _Squares(torch.autograd.Function):
 
 def _square_sum(values: Tensor) -> Tensor:
     """Sum of squares, in parts short enough for float32: (scalar float64)."""
-    return torch.linalg.vector_norm(values, dim=-1).square().sum(dtype=torch.float64)
+    lines: Tensor = torch.linalg.vector_norm(values, dim=-1)
+    return lines.square().sum(dtype=torch.float64)

@@ -40,7 +40,7 @@ def plain_terms(
     weight = torch.stack([torch.from_numpy(e * b) for e, b in zip(edge, bone, strict=True)])
     direction = torch.stack([torch.from_numpy(plain.direction(m, spacing)) for m in maps])
     tensor = torch.stack(
-        [torch.from_numpy(plain.tensor(m, spacing, loss.cov_sigma_nm)) for m in maps]
+        [torch.from_numpy(plain.tensor(m, spacing, loss.cov_sigma_nm, 12.0)) for m in maps]
     )
     foreground = instance > 0
     region = foreground

@@ -10,7 +10,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.volumes.boxes import Box
@@ -27,11 +30,13 @@ class WindowKey:
         weights: version of the network's weights.
         image: identity of the image, changing when its content does.
         box: the window, network voxels.
+        kind: what is kept: "features", or "classes" of the automatic mode.
     """
 
     weights: str
     image: str
     box: Box
+    kind: str = "features"
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,32 @@ class WindowFeatures:
         return sum(t.element_size() * t.nelement() for t in (self.features, self.embedding))
 
 
+@dataclass(frozen=True)
+class ClassMap:
+    """Automatic classes of a box.
+
+    Args:
+        classes: (x, y, z) uint8, fine class + 1.
+    """
+
+    classes: NDArray[np.uint8]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.classes.nbytes
+
+
+class Entry(Protocol):
+    """What can be kept."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+Kept = TypeVar("Kept", bound=Entry)
+
+
 class FeatureCache:
     """Thread-safe store of window features, the least recently used leave first.
 
@@ -68,7 +99,7 @@ class FeatureCache:
         self.hits = 0
         self.misses = 0
         self._lock = threading.Lock()
-        self._entries: OrderedDict[WindowKey, WindowFeatures] = OrderedDict()
+        self._entries: OrderedDict[WindowKey, Entry] = OrderedDict()
         self._pending: dict[WindowKey, threading.Event] = {}
         self._contrasts: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._weights: str | None = None
@@ -82,7 +113,7 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: WindowKey, compute: Callable[[], WindowFeatures]) -> WindowFeatures:
+    def get(self, key: WindowKey, compute: Callable[[], Kept]) -> Kept:
         """The entry of `key`, computed when it is missing.
 
         What `compute` raises reaches the caller; the next request tries again.
@@ -94,7 +125,7 @@ class FeatureCache:
                 if found is not None:
                     self._entries.move_to_end(key)
                     self.hits += 1
-                    return found
+                    return cast(Kept, found)  # a kind of key holds one type
                 waiting = self._pending.get(key)
                 if waiting is None:
                     done = self._pending[key] = threading.Event()
@@ -140,7 +171,7 @@ class FeatureCache:
         self._entries.clear()
         self._bytes = 0
 
-    def _store(self, key: WindowKey, made: WindowFeatures) -> None:
+    def _store(self, key: WindowKey, made: Entry) -> None:
         if key.weights != self._weights or made.nbytes > self.budget:
             return  # newer weights came meanwhile, or it would push everything else out
         self._entries[key] = made

@@ -64,6 +64,6 @@ def source(
     inference = InferenceSettings.model_validate(
         {"click_window": window, "click_window_limit": limit, "precision": "float32"}
     )
-    cache = cache or FeatureCache(2**26)
+    cache = FeatureCache(2**26) if cache is None else cache
     cache.contrast(key, lambda: (0.0, float(LEVELS - 1)))
     return ClickSource(net or grey_network(), "one", image, key, (8.0, 8.0, 8.0), cache, inference)

@@ -19,7 +19,7 @@ CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install serve demo train test test-viewers lint format lock clean
+.PHONY: help install serve demo train weights test test-viewers lint format lock clean
 
 help:
 	@echo "make serve [STUDIES=dir or DICOMweb address] [HOST=] [PORT=] [CONF='key value ...']"
@@ -46,6 +46,10 @@ demo: $(STAMP)
 train: $(STAMP)
 	@test -n "$(STUDIES)" || { echo "make train STUDIES=dir"; exit 2; }
 	$(PY) main.py train --studies $(STUDIES) $(ARGS)
+
+# The shipped weights from the shared data and synthetic neuropil; restartable, hours on a CPU.
+weights: $(STAMP)
+	$(PY) benchmarks/make_weights.py $(ARGS)
 
 lint: $(TOOLS)
 	$(VENV)/bin/ruff check .

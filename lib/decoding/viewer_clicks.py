@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.configs.settings import InferenceSettings
+from lib.decoding.classes import Progress
 from lib.decoding.click_source import Clicks, ClickSource
 from lib.decoding.clicked import ClickAnswer, StartingMask, segment_clicked
+from lib.decoding.clicked_classes import ClassAnswer, segment_classes
 from lib.decoding.feature_cache import FeatureCache
+from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.volumes.boxes import Box, box_slices
+from lib.volumes.boxes import Box, box_slices, whole_box
 from lib.volumes.contrast import LazyImage
 from lib.volumes.frames import ViewerFrame
 
@@ -126,3 +129,28 @@ def _only_section(mask: NDArray[np.bool_], box: Box, axis: int, at: int) -> NDAr
         here[axis] = slice(at - box[axis][0], at - box[axis][0] + 1)
         only[tuple(here)] = mask[tuple(here)]
     return only
+
+
+def classes_in_viewer(
+    source: ClickSource,
+    frame: ViewerFrame,
+    clicks: Mapping[int, Points],
+    hierarchy: LabelHierarchy,
+    progress: Progress | None = None,
+) -> ClassAnswer:
+    """The class map that clicks ask for, on the viewer's grid.
+
+    Args:
+        source: from `click_source`.
+        frame: of the image.
+        clicks: fine class -> points [i, j, k] of the volume as loaded.
+        hierarchy: of the network.
+        progress: of the automatic map, the first time.
+
+    Returns:
+        (X, Y, Z) uint8 fine class + 1, viewer order.
+    """
+    network = {c: frame.to_network(points).tolist() for c, points in clicks.items()}
+    answer = segment_classes(source, network, hierarchy, progress)
+    classes = frame.mask_to_viewer(answer.classes, whole_box(frame.network_shape))
+    return ClassAnswer(classes, answer.warnings)

@@ -21,10 +21,12 @@ from lib.decoding.click_windows import (
 from lib.decoding.feature_cache import FeatureCache
 from lib.decoding.viewer_clicks import (
     ViewerRequest,
+    classes_in_viewer,
     click_source,
     segment_in_viewer,
     whole_mask,
 )
+from lib.labels.hierarchy import flat_hierarchy
 from lib.volumes.boxes import box_shape, contains, whole_box
 from lib.volumes.frames import ViewerFrame, viewer_frame
 
@@ -78,6 +80,18 @@ def test_sections_and_starting_masks_of_the_viewer() -> None:
     assert np.array_equal(whole_mask(empty, image.shape), image == 2)
     with pytest.raises(ValueError, match="expected the image's"):
         segment_in_viewer(source, frame, ViewerRequest([(5, 6, 2)], start=start[1:]))
+
+
+def test_class_maps_are_on_the_viewers_grid() -> None:
+    image = np.full((24, 20, 6), 4, np.float32)
+    image[3:11, 4:10, 1:5] = 2
+    image[20:, 16:, 3:] = 0
+    image[20:, :4, 3:] = 7
+    turned = np.ascontiguousarray(image.transpose(2, 0, 1))
+    source, frame = setup(turned, (40.0, 5.0, 5.0))
+    answer = classes_in_viewer(source, frame, {3: [(2, 5, 6)]}, flat_hierarchy(4))
+    wanted = np.where(turned == 2, 3, turned.astype(int) % 4) + 1
+    assert np.array_equal(answer.classes, wanted)
 
 
 def test_binned_images_answer_at_full_size() -> None:

@@ -33,6 +33,7 @@ from lib.infers.base import Parts
 from lib.infers.image import ImageStore
 from lib.infers.instances import Instances
 from lib.infers.proofread import Proofread
+from lib.infers.proofread_classes import ProofreadClasses
 from lib.infers.segmentation import Segmentation
 from lib.infers.viewer_labels import ViewerLabels
 from lib.server.batch import BatchInfer
@@ -103,6 +104,7 @@ class NeuropilApp(MONAILabelApp):
             "segmentation": Segmentation(parts),
             "instances": Instances(parts),
             "proofread": Proofread(parts),
+            "proofread_classes": ProofreadClasses(parts),
         }
 
     def init_strategies(self) -> dict[str, Strategy]:

@@ -121,9 +121,15 @@ class StudyDatastore(LocalDatastore):
         self._update_datastore_file()
 
     def remove_image(self, image_id: str) -> None:
-        """Remove an image, its labels and its record."""
+        """Remove an image, its labels and its record; submissions are put aside, not lost."""
         super().remove_image(image_id)
-        record_path(Path(self._datastore_path), image_id).unlink(missing_ok=True)
+        root = Path(self._datastore_path)
+        record_path(root, image_id).unlink(missing_ok=True)
+        submitted = root / "labels" / "submitted"
+        if (submitted / "versions" / image_id).is_dir():  # another image may get the name
+            (submitted / "removed").mkdir(exist_ok=True)
+            aside = submitted / "removed" / f"{image_id}-{time.time_ns()}"
+            (submitted / "versions" / image_id).rename(aside)
         self.refresh()
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:

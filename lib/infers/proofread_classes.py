@@ -1,0 +1,72 @@
+"""`proofread_classes`: clicks that name classes -> the class map, updated everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monailabel.interfaces.tasks.infer_v2 import InferType
+
+from lib.decoding.clicked_classes import segment_classes
+from lib.decoding.viewer_clicks import click_source
+from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
+from lib.infers.clicks import clicked_class, viewer_points
+from lib.infers.image import RequestImage
+from lib.infers.writer import result_dtype, result_extension, write_label
+from lib.server.weights import Loaded
+from lib.volumes.boxes import whole_box
+
+
+class ProofreadClasses(NeuropilTask):
+    """The whole class map from points of each class; without points, the automatic one."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(
+            parts,
+            InferType.DEEPEDIT,
+            "The class map, corrected by points of each class",
+            {},
+        )
+
+    def run(
+        self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
+    ) -> Answer:
+        extension = result_extension(request)
+        dtype = result_dtype(request, len(self.viewer_labels.names))
+        predictor = loaded.predictor
+        frame = predictor.frame(image.shape, image.voxel_size_nm)
+        clicks, warnings = self._clicks(request)
+        source = click_source(
+            predictor.net,
+            loaded.version,
+            image.voxels,
+            image.key,
+            frame,
+            self.cache,
+            predictor.inference,
+        )
+        network_clicks = {c: frame.to_network(points).tolist() for c, points in clicks.items()}
+        with self.network.turn("classes", device):
+            found = segment_classes(
+                source, network_clicks, predictor.hierarchy, log_progress("proofread_classes")
+            )
+        final = frame.mask_to_viewer(found.classes, whole_box(frame.network_shape))
+        shown = self.viewer_labels.lut[final].astype(dtype, copy=False)
+        compress = bool(request.get("result_compress", True))
+        file = write_label(shown, image.affine, extension, compress=compress)
+        return Answer(file, {"warnings": [*warnings, *found.warnings]})
+
+    def _clicks(self, request: dict[str, Any]) -> tuple[dict[int, list[list[int]]], list[str]]:
+        """Fine class -> viewer voxels; viewers send one key for each label that they know."""
+        clicks: dict[int, list[list[int]]] = {}
+        warnings = []
+        hierarchy = self.viewer_labels.hierarchy
+        for name in self.viewer_labels.segments:
+            points = viewer_points(request.get(name), name)
+            if not points:
+                continue
+            fine = clicked_class(name, hierarchy, self.settings.labels)
+            if fine < 0:
+                warnings.append(f"points of {name!r} name no single class and were left out")
+            else:
+                clicks.setdefault(fine, []).extend(points)
+        return clicks, warnings

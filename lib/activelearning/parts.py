@@ -9,6 +9,7 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 
 from lib.configs.settings import Settings
+from lib.engine.checkpoints import load_weights
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
 from lib.queries.store import ScoreStore, weights_version
@@ -49,13 +50,17 @@ class QueryParts:
         return weights_version(self.network.path)
 
     def load(self, device: Any) -> tuple[NeuropilNet, Settings, LabelHierarchy]:
-        """The published network on a device.
+        """The published network on a device, with the settings it was trained with.
+
+        How it is run (`inference`) comes from the server's settings.
 
         Raises:
             ValueError: nothing is published yet.
         """
         loaded = self.network.get(device_named(device))
-        return loaded.net, loaded.settings, loaded.hierarchy
+        trained = Settings.model_validate(load_weights(self.network.path)["settings"])
+        settings = trained.model_copy(update={"inference": self.settings.inference})
+        return loaded.net, settings, loaded.hierarchy
 
 
 def study_root(datastore: Datastore) -> Path:

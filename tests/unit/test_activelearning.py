@@ -15,7 +15,7 @@ from lib.activelearning.scoring import scoring_methods
 from lib.activelearning.strategies import strategies
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
-from lib.engine.checkpoints import load_network, save_weights
+from lib.engine.checkpoints import save_weights
 from lib.networks.model import build_network
 from lib.server.datastore import StudyDatastore
 from lib.server.weights import SharedNetwork
@@ -38,7 +38,7 @@ def refuse_label(*arguments: Any) -> dict[str, dict[str, Any]]:
 
 def make_parts(folder: Path) -> QueryParts:
     weights = folder / "neuropil.pt"
-    return QueryParts(SharedNetwork(weights, SETTINGS, load_network), SETTINGS, HIERARCHY)
+    return QueryParts(SharedNetwork(weights, SETTINGS), SETTINGS, HIERARCHY)
 
 
 def publish(parts: QueryParts, seed: int) -> None:

@@ -130,16 +130,17 @@ def trained() -> bool:
     return _weights() is not None
 
 
-@pytest.fixture
-def app_folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def app_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The app with weights of its own: the shipped ones, or a tiny random network."""
-    make_app(tmp_path / "app", TINY)
+    folder = tmp_path_factory.mktemp("server") / "app"
+    make_app(folder, TINY)
     if (weights := _weights()) is not None:
-        shutil.copy(weights, tmp_path / "app" / "model" / "neuropil.pt")
-    return tmp_path / "app"
+        shutil.copy(weights, folder / "model" / "neuropil.pt")
+    return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def store_server(store: Store, app_folder: Path) -> Iterator[Server]:
     """The app on the DICOM store, with a fresh cache."""
     running = start_server(app_folder, store.address, variables=store.environment)
@@ -147,11 +148,11 @@ def store_server(store: Store, app_folder: Path) -> Iterator[Server]:
     running.stop()
 
 
-@pytest.fixture
-def study_server(study: Study, app_folder: Path, tmp_path: Path) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def study_server(study: Study, app_folder: Path) -> Iterator[Server]:
     """The app on a copy of the local study."""
-    shutil.copytree(study.root, tmp_path / "studies")
-    running = start_server(app_folder, tmp_path / "studies")
+    shutil.copytree(study.root, app_folder.parent / "studies")
+    running = start_server(app_folder, app_folder.parent / "studies")
     yield running
     running.stop()
 

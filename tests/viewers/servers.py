@@ -150,7 +150,7 @@ class Client:
         assert answer.status_code == 200, answer.text[-2000:]
         parts = MultipartDecoder.from_response(answer).parts
         by_name = {_name(part.headers[b"Content-Disposition"]): part.content for part in parts}
-        return by_name["file"], dict(json.loads(by_name["params"]))
+        return by_name["image"], dict(json.loads(by_name["params"]))
 
     def submit(self, image: str, label: Path, params: Mapping[str, Any]) -> requests.Response:
         """Submit a label."""

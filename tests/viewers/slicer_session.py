@@ -64,7 +64,12 @@ class Session:
     ) -> None:
         if options:
             self.slicer.choose("models", model, **options)
-        self.slicer.click(model, label, list(positive), list(negative))
+        self.slicer.click(model, label, self._voxels(positive), self._voxels(negative))
+
+    def _voxels(self, points: Any) -> list[list[int]]:
+        """Points are voxels, or voxels by the image that Slicer shows."""
+        image = self.slicer.widget.current_sample["id"]
+        return [p[image] if isinstance(p, dict) else p for p in points]
 
     def add_segment(self, name: str, box: list[list[int]] | None = None) -> None:
         mask = None

@@ -17,6 +17,7 @@ from lib.synthetic.generate import SyntheticVolume
 from lib.volumes.dicom import read_headers
 from lib.volumes.dicom_seg_read import read_seg
 from tests.conftest import Server
+from tests.viewers.clicks import inner_voxel
 from tests.viewers.conftest import HERE, SHAPE, Store, u16
 from tests.viewers.servers import Client
 
@@ -33,24 +34,6 @@ def raw(nrrd: bytes) -> bytes:
     assert b"encoding: raw" in header and b"type: uint8" in header, header
     assert len(data) == int(np.prod(SHAPE))
     return data
-
-
-def inner_voxel(truth: SyntheticVolume, label: str) -> list[int]:
-    """A voxel well inside the largest object of a class, on one of its larger sections."""
-    from scipy.ndimage import distance_transform_edt
-
-    names = [c.name for c in _classes()]
-    inside = (truth.fine == names.index(label)) & (truth.instance > 0)
-    ids, sizes = np.unique(truth.instance[inside], return_counts=True)
-    mask = truth.instance == ids[sizes.argmax()]
-    depth = distance_transform_edt(np.pad(mask & inside, 1), sampling=(8, 8, 40))[1:-1, 1:-1, 1:-1]
-    return [int(v) for v in np.unravel_index(depth.argmax(), mask.shape)]
-
-
-def _classes() -> Any:
-    from lib.labels.hierarchy import load_hierarchy
-
-    return load_hierarchy().classes
 
 
 def make_plan(

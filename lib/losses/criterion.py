@@ -48,8 +48,7 @@ class Criterion:
             "loss_sem/coarse", "loss_ins", "loss_ins/pull", ..., "loss_geom/raw". Parts are
             unweighted; "loss_sem", "loss_ins" and "loss_geom" are weighted sums of theirs.
         """
-        device = outputs["semantic"].device.type if "semantic" in outputs else "cpu"
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(targets.known.device.type, enabled=False):
             branches = {
                 "sem": (self.loss.weight_semantic, self._semantic),
                 "ins": (self.loss.weight_instance, self._instance),

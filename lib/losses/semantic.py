@@ -82,18 +82,20 @@ class _FineTerms(torch.autograd.Function):
         own = scores.gather(1, label).masked_fill_(~single, 0.0)  # log p of the voxel's class
         loss = 0.0 - own.sum(dtype=torch.float64)
         sets, outside = targets.set_voxels, targets.set_outside
-        set_share: Tensor | None = None
+        set_slope: Tensor | None = None
         if sets.numel():
             sample, voxel = sets // scores.shape[2], sets % scores.shape[2]
-            inside = scores[sample, :, voxel].masked_fill_(outside, -torch.inf)
+            inside = scores[sample, :, voxel]
+            set_slope = inside.exp()
+            inside.masked_fill_(outside, -torch.inf)
             log_set = inside.logsumexp(1, keepdim=True)  # log of the set's probability
             loss = loss - log_set.sum(dtype=torch.float64)
-            set_share = (inside - log_set).exp_()
-        p = scores.exp_()
+            set_slope -= inside.sub_(log_set).exp_()
+        p = scores.exp_().mul_(single)  # only of voxels of one class from here on
         own = own.exp_().masked_fill_(~single, 0.0)
         both = torch.bincount(label.flatten(), own.flatten().double(), minlength=classes)
-        predicted = (p @ single.to(p.dtype).transpose(1, 2)).sum((0, 2), dtype=torch.float64)
-        ctx.save_for_backward(p, own, targets.fine, sets, set_share)
+        predicted = p.sum((0, 2)).double()
+        ctx.save_for_backward(p, own, targets.fine, sets, set_slope)
         ctx.count = targets.known_count
         ce = loss / targets.known_count
         return ce.to(p.dtype), both.to(p.dtype), predicted.to(p.dtype)
@@ -101,7 +103,7 @@ class _FineTerms(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_ce: Tensor, g_both: Tensor, g_predicted: Tensor) -> tuple[Any, ...]:
-        p, own, fine_map, sets, set_share = ctx.saved_tensors
+        p, own, fine_map, sets, set_slope = ctx.saved_tensors
         batch, classes = p.shape[:2]
         fine = fine_map.view(batch, 1, -1)
         single, label = fine >= 0, fine.clamp_min(0)
@@ -111,10 +113,10 @@ class _FineTerms(torch.autograd.Function):
         own_both = own * g_both[label]
         mean = torch.einsum("bcv,c->bv", p, g_predicted).unsqueeze(1) + own_both
         grad = g_predicted.view(1, -1, 1) - (mean - g_ce)
-        grad *= p * single.to(p.dtype)
+        grad *= p
         own_part = torch.where(single, own_both - g_ce, 0.0)
         grad.scatter_add_(1, label, own_part)
         if sets.numel():
             sample, voxel = sets // p.shape[2], sets % p.shape[2]
-            grad[sample, :, voxel] = g_ce * (p[sample, :, voxel] - set_share)
+            grad[sample, :, voxel] = g_ce * set_slope
         return grad.view(batch, classes, *fine_map.shape[1:]), None

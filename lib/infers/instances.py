@@ -35,8 +35,10 @@ class Instances(NeuropilTask):
             "Every object; the whole map goes to the datastore, tag " + STORED_TAG,
             {"show": ["map", "segments"], "max_segments": 1000},
         )
-        # OHIF drops values that are not declared here.
-        self.labels = {f"object {i}": i for i in range(1, SHOWN_BY_UINT8 + 1)}
+        # OHIF drops values that are not declared here, and numbers all segments of a page
+        # together in 8 bits: objects take what the classes and groups leave.
+        self.shown = SHOWN_BY_UINT8 - len(parts.labels.segments)
+        self.labels = {f"object {i}": i for i in range(1, self.shown + 1)}
 
     def run(
         self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
@@ -69,28 +71,28 @@ class Instances(NeuropilTask):
             shown, note = self._as_map(ids, objects.count, request)
             if note:
                 params["limit"] = note
-                names = [f"object {i}" for i in range(1, SHOWN_BY_UINT8 + 1)]
+                names = list(self.labels)
         params["label_names"] = {name: i for i, name in enumerate(names, 1)}
         compress = bool(request.get("result_compress", True))
         file = write_label(shown, image.affine, extension, compress=compress, segments=segments)
         return Answer(file, params, stored)
 
-    @staticmethod
     def _as_map(
-        ids: NDArray[np.uint32], count: int, request: dict[str, Any]
+        self, ids: NDArray[np.uint32], count: int, request: dict[str, Any]
     ) -> tuple[NDArray[Any], str]:
         """The map in the type that was asked for, and what it cannot show."""
         dtype = result_dtype(request, count)
-        highest = int(np.iinfo(dtype).max)
+        highest = self.shown if dtype is np.uint8 else int(np.iinfo(dtype).max)
         if count <= highest:
             return ids.astype(dtype), ""
         name = np.dtype(dtype).name
         if dtype is not np.uint8:
             kept = np.where(ids <= highest, ids, 0).astype(dtype)
             return kept, f"{name} holds {highest} of {count} objects; the others are left out"
-        shown, clashes = spread_values(ids)
+        shown, clashes = spread_values(ids, self.shown)
         note = (
-            f"{count} objects share {SHOWN_BY_UINT8} values, objects that touch differ: uint8 "
-            "holds no more. Every object is in the datastore; option show=segments names them"
+            f"{count} objects share {self.shown} values, objects that touch differ: uint8 "
+            "holds no more beside the classes. Every object is in the datastore; "
+            "option show=segments names them"
         )
         return shown, note + (f"; {clashes} touching pairs share a value" if clashes else "")

@@ -66,7 +66,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/contract
 
 test-viewers: $(TOOLS)
-	$(PY) -m pytest tests/viewers
+	@VENV=$(VENV) sh tests/viewers/run.sh
 
 # uv lives in an environment of its own; the app does not need it.
 lock:

@@ -171,8 +171,9 @@ def _import_item(
     if values is not None and request.fully_annotated and plan.semantic is not None:
         values = _without_unlabelled(values, plan.semantic, box, study.hierarchy)
     views = LabelViews(
-        study.hierarchy, box, plan.semantic, values, plan.instance, request.fully_annotated
-    )
+        study.hierarchy, box, plan.semantic, values, plan.instance, request.fully_annotated,
+        info.origin,
+    )  # fmt: skip
     labelled = plan.semantic is not None or plan.instance is not None
     return study.add_item(
         item.item_id,
@@ -324,7 +325,7 @@ def _without_unlabelled(
         return values
     painted = 0
     for slab in slabs(box, label.source.dtype.itemsize * 4, SLAB_BYTES):
-        for value in np.unique(label.read(slab, outside=0)):
+        for value in np.unique(label.read(slab)[0]):
             class_set = values.table.get(int(value), hierarchy.unknown)
             painted |= class_set if class_set != hierarchy.unknown else 0
     left = hierarchy.unknown & ~painted

@@ -27,7 +27,7 @@ from lib.volumes.source import Source
 from lib.volumes.writing import UNKNOWN_ID
 
 LARGEST_FLOAT = 2.0**53
-_UNKNOWN_IDS = (UNKNOWN_ID, 2**64 - 1)
+_UNKNOWN_IDS = (-1, UNKNOWN_ID, 2**64 - 1)
 """Ids that publications use for "unknown": CREMI writes the largest of the type."""
 
 
@@ -44,23 +44,23 @@ class PlacedLabel:
     source: Source
     offset: Triple = (0, 0, 0)
 
-    def read(self, box: Box, outside: int) -> NDArray[Any]:
-        """Label values of a box of the image; `outside` where the label does not reach.
+    def read(self, box: Box) -> tuple[NDArray[Any], Box | None]:
+        """Label values of a box of the image.
+
+        Returns:
+            The values of the part that the label covers, and that part, counted from the
+            box's first voxel; (empty, None) where the label does not reach.
 
         Raises:
             VolumeError: NaN, a number that is not whole, or a damaged file.
         """
         wanted = shift_box(box, self.offset)
         common = intersect(wanted, whole_box(self.source.shape))
-        if common == wanted:
-            return whole_numbers(self.source.read(wanted), self.source, box_origin(wanted))
         if common is None:
-            return np.full(box_shape(box), outside, np.int64)
-        found = whole_numbers(self.source.read(common), self.source, box_origin(common))
+            return np.zeros((0, 0, 0), np.uint8), None
+        values = whole_numbers(self.source.read(common), self.source, box_origin(common))
         a, b, c = box_origin(wanted)
-        out = np.full(box_shape(box), outside, np.result_type(found.dtype, np.int64))
-        out[box_slices(shift_box(common, (-a, -b, -c)))] = found
-        return out
+        return values, shift_box(common, (-a, -b, -c))
 
 
 @dataclass
@@ -74,6 +74,7 @@ class LabelViews:
         values: what they mean.
         instance: object ids, or None.
         zero_is_none: whether id 0 says "no object" (else it says nothing).
+        origin: coordinates of the image's first voxel, for messages.
     """
 
     hierarchy: LabelHierarchy
@@ -82,6 +83,7 @@ class LabelViews:
     values: ValueMap | None
     instance: PlacedLabel | None
     zero_is_none: bool
+    origin: Triple = (0, 0, 0)
 
     def __post_init__(self) -> None:
         self._last: tuple[Box, NDArray[np.int64]] | None = None
@@ -98,26 +100,21 @@ class LabelViews:
 
     def _class_sets(self, part: Box) -> NDArray[np.int32]:
         here = shift_box(part, box_origin(self.box))
+        sets = np.full(box_shape(part), self.hierarchy.unknown, np.int32)
         if self.semantic is not None and self.values is not None:
-            values = self.semantic.read(here, outside=_never(self.values))
-            sets = self._decode(values, here)
-        else:
-            sets = np.full(box_shape(part), self.hierarchy.unknown, np.int32)
+            values, covered = self.semantic.read(here)
+            if covered is not None:
+                place = shift_box(covered, box_origin(here))
+                sets[box_slices(covered)] = self._decode(self.values, values, place)
         return sets if self.instance is None else self._narrow(sets, self._ids(part))
 
-    def _decode(self, values: NDArray[Any], here: Box) -> NDArray[np.int32]:
-        assert self.semantic is not None and self.values is not None
-        covered = values != _never(self.values)
-        sets = np.full(values.shape, self.hierarchy.unknown, np.int32)
+    def _decode(self, table: ValueMap, values: NDArray[Any], here: Box) -> NDArray[np.int32]:
+        assert self.semantic is not None
         try:
-            if covered.all():
-                return self.values.apply(values)
-            # A label that covers a part of the image: the rest is unknown.
-            filled = np.where(covered, values, min(self.values.table))
-            sets[covered] = self.values.apply(filled)[covered]
-            return sets
+            return table.apply(values)
         except LabelValueError as error:
-            place = tuple(i + low for i, (low, _) in zip(error.index, here, strict=True))
+            start = box_origin(shift_box(here, self.origin))
+            place = tuple(i + low for i, low in zip(error.index, start, strict=True))
             raise VolumeError(
                 self.semantic.source.info.where,
                 f"class value {error.value} at voxel (x, y, z) {place}",
@@ -141,8 +138,13 @@ class LabelViews:
             return self._last[1]
         assert self.instance is not None
         here = shift_box(part, box_origin(self.box))
-        ids = self.instance.read(here, outside=IGNORE_INDEX)
-        found = canonical_ids(ids, self.instance.source, box_origin(here), self.zero_is_none)
+        found = np.full(box_shape(part), IGNORE_INDEX, np.int64)
+        ids, covered = self.instance.read(here)
+        if covered is not None:
+            place = box_origin(shift_box(covered, box_origin(shift_box(here, self.origin))))
+            found[box_slices(covered)] = canonical_ids(
+                ids, self.instance.source, place, self.zero_is_none
+            )
         self._last = part, found
         return found
 
@@ -175,7 +177,7 @@ def image_view(source: Source, box: Box) -> View:
             return voxels
         bad = (voxels < 0) | (voxels > np.iinfo(dtype).max)
         if bad.any():
-            value, place = _first(voxels, bad, box_origin(here))
+            value, place = _first(voxels, bad, box_origin(shift_box(here, source.info.origin)))
             raise VolumeError(
                 source.info.where, f"grey value {value} at voxel (x, y, z) {place}",
                 f"0 to {np.iinfo(dtype).max}", "convert the image to uint8 or uint16",
@@ -237,9 +239,10 @@ def canonical_ids(
     Raises:
         VolumeError: an id below -1 or over 2^32 - 2, with its place.
     """
-    unknown = values == -1 if values.dtype.kind == "i" else np.isin(values, _UNKNOWN_IDS)
-    if values.dtype.kind == "i" and values.dtype.itemsize > 4:
-        unknown |= values == UNKNOWN_ID
+    unknown = np.zeros(values.shape, np.bool_)
+    for value in _UNKNOWN_IDS:
+        if np.iinfo(values.dtype).min <= value <= np.iinfo(values.dtype).max:
+            unknown |= values == np.array(value, values.dtype)
     bad = ~unknown & ((values >= UNKNOWN_ID) | (values < 0))
     if bad.any():
         value, place = _first(values, bad, origin)
@@ -253,11 +256,6 @@ def canonical_ids(
     if not zero_is_none:
         ids[ids == 0] = IGNORE_INDEX
     return ids
-
-
-def _never(values: ValueMap) -> int:
-    """A value that stands for "the label does not reach here"."""
-    return min(-(2**40), min(values.table) - 1)
 
 
 def _first(values: NDArray[Any], bad: NDArray[np.bool_], origin: Triple) -> tuple[Any, Triple]:

@@ -185,7 +185,9 @@ def _derive_pending(
     study: Study, item_id: str, folder: Path, mapping: Mapping[str, str] | None
 ) -> bool:
     """Derive what was kept after the version that the labels show."""
-    remove_leftovers([folder, *(study.root / "labels" / t for t in ("final", "instance"))])
+    labels = study.root / "labels"
+    tags = [labels / t for t in ("final", "instance", "submitted")]
+    remove_leftovers([study.root, folder, *tags])
     mark = folder / "derived.json"
     done = int(json.loads(mark.read_text())["version"]) if mark.exists() else 0
     pending = [v for v in versions(study, item_id) if v.number > done and not v.rejected]

@@ -232,7 +232,8 @@ def test_mapping_files_and_ids_together(tmp_path, root):
 
 
 def test_labels_that_cover_a_part_by_their_cremi_offset(tmp_path, root):
-    ids = volume((5, 6, 4), np.uint32, 1) + 1
+    ids = volume((5, 6, 4), np.uint32, 1).astype(np.uint64) + 1
+    ids[0, 0, 0], ids[0, 0, 1] = 2**32 - 2, 2**64 - 1
     final = np.full((5, 6, 4), 4, np.uint8)
     offset = [80.0, 15.0, 8.0]  # z, y, x in nm: voxel (2, 3, 2)
     source = hdf5(tmp_path / "v.h5", volume(SHAPE), offset=[0.0, 0.0, 0.0])
@@ -242,9 +243,11 @@ def test_labels_that_cover_a_part_by_their_cremi_offset(tmp_path, root):
     assert run("import", source, "--studies", root, *words) == 0
     (item,) = items(root)
     wanted = np.full(SHAPE, -1, np.int64)
-    wanted[2:7, 3:9, 2:6] = ids
+    wanted[2:7, 3:9, 2:6] = ids.astype(np.int64)
+    inside = np.zeros(SHAPE, bool)
+    inside[2:7, 3:9, 2:6] = True
     assert (item.read_instances() == wanted[1:, :, 1:]).all()
-    assert (item.read_class_sets() == np.where(wanted > 0, AXON, H.unknown)[1:, :, 1:]).all()
+    assert (item.read_class_sets() == np.where(inside, AXON, H.unknown)[1:, :, 1:]).all()
 
 
 def test_precomputed_crops_are_in_its_own_coordinates(tmp_path, root):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +65,51 @@ def open_tiff(path: Path) -> Source:
     Raises:
         VolumeError: damaged, colour, or several channels.
     """
-    try:
-        file = tifffile.TiffFile(path)
-    except TIFF_ERRORS as error:
-        raise damaged(str(path), error) from error
-    try:
-        source = _open(path, file)
-    except VolumeError:
+    with _complaints() as complaints:
+        try:
+            file = tifffile.TiffFile(path)
+        except TIFF_ERRORS as error:
+            raise damaged(str(path), error) from error
+        try:
+            sections = len(file.pages)  # walks to the end of the file
+            source = _open(path, file)
+        except VolumeError:
+            file.close()
+            raise
+        except TIFF_ERRORS as error:
+            file.close()
+            raise damaged(str(path), error) from error
+    if complaints:
         file.close()
-        raise
-    except TIFF_ERRORS as error:
-        file.close()
-        raise damaged(str(path), error) from error
+        raise damaged(f"{path} after {sections} sections", ValueError(complaints[0]))
     if isinstance(source, PlainSource):
         file.close()
     return source
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What tifffile says of parts that lie beyond the end of the file.
+
+    It logs such things and goes on with what is left, which would lose sections silently.
+    """
+    found: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if "invalid page offset" in text or "invalid value offset" in text:
+                found.append(text)
+
+    listener, logger = Listener(logging.WARNING), tifffile.logger()
+    propagate = logger.propagate
+    logger.addHandler(listener)
+    logger.propagate = False
+    try:
+        yield found
+    finally:
+        logger.propagate = propagate
+        logger.removeHandler(listener)
 
 
 def _open(path: Path, file: Any) -> Source:

@@ -1,0 +1,468 @@
+"""Submissions: kept as they came, derived whole, and nothing lost when the process dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nibabel as nib
+import nrrd
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from volume_files import SIZE_NM, nifti, volume
+
+from lib.labels.hierarchy import load_hierarchy
+from lib.volumes import deriving, submissions
+from lib.volumes.errors import VolumeError
+from lib.volumes.study import Study
+from lib.volumes.submissions import SubmissionOptions, recover, submit, versions
+from lib.volumes.submitted_file import place_on_grid
+
+H = load_hierarchy()
+SHAPE = (13, 17, 9)
+AXON, TEAR, MITO = (H.set_named(n) for n in ("axon", "tear", "mitochondria"))
+REPO = Path(__file__).parents[2]
+NAMES = ["axon", "organelle", "axon 17", "uncertain"]
+INFO = [{"name": n, "idx": i} for n, i in zip(NAMES, (1, 3, 4, 6), strict=True)]
+
+
+@pytest.fixture
+def study(tmp_path):
+    made = Study(tmp_path / "study", H)
+    made.add_item("one", volume(SHAPE), SIZE_NM)
+    return made
+
+
+def strokes(seed=0, high=5, shape=SHAPE):
+    return np.random.default_rng(seed).integers(0, high, shape).astype(np.uint8)
+
+
+def upload(folder, data, name="up.nii.gz"):
+    return Path(nifti(folder / name, data))
+
+
+def files(study):
+    root = study.root / "labels"
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+
+def test_a_submission_is_kept_and_its_labels_derived(tmp_path, study):
+    data = strokes()
+    raw = upload(tmp_path, data)
+    derived = submit(study, "one", raw, INFO, SubmissionOptions(params={"user": "ann"}))
+    item = study.item("one")
+    sets, ids, final = item.read_class_sets(), item.read_instances(), item.read_final()
+    for value, bits, object_id, code in (
+        (0, H.unknown, -1, 0), (1, AXON, -1, 4), (2, H.set_named("organelle"), -1, 104),
+        (3, AXON, 17, 4), (4, H.unknown, -1, 255),
+    ):  # fmt: skip
+        here = data == value
+        assert (sets[here] == bits).all() and (ids[here] == object_id).all()
+        assert (final[here] == code).all(), value
+    kept = study.root / "labels" / "submitted" / "versions" / "one" / "0001.nii.gz"
+    assert kept.read_bytes() == raw.read_bytes()
+    assert (study.root / "labels" / "submitted" / "one.nii.gz").read_bytes() == raw.read_bytes()
+    (version,) = versions(study, "one")
+    assert version.label_info == INFO and version.options.params == {"user": "ann"}
+    assert version.rejected == "" and version.number == 1
+    assert derived.objects == {17: "axon 17"}
+    assert derived.known_share == item.record.known_share
+    assert item.record.known_share["axon"] == pytest.approx(np.isin(data, (1, 3)).mean())
+    assert item.record.extra["objects"] == {"17": "axon 17"}
+
+
+def test_the_next_submission_replaces_the_labels_and_keeps_the_version(tmp_path, study):
+    submit(study, "one", upload(tmp_path, strokes(0)), INFO)
+    second = strokes(1)
+    submit(study, "one", upload(tmp_path, second), INFO)
+    assert [v.number for v in versions(study, "one")] == [1, 2]
+    sets = study.item("one").read_class_sets()
+    assert (sets[second == 0] == H.unknown).all() and (sets[second == 1] == AXON).all()
+
+
+def test_the_newest_raw_file_is_the_only_one_of_its_tag(tmp_path, study):
+    submit(study, "one", upload(tmp_path, strokes(0)), INFO)
+    nrrd.write(str(tmp_path / "up.nrrd"), strokes(1))
+    submit(study, "one", tmp_path / "up.nrrd", INFO)
+    tag = study.root / "labels" / "submitted"
+    assert [p.name for p in tag.iterdir() if p.is_file()] == ["one.nrrd"]
+    assert sorted(p.name for p in (tag / "versions" / "one").glob("0*.n*")) == [
+        "0001.nii.gz", "0002.nrrd",
+    ]  # fmt: skip
+
+
+def test_labels_from_before_the_first_submission_are_kept(tmp_path):
+    study = Study(tmp_path / "study", H)
+    sets, ids = np.full(SHAPE, AXON, np.int32), np.full(SHAPE, 5)
+    study.add_item("one", volume(SHAPE), SIZE_NM, sets, ids)
+    paths = [study.item("one").label_path(t) for t in ("final", "instance")]
+    before = [p.read_bytes() for p in paths]
+    for seed in range(2):
+        submit(study, "one", upload(tmp_path, strokes(seed)), INFO)
+    folder = study.root / "labels" / "submitted" / "versions" / "one"
+    kept = [folder / f"0000-{t}.nii.gz" for t in ("final", "instance")]
+    assert [p.read_bytes() for p in kept] == before
+    assert [p.read_bytes() for p in paths] != before
+
+
+def test_fully_annotated_by_parameter_and_by_record(tmp_path, study):
+    data = strokes()
+    left = H.unknown & ~H.set_of(["axon", "organelle"])
+    submit(study, "one", upload(tmp_path, data), INFO, SubmissionOptions(fully_annotated=True))
+    item = study.item("one")
+    assert (item.read_class_sets()[data == 0] == left).all() and item.record.fully_annotated
+    submit(study, "one", upload(tmp_path, data), INFO)
+    assert (study.item("one").read_class_sets()[data == 0] == left).all(), "the record says so"
+    submit(study, "one", upload(tmp_path, data), INFO, SubmissionOptions(fully_annotated=False))
+    assert (study.item("one").read_class_sets()[data == 0] == H.unknown).all()
+    assert not study.item("one").record.fully_annotated
+
+
+ROI = ((2, 9), (0, 17), (3, 6))
+INSIDE = np.zeros(SHAPE, bool)
+INSIDE[2:9, :, 3:6] = True
+
+
+def test_a_region_leaves_the_rest_as_it_is(tmp_path, study):
+    first, second = strokes(0), strokes(1)
+    submit(study, "one", upload(tmp_path, first), INFO)
+    before = study.item("one")
+    old_sets, old_ids = before.read_class_sets(), before.read_instances()
+    old_final = before.read_final()
+    options = SubmissionOptions(roi=ROI, fully_annotated=True)
+    submit(study, "one", upload(tmp_path, second), INFO, options)
+    item = study.item("one")
+    sets, ids, final = item.read_class_sets(), item.read_instances(), item.read_final()
+    assert (sets[~INSIDE] == old_sets[~INSIDE]).all() and (ids[~INSIDE] == old_ids[~INSIDE]).all()
+    assert (final[~INSIDE] == old_final[~INSIDE]).all(), "uncertain stays uncertain"
+    assert (ids[INSIDE & (second == 3)] == 17).all()
+    left = H.unknown & ~H.set_of(["axon", "organelle"])
+    assert (sets[INSIDE & (second == 0)] == left).all()
+    assert not item.record.fully_annotated, "the item as a whole is not"
+
+
+def test_ids_of_a_region_do_not_meet_those_outside(tmp_path, study):
+    whole = np.ones(SHAPE, np.uint8)
+    submit(study, "one", upload(tmp_path, whole), [{"name": "blob"}])
+    names = [{"name": "other"}, {"name": "blob"}, {"name": "axon 1"}]
+    data = np.where(INSIDE, strokes(high=3) + 1, 0).astype(np.uint8)
+    submit(study, "one", upload(tmp_path, data), names, SubmissionOptions(roi=ROI))
+    ids = study.item("one").read_instances()
+    assert (ids[~INSIDE] == 1).all()
+    assert (ids[data == 2] == 1).all(), "blob goes on being blob"
+    others = {int(np.unique(ids[data == v]).item()) for v in (1, 3)}
+    assert len(others) == 2 and not others & {1, 0, -1}
+
+
+def test_merging_keeps_what_is_not_painted(tmp_path, study):
+    first, second = strokes(0), strokes(1)
+    submit(study, "one", upload(tmp_path, first), INFO)
+    submit(study, "one", upload(tmp_path, second), INFO, SubmissionOptions(mode="merge"))
+    item = study.item("one")
+    both = np.where(second > 0, second, first)
+    assert (item.read_class_sets()[both == 1] == AXON).all()
+    assert (item.read_instances()[both == 3] == 17).all()
+    assert ((item.read_final() == 255) == (both == 4)).all()
+
+
+@pytest.mark.parametrize("slab", [1, 5000])
+def test_slabs_do_not_show(tmp_path, study, monkeypatch, slab):
+    monkeypatch.setattr(deriving, "SLAB_BYTES", slab)
+    test_a_region_leaves_the_rest_as_it_is(tmp_path, study)
+
+
+def test_class_set_codes_stay_when_labels_change(tmp_path):
+    study = Study(tmp_path / "study", H)
+    pair = H.set_of(["axon", "tear"])
+    study.add_item("one", volume(SHAPE), SIZE_NM, np.full(SHAPE, pair, np.int32))
+    blob = [{"name": "blob"}]
+    data = INSIDE.astype(np.uint8)
+    submit(study, "one", upload(tmp_path, data), blob, SubmissionOptions(roi=ROI))
+    item = study.item("one")
+    assert item.record.class_sets[201] == ["tear", "axon"] and 202 in item.record.class_sets
+    sets = item.read_class_sets()
+    assert (sets[~INSIDE] == pair).all() and (sets[INSIDE] == H.object_set).all()
+
+
+def seg_nrrd(path, layers, segments, **header):
+    """A .seg.nrrd as Slicer writes it: segments are (name, value, layer)."""
+    directions = [[-SIZE_NM[0], 0, 0], [0, -SIZE_NM[1], 0], [0, 0, SIZE_NM[2]]]
+    layered = len(layers) > 1
+    data = np.stack(layers) if layered else layers[0]
+    fields = {
+        "space": "left-posterior-superior",
+        "space directions": np.array([[np.nan] * 3, *directions]) if layered else directions,
+        "kinds": [*(["list"] if layered else []), *["domain"] * 3],
+        "space origin": [0.0, 0.0, 0.0],
+        "encoding": "gzip",
+    }
+    for i, (name, value, layer) in enumerate(segments):
+        fields |= {
+            f"Segment{i}_ID": f"Segment_{i}", f"Segment{i}_Name": name,
+            f"Segment{i}_LabelValue": str(value), f"Segment{i}_Layer": str(layer),
+        }  # fmt: skip
+    nrrd.write(str(path), data, {**fields, **header})
+    return path
+
+
+def test_overlapping_layers_of_a_segmentation(tmp_path, study):
+    cell, inside = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    cell[2:10], inside[4:6] = 1, 1
+    cell[11:] = 3
+    segments = [("axon 17", 1, 0), ("mitochondria", 1, 1), ("tear", 3, 0), ("nothing", 2, 0)]
+    path = seg_nrrd(tmp_path / "up.seg.nrrd", [cell, inside], segments)
+    derived = submit(study, "one", path)
+    item = study.item("one")
+    sets, ids = item.read_class_sets(), item.read_instances()
+    assert (sets[4:6] == MITO).all() and (ids[4:6] == -1).all()
+    assert (sets[2:4] == AXON).all() and (ids[6:10] == 17).all()
+    assert (sets[11:] == TEAR).all() and (ids[11:] == 0).all()
+    assert (sets[:2] == H.unknown).all()
+    assert any("exclude each other" in n for n in derived.notes)
+    assert "without voxels: nothing" in derived.notes
+    newest = study.root / "labels" / "submitted" / "one.seg.nrrd"
+    assert newest.exists() and [i.id for i in study.items()] == ["one"]
+
+
+def test_a_cropped_segmentation_lies_where_its_origin_says(tmp_path, study):
+    small = strokes(shape=(4, 5, 3), high=2)
+    x, y, z = SIZE_NM
+    path = seg_nrrd(
+        tmp_path / "up.seg.nrrd", [small], [("axon", 1, 0)],
+        **{"space origin": [-3 * x, -2 * y, 4 * z]},
+    )  # fmt: skip
+    submit(study, "one", path)
+    wanted = np.full(SHAPE, H.unknown)
+    wanted[3:7, 2:7, 4:7] = np.where(small == 1, AXON, H.unknown)
+    assert (study.item("one").read_class_sets() == wanted).all()
+
+
+def test_paint_outside_the_image_is_told(tmp_path, study):
+    path = seg_nrrd(
+        tmp_path / "up.seg.nrrd", [np.ones((4, 5, 3), np.uint8)], [("axon", 1, 0)],
+        **{"space origin": [2 * SIZE_NM[0], 0.0, 0.0]},
+    )  # fmt: skip
+    derived = submit(study, "one", path)
+    assert "30 painted voxels lie outside the image" in derived.notes
+    assert (study.item("one").read_class_sets() == AXON).sum() == 30
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    axes=st.permutations([0, 1, 2]),
+    signs=st.tuples(*[st.sampled_from([1, -1])] * 3),
+    start=st.tuples(*[st.integers(-4, 6)] * 3),
+    shape=st.tuples(*[st.integers(1, 6)] * 3),
+)
+def test_turned_and_flipped_labels_find_their_voxels(axes, signs, start, shape):
+    """A label whose axes run otherwise: every voxel goes where its affine says."""
+    target = np.diag([4.0, -5.0, 40.0, 1.0])
+    target[:3, 3] = 7, 8, 9
+    turn = np.zeros((4, 4))
+    for i, (axis, sign) in enumerate(zip(axes, signs, strict=True)):
+        turn[axis, i] = sign
+    turn[:3, 3], turn[3, 3] = start, 1
+    label = np.random.default_rng(0).integers(1, 9, shape)
+    got, lost = place_on_grid(label, target @ turn, target, (7, 8, 6), Path("x"))
+    wanted, outside = np.zeros((7, 8, 6), int), 0
+    for index in np.ndindex(shape):
+        place = (turn @ [*index, 1])[:3].astype(int)
+        if ((place >= 0) & (place < wanted.shape)).all():
+            wanted[tuple(place)] = label[index]
+        else:
+            outside += 1
+    assert (got == wanted).all() and lost == outside
+
+
+def test_voxels_without_geometry_are_taken_as_they_are(tmp_path, study):
+    data = strokes(high=2)
+    submit(study, "one", Path(nifti(tmp_path / "up.nii.gz", data, np.eye(4))), [{"name": "axon"}])
+    assert ((study.item("one").read_class_sets() == AXON) == (data == 1)).all()
+    nrrd.write(str(tmp_path / "bare.nrrd"), 1 - data)
+    submit(study, "one", tmp_path / "bare.nrrd", [{"name": "axon"}])
+    assert ((study.item("one").read_class_sets() == AXON) == (data == 0)).all()
+
+
+def test_an_image_of_others_keeps_its_orientation(tmp_path):
+    affine = np.diag([-4.0, 5.0, 40.0, 1.0])
+    affine[:3, 3] = 100, 0, -7
+    nifti(tmp_path / "s.nii.gz", volume(SHAPE), affine)
+    study, data = Study(tmp_path, H), strokes(high=2)
+    (tmp_path / "up").mkdir()
+    submit(study, "s", Path(nifti(tmp_path / "up" / "u.nii", data, affine)), [{"name": "axon"}])
+    stored = nib.load(tmp_path / "labels" / "final" / "s.nii.gz")
+    assert np.allclose(stored.affine, affine)
+    assert ((study.item("s").read_class_sets() == AXON) == (data == 1)).all()
+
+
+REJECTED = [
+    ("another shape", lambda t: Path(nifti(t / "u.nii", strokes(shape=(5, 5, 5)), np.eye(4))), INFO,
+     "another grid"),
+    ("resampled", lambda t: Path(nifti(t / "u.nii", strokes(), np.diag([8, 5, 40, 1]))), INFO,
+     "not resampled"),
+    ("a value too many", lambda t: upload(t, strokes(high=6)), INFO, "belongs to none of the 4"),
+    ("no names", lambda t: upload(t, strokes()), None, "without names of its segments"),
+    ("floats", lambda t: upload(t, np.full(SHAPE, 0.5, np.float32)), INFO, "not whole"),
+    ("negative", lambda t: upload(t, np.full(SHAPE, -1, np.int16)), INFO, "label values of 0"),
+    ("no file of its kind", lambda t: (t / "u.nrrd", (t / "u.nrrd").write_text("x"))[0], INFO,
+     "truncated or damaged"),
+    ("a stray value", lambda t: seg_nrrd(t / "u.seg.nrrd", [strokes()], [("axon", 1, 0)]), None,
+     "a value of one of its segments"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "info", "fault"), [r[1:] for r in REJECTED], ids=[r[0] for r in REJECTED]
+)
+def test_what_cannot_be_used_is_kept_and_changes_nothing(tmp_path, study, make, info, fault):
+    submit(study, "one", upload(tmp_path, strokes()), INFO)
+    before = study.item("one").read_class_sets()
+    raw = make(tmp_path)
+    with pytest.raises(ValueError, match=fault):
+        submit(study, "one", raw, info)
+    first, second = versions(study, "one")
+    assert not first.rejected and fault.replace("\\", "") in second.rejected
+    folder = study.root / "labels" / "submitted" / "versions" / "one"
+    assert (folder / second.file).read_bytes() == raw.read_bytes()
+    assert (study.item("one").read_class_sets() == before).all()
+    assert recover(study) == [], "what was rejected is not tried again"
+    submit(study, "one", upload(tmp_path, strokes(2)), INFO)
+    assert [v.number for v in versions(study, "one")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("roi", [((0, 0), (0, 5), (0, 5)), ((0, 14), (0, 5), (0, 5))])
+def test_regions_outside_are_refused(tmp_path, study, roi):
+    with pytest.raises(VolumeError, match="holds no voxel or reaches outside"):
+        submit(study, "one", upload(tmp_path, strokes()), INFO, SubmissionOptions(roi=roi))
+
+
+def test_unknown_items_and_kinds_are_refused_without_a_trace(tmp_path, study):
+    with pytest.raises(ValueError, match="no item 'two'"):
+        submit(study, "two", upload(tmp_path, strokes()), INFO)
+    (tmp_path / "up.txt").write_text("x")
+    with pytest.raises(VolumeError, match="unknown kind"):
+        submit(study, "one", tmp_path / "up.txt", INFO)
+    assert [f for f in files(study) if not f.endswith(".lock")] == []
+
+
+def test_submissions_at_the_same_time_come_one_after_the_other(tmp_path, study):
+    uploads = [upload(tmp_path, strokes(i), f"{i}.nii.gz") for i in range(6)]
+    threads = [threading.Thread(target=submit, args=(study, "one", u, INFO)) for u in uploads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = versions(study, "one")
+    assert [v.number for v in found] == [1, 2, 3, 4, 5, 6]
+    folder = study.root / "labels" / "submitted" / "versions" / "one"
+    last = np.asarray(nib.load(folder / found[-1].file).dataobj)
+    assert ((study.item("one").read_class_sets() == AXON) == np.isin(last, (1, 3))).all()
+
+
+def test_recover_derives_what_was_cut_off(tmp_path, study, monkeypatch):
+    submit(study, "one", upload(tmp_path, strokes(0)), INFO)
+
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(submissions, "stage_labels", die)
+        submit(study, "one", upload(tmp_path, strokes(1)), INFO)
+    assert ((study.item("one").read_final() == 255) == (strokes(0) == 4)).all()
+    assert recover(study) == ["one"]
+    assert ((study.item("one").read_final() == 255) == (strokes(1) == 4)).all()
+    assert recover(study) == []
+
+
+def test_the_next_submission_first_finishes_the_one_that_was_cut_off(tmp_path, study, monkeypatch):
+    """Version 2 paints the outside, version 3 a region: both must be there."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(
+            submissions, "stage_labels", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt())
+        )
+        submit(study, "one", upload(tmp_path, strokes(1)), INFO)
+    submit(study, "one", upload(tmp_path, strokes(2)), INFO, SubmissionOptions(roi=ROI))
+    final = study.item("one").read_final() == 255
+    assert (final == (np.where(INSIDE, strokes(2), strokes(1)) == 4)).all()
+
+
+def test_a_disk_that_fills_up_keeps_the_old_labels(tmp_path, study, monkeypatch):
+    submit(study, "one", upload(tmp_path, strokes(0)), INFO)
+    before = study.item("one").read_final()
+    from lib.volumes import atomic
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.os, "fsync", full)
+        with pytest.raises(VolumeError, match="the disk filled up"):
+            submit(study, "one", upload(tmp_path, strokes(1)), INFO)
+    assert (study.item("one").read_final() == before).all()
+    assert not [f for f in files(study) if f.endswith(".part")]
+
+
+def test_damaged_submission_records_are_named(tmp_path, study):
+    submit(study, "one", upload(tmp_path, strokes(0)), INFO)
+    path = study.root / "labels" / "submitted" / "versions" / "one" / "0001.json"
+    path.write_text("{}")
+    with pytest.raises(VolumeError, match=r"0001\.json: not a readable submission record"):
+        versions(study, "one")
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from lib.labels.hierarchy import load_hierarchy
+from lib.volumes.study import Study
+from lib.volumes.submissions import submit
+study = Study(sys.argv[1], load_hierarchy())
+info = [{"name": "axon 17"}, {"name": "tear"}]
+print("ready", flush=True)
+n = int(sys.argv[3])
+while True:
+    n += 1
+    submit(study, "one", Path(sys.argv[2]) / f"{n % 7}.nii.gz", info)
+    print(n, flush=True)
+"""
+
+
+def test_kill_at_any_moment_loses_nothing(tmp_path, study):
+    """A server that submits without a pause is killed again and again."""
+    patterns = [strokes(i, 3) for i in range(7)]
+    for i, data in enumerate(patterns):
+        upload(tmp_path, data, f"{i}.nii.gz")
+    moments = random.Random(0)
+    confirmed = 0
+    for _ in range(6):
+        kept = len(versions(study, "one"))
+        words = [sys.executable, "-c", WORKER, str(study.root), str(tmp_path), str(kept)]
+        with subprocess.Popen(words, cwd=REPO, stdout=subprocess.PIPE, text=True) as worker:
+            assert worker.stdout and worker.stdout.readline().strip() == "ready"
+            time.sleep(moments.uniform(0.0, 0.25))
+            os.kill(worker.pid, signal.SIGKILL)
+            answers = worker.stdout.read().split()
+        confirmed = max([confirmed, *map(int, answers)])
+        found = versions(study, "one")
+        assert [v.number for v in found] == list(range(1, len(found) + 1))
+        assert len(found) >= confirmed, "what was answered is kept"
+        item = study.item("one")
+        for read in (item.read_final, item.read_instances, item.read_class_sets):
+            assert read().shape == SHAPE, "whole, old or new"
+        recover(study)
+        if found:
+            last, item = patterns[found[-1].number % 7], study.item("one")
+            assert (item.read_instances() == np.choose(last, [-1, 17, 0])).all()
+            assert ((item.read_class_sets() == TEAR) == (last == 2)).all()
+            mark = study.root / "labels" / "submitted" / "versions" / "one" / "derived.json"
+            assert json.loads(mark.read_text())["version"] == found[-1].number
+    assert confirmed > 0 and not list(study.root.rglob("*.part"))

@@ -18,12 +18,18 @@ from lib.synthetic.generate import SyntheticVolume, generate
 from lib.volumes.dicom_export import SeriesIdentity
 from lib.volumes.dicom_labels import export_item
 from lib.volumes.study import Study
-from tests.conftest import ROOT, TINY, Server, make_app, start_server
+from tests.conftest import ROOT, Server, make_app, start_server
 from tests.viewers.servers import find_program, orthanc, orthanc_plugin, store_files
 
 HERE = Path(__file__).parent
 ARTIFACTS = ROOT / "artifacts" / "viewers"
 SHAPE, VOXEL_NM = (144, 112, 14), (8.0, 8.0, 40.0)
+CONFIGURATION = """
+model: {feature_size: 8, head_size: 4, embedding_size: 2}
+training: {max_epochs: 2, steps_per_epoch: 2, val_interval: 1, warmup_steps: 0, image_interval: 1}
+data: {patch_size: [64, 64, 8]}
+inference: {min_object_voxels: 5}
+"""
 SLICER_PYTHON = Path(os.environ.get("VIEWERS_VENV", ROOT / ".venv-viewers")) / "bin" / "python"
 PLUGIN = ROOT / ".venv" / "monailabel" / "plugins" / "slicer" / "MONAILabel"
 
@@ -134,7 +140,7 @@ def trained() -> bool:
 def app_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The app with weights of its own: the shipped ones, or a tiny random network."""
     folder = tmp_path_factory.mktemp("server") / "app"
-    make_app(folder, TINY)
+    make_app(folder, CONFIGURATION)
     if (weights := _weights()) is not None:
         shutil.copy(weights, folder / "model" / "neuropil.pt")
     return folder

@@ -24,7 +24,7 @@ import SimpleITK as sitk
 import slicer
 import slicer_core
 import vtk
-from vtk.util.numpy_support import vtk_to_numpy
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 DIALOGS: list[tuple[str, str]] = []
 """(kind, text) of every dialog that the plugin showed."""
@@ -286,12 +286,24 @@ class Slicer:
 
     def paint(self, segment_id: str, mask: np.ndarray) -> None:
         """Replace a segment's voxels; other segments give way, as the editor does by default."""
-        slicer.util.updateSegmentBinaryLabelmapFromArray(
-            np.ascontiguousarray(mask.T.astype(np.uint8)),
-            self.widget._segmentNode,
-            segment_id,
-            self.widget._volumeNode,
+        for other in self.segments():
+            if other["id"] != segment_id and (other["mask"] & mask).any():
+                self._set(other["id"], other["mask"] & ~mask)
+        self._set(segment_id, mask)
+
+    def _set(self, segment_id: str, mask: np.ndarray) -> None:
+        image = slicer.vtkOrientedImageData()
+        image.SetDimensions(*mask.shape)
+        to_world = vtk.vtkMatrix4x4()
+        self.widget._volumeNode.GetIJKToRASMatrix(to_world)
+        image.SetImageToWorldMatrix(to_world)
+        values = numpy_to_vtk(mask.ravel(order="F").astype(np.uint8), deep=True)
+        image.GetPointData().SetScalars(values)
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        done = logic.SetBinaryLabelmapToSegment(
+            image, self.widget._segmentNode, segment_id, logic.MODE_REPLACE
         )
+        assert done, f"Slicer did not take the voxels of {segment_id}"
 
     def segment_id(self, name: str) -> str:
         """The id of the segment with a name, or ""."""

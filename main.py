@@ -23,6 +23,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.activelearning.parts import QueryParts
 from lib.activelearning.scoring import scoring_methods
@@ -45,6 +46,7 @@ from lib.server.mend import in_server, mend_server
 from lib.server.scoring import score_if_stale
 from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork
+from lib.trainers.combined import Combined
 
 WEIGHTS = "neuropil.pt"
 
@@ -65,6 +67,7 @@ class NeuropilApp(MONAILabelApp):
         self.remote = studies.startswith(("http://", "https://"))
         address = studies.rstrip("/").strip() if self.remote else studies
         root = mirror_folder(address) if self.remote else Path(studies)
+        self.study = root
         self.submissions = Submissions(root, self.hierarchy, self.settings)
         super().__init__(
             app_dir=app_dir,
@@ -106,6 +109,10 @@ class NeuropilApp(MONAILabelApp):
             "proofread": Proofread(parts),
             "proofread_classes": ProofreadClasses(parts),
         }
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        folder = Path(self.app_dir) / "model"
+        return {"combined": Combined(folder, folder / WEIGHTS, self.study, self.settings)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         return strategies(self.queries)
@@ -160,6 +167,11 @@ class NeuropilApp(MONAILabelApp):
             return True
         self.datastore().refresh()
         return image_id in self.image_ids()
+
+    def why_not_train(self, name: str) -> str | None:
+        """What keeps a trainer from starting, in words; None where nothing does."""
+        reason: str | None = self._trainers[name].check()
+        return reason
 
     def names_of(self, kind: str) -> list[str]:
         """The names of models, trainers, strategies or scoring methods."""

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Weight = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Mode = Literal["automatic", "proofread"]
+
+
+Precision = Annotated[
+    Literal["auto", "off", "bfloat16", "float16"],
+    BeforeValidator(lambda value: "off" if value is False else value),  # YAML's `off`
+]
 
 
 class Section(BaseModel):
@@ -72,7 +78,7 @@ class TrainingSettings(Section):
     schedule: Literal["constant", "cosine"] = "cosine"
     gradient_clip: Positive = 1.0
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # 0.0: no averaged weights
-    amp: Literal["auto", "off", "bfloat16", "float16"] = "auto"
+    amp: Precision = "auto"
     checkpoint_activations: bool = False
     val_interval: Count = 5  # epochs between validations
     image_interval: Count = 5  # epochs between pictures

@@ -138,8 +138,11 @@ class DataItem:
 
     @property
     def group(self) -> str:
-        """Items of one source data set share a group; the sampler balances groups."""
-        return str(self.source.record.source.get("dataset") or "")
+        """Items of one origin share a group, and the sampler balances groups.
+
+        The record's `group`, else the item's name up to its first "-" ("fib25-train").
+        """
+        return str(self.source.record.extra.get("group") or self.id.partition("-")[0])
 
     @property
     def flat(self) -> bool:

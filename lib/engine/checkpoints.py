@@ -200,3 +200,32 @@ def _shape_differences(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
         if k in saved and saved[k].shape != v.shape
     ]
     return found
+
+
+def with_shape_of(settings: Settings, data: Mapping[str, Any]) -> Settings:
+    """Settings whose network has the shape of a weights file.
+
+    What was set explicitly stays, and is then refused where it does not fit; whatever was
+    left at its default follows the file.
+
+    Args:
+        settings: the run's.
+        data: from `load_weights`.
+    """
+    saved = data["settings"]
+    model = {k: v for k, v in saved["model"].items() if k not in settings.model.model_fields_set}
+    model.pop("pretrained_encoder", None)
+    heads = {
+        key: saved["loss"][key]
+        for key in ("weight_geometry", "weight_prompt")
+        if key not in settings.loss.model_fields_set and key in saved["loss"]
+    }
+    known = set(type(settings.model).model_fields)
+    return settings.model_copy(
+        update={
+            "model": settings.model.model_copy(
+                update={k: v for k, v in model.items() if k in known}
+            ),
+            "loss": settings.loss.model_copy(update=heads),
+        }
+    )

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from lib.configs.load import load_settings
 from lib.configs.settings import Settings
+from lib.engine.checkpoints import load_weights, with_shape_of
 from lib.engine.optimise import NotFiniteError
 from lib.engine.publish import restore_version
 from lib.engine.run import RunOptions, RunResult, train
@@ -109,14 +110,16 @@ def _process(_: int, settings: Settings, args: argparse.Namespace) -> RunResult:
         if leads:
             tqdm.write(sentence, file=sys.stderr)
 
-    start = args.weights
+    start = None if args.from_scratch else args.weights
     if start is None and not args.from_scratch and args.publish and args.publish.exists():
         start = args.publish
+    if start is not None:
+        settings = with_shape_of(settings, load_weights(start))
     options = RunOptions(
         studies=tuple(args.studies),
         out_dir=args.out,
         published=args.publish,
-        start=None if args.from_scratch else start,
+        start=start,
         resume=not args.no_resume,
         max_steps=args.max_steps,
         device=args.device,

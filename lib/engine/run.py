@@ -42,6 +42,14 @@ BatchGroup = tuple[int, list[Batch]]
 """A step's number and its accumulated batches."""
 
 
+def _never() -> bool:
+    return False
+
+
+def _ignore(*told: object) -> None:
+    """Nobody listens."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """What a run is given beside the settings.
@@ -68,9 +76,9 @@ class RunOptions:
     max_steps: int | None = None
     device: str | None = None
     validation_limit: int = 24
-    stop: Callable[[], bool] = lambda: False
-    progress: Callable[[int, int, dict[str, float]], None] = lambda step, total, figures: None
-    note: Callable[[str], None] = lambda sentence: None
+    stop: Callable[[], bool] = _never
+    progress: Callable[[int, int, dict[str, float]], None] = _ignore
+    note: Callable[[str], None] = _ignore
 
 
 @dataclass

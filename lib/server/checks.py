@@ -30,6 +30,8 @@ class Known(Protocol):
 
     def knows_image(self, image_id: str) -> bool: ...
 
+    def why_not_train(self, name: str) -> str | None: ...
+
     def names_of(self, kind: str) -> list[str]: ...
 
 
@@ -142,6 +144,8 @@ class Checks:
     def train(self, call: dict[str, Any]) -> None:
         self._known("trainers", call["model"])
         check_request_params(call.get("params") or {}, OWN_KEYS | DATA_KEYS)
+        if reason := self.app.why_not_train(call["model"]):
+            raise refuse(reason)
 
     def scoring(self, call: dict[str, Any]) -> None:
         self._known("scoring", call["method"])

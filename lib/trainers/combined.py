@@ -1,0 +1,230 @@
+"""The `combined` trainer of MONAI Label: lib/engine's training with a viewer's options."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.distributed.launcher import Parallel
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.utils.others.generic import device_list
+
+from lib.configs.load import hierarchy_of, load_settings
+from lib.configs.settings import Settings
+from lib.engine.checkpoints import load_weights, with_shape_of
+from lib.engine.report import finite_or_none
+from lib.engine.run import RunOptions, RunResult, train
+from lib.trainers.tracking import Tracker
+from lib.volumes.atomic import write_json
+from lib.volumes.study import Study
+
+logger = logging.getLogger(__name__)
+
+MODES = {
+    "automatic + proofread": ["automatic", "proofread"],
+    "automatic": ["automatic"],
+    "proofread": ["proofread"],
+}
+PUBLISH_BETTER, PUBLISH_NEVER = "if better", "never"
+EPOCHS, STEPS_PER_EPOCH = 5, 20
+"""A run from a viewer is short; the command line trains for long."""
+
+NOTHING_ANNOTATED = (
+    "nothing to train on: no image has an annotation yet; annotate a region in the viewer and "
+    "submit it, then train again"
+)
+
+
+class Combined(TrainTask):
+    """Trains on every annotated item of the study, from the published weights.
+
+    Args:
+        model_dir: the app's folder of weights.
+        published: the weights that inference uses.
+        study: the folder of the study.
+        settings: the app's configuration, from which a request starts.
+    """
+
+    def __init__(self, model_dir: Path, published: Path, study: Path, settings: Settings) -> None:
+        super().__init__("Train both modes on what is annotated; publish what is better")
+        self.folder = model_dir / "combined"
+        self.published, self.study, self.settings = published, study, settings
+
+    def config(self) -> dict[str, Any]:
+        """What a viewer may change; the first of a list is the default."""
+        tracking = ["None", "mlflow"] if find_spec("mlflow") else ["None"]
+        return {
+            "name": "train_01",
+            "max_epochs": EPOCHS,
+            "steps_per_epoch": STEPS_PER_EPOCH,
+            "training_modes": list(MODES),
+            "point_sample_mode": ["instance", "class"],
+            "learning_rate": [2e-4, 1e-4, 5e-4, 1e-3],
+            "pretrained": True,
+            "publish": [PUBLISH_BETTER, PUBLISH_NEVER],
+            "device": device_list(),
+            "multi_gpu": True,
+            "tracking": tracking,
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of the last run, for viewers; JSON without NaN."""
+        try:
+            return dict(json.loads((self.folder / "train_stats.json").read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def check(self) -> str | None:
+        """Why training cannot start now, None when it can; answers at once."""
+        study = Study(self.study, hierarchy_of(self.settings), self.settings.data.spacing_unit)
+        labelled = (i.has_label("final") or i.has_label("instance") for i in study.items())
+        return None if any(labelled) else NOTHING_ANNOTATED
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train; runs in a process of its own.
+
+        Raises:
+            ValueError: nothing annotated, or an option that is not offered.
+        """
+        if reason := self.check():
+            raise ValueError(reason)
+        asked = {**{k: _first(v) for k, v in self.config().items()}, **dict(request)}
+        settings, options = self.plan({key: _first(value) for key, value in asked.items()})
+        progress = _Progress(self.folder / "train_stats.json", settings)
+        tracker = Tracker.of(_first(asked["tracking"]), options.out_dir)
+        gpus = torch.cuda.device_count() if asked["multi_gpu"] and options.device is None else 0
+        if gpus > 1:
+            with Parallel(backend="nccl", nproc_per_node=gpus) as parallel:
+                parallel.run(_process, settings, options, progress, tracker)
+        else:
+            _process(0, settings, options, progress, tracker)
+        return self.stats()
+
+    def plan(self, asked: Mapping[str, Any]) -> tuple[Settings, RunOptions]:
+        """The run that a request asks for.
+
+        Raises:
+            ValueError: an option that is not offered; names it and the choices.
+        """
+        for key, choices in (
+            ("training_modes", MODES),
+            ("publish", (PUBLISH_BETTER, PUBLISH_NEVER)),
+        ):
+            if asked[key] not in choices:
+                raise ValueError(f"{key}: expected one of {list(choices)}, found {asked[key]!r}")
+        out_dir = self.folder / str(asked["name"])
+        start = self.published if asked["pretrained"] and self.published.exists() else None
+        settings = self.settings
+        if start is not None:
+            settings = with_shape_of(settings, load_weights(start))
+        changed = {
+            "training_modes": MODES[asked["training_modes"]],
+            "point_sample_mode": asked["point_sample_mode"],
+            "learning_rate": asked["learning_rate"],
+            "max_epochs": asked["max_epochs"],
+            "steps_per_epoch": asked["steps_per_epoch"],
+            "val_interval": max(1, int(asked["max_epochs"])),
+        }
+        training = {**settings.training.model_dump(), **changed}
+        checked = load_settings(None, {f"training.{key}": value for key, value in training.items()})
+        device = str(asked["device"])
+        return settings.model_copy(update={"training": checked.training}), RunOptions(
+            studies=(self.study,),
+            out_dir=out_dir,
+            published=self.published if asked["publish"] == PUBLISH_BETTER else None,
+            start=start,
+            resume=_unfinished(out_dir / "checkpoint.pt"),
+            device=device if device == "cpu" or ":" in device else None,
+        )
+
+
+@dataclass
+class _Progress:
+    """Keeps `train_stats.json` up to date while a run goes on.
+
+    Args:
+        path: the file.
+        settings: of the run.
+    """
+
+    path: Path
+    settings: Settings
+    started: float = field(default_factory=time.time)
+
+    def __call__(self, step: int, total: int, figures: Mapping[str, float]) -> None:
+        if step % self.settings.training.steps_per_epoch == 0 or step == total:
+            logger.info("step %d of %d: loss %.4f", step, total, figures["train/loss"])
+            self.write(step, dict(figures), None)
+
+    def write(self, step: int, figures: Mapping[str, float], result: RunResult | None) -> None:
+        """Replace the file."""
+        training = self.settings.training
+        best = None if result is None else finite_or_none(result.best)
+        report = None if result is None else result.report
+        shown = {} if report is None else report.scalars()
+        write_json(
+            self.path,
+            {
+                "best_metric": best if best is not None else 0.0,
+                "epoch": step // training.steps_per_epoch,
+                "total_epochs": training.max_epochs,
+                "start_ts": int(self.started),
+                "seconds": round(time.time() - self.started, 1),
+                "train": {"metrics": {k: finite_or_none(v) for k, v in figures.items()}},
+                "eval": {"metrics": shown, "key_metric_name": "val/score", "best_metric": best},
+                "published": result is not None and result.published,
+                "reason": "" if result is None else result.reason,
+            },
+        )
+
+
+def _process(
+    rank: int,
+    settings: Settings,
+    options: RunOptions,
+    progress: _Progress,
+    tracker: Tracker,
+) -> None:
+    """What each process does; the first one tells and writes."""
+    leads = idist.get_rank() == 0
+    last: dict[str, float] = {}
+
+    def follow(step: int, total: int, figures: dict[str, float]) -> None:
+        last.update(figures)
+        if leads:
+            progress(step, total, figures)
+            tracker(step, figures)
+
+    told: Callable[[str], None] = logger.info if leads else logger.debug
+    result = train(settings, _with_callbacks(options, follow, told))
+    if leads:
+        progress.write(result.steps, last, result)
+        tracker.close({} if result.report is None else result.report.scalars(), result.steps)
+
+
+def _with_callbacks(
+    options: RunOptions,
+    follow: Callable[[int, int, dict[str, float]], None],
+    note: Callable[[str], None],
+) -> RunOptions:
+    """Callbacks are set in each process: options travel to it, functions cannot."""
+    return replace(options, progress=follow, note=note)
+
+
+def _unfinished(checkpoint: Path) -> bool:
+    """Whether a run was killed or stopped before its end."""
+    return checkpoint.exists() and not load_weights(checkpoint).get("finished", True)
+
+
+def _first(value: Any) -> Any:
+    """Viewers send a list's first item; other callers may send the list."""
+    return value[0] if isinstance(value, list | tuple) and value else value

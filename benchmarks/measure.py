@@ -32,8 +32,7 @@ class Cost:
 
 
 def measure(work: Callable[[], object], device: torch.device, repeat: int) -> Cost:
-    """Run once to warm up, once for memory, `repeat` times for time."""
-    work()
+    """Run once to warm up and for memory, then `repeat` times for time."""
     memory = _peak(work, device)
     runs = [timed(work, device) for _ in range(repeat)]
     return Cost(min(r.wall for r in runs), min(r.busy for r in runs), memory)

@@ -74,27 +74,26 @@ class _FineTerms(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-        batch, classes = logits.shape[:2]
-        scores = torch.log_softmax(logits.contiguous().view(batch, classes, -1), 1)
-        fine = targets.fine.view(batch, 1, -1)
+        classes = logits.shape[1]
+        # Channel by channel over the voxels of all samples: (C, V).
+        scores = torch.log_softmax(logits.flatten(2).transpose(0, 1).reshape(classes, -1), 0)
+        fine = targets.fine.view(1, -1)
         single = fine >= 0
         label = fine.clamp_min(0)
-        own = scores.gather(1, label).masked_fill_(~single, 0.0)  # log p of the voxel's class
+        own = scores.gather(0, label).masked_fill_(~single, 0.0)  # log p of the voxel's class
         loss = 0.0 - own.sum(dtype=torch.float64)
-        sets, outside = targets.set_voxels, targets.set_outside
-        set_slope: Tensor | None = None
+        sets, set_slope = targets.set_voxels, None
         if sets.numel():
-            sample, voxel = sets // scores.shape[2], sets % scores.shape[2]
-            inside = scores[sample, :, voxel]
+            inside = scores.index_select(1, sets)
             set_slope = inside.exp()
-            inside.masked_fill_(outside, -torch.inf)
-            log_set = inside.logsumexp(1, keepdim=True)  # log of the set's probability
+            inside.masked_fill_(targets.set_outside, -torch.inf)
+            log_set = inside.logsumexp(0)  # log of the set's probability
             loss = loss - log_set.sum(dtype=torch.float64)
             set_slope -= inside.sub_(log_set).exp_()
         p = scores.exp_().mul_(single)  # only of voxels of one class from here on
         own = own.exp_().masked_fill_(~single, 0.0)
         both = torch.bincount(label.flatten(), own.flatten().double(), minlength=classes)
-        predicted = p.sum((0, 2)).double()
+        predicted = p.sum(1).double()
         ctx.save_for_backward(p, own, targets.fine, sets, set_slope)
         ctx.count = targets.known_count
         ce = loss / targets.known_count
@@ -104,19 +103,17 @@ class _FineTerms(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g_ce: Tensor, g_both: Tensor, g_predicted: Tensor) -> tuple[Any, ...]:
         p, own, fine_map, sets, set_slope = ctx.saved_tensors
-        batch, classes = p.shape[:2]
-        fine = fine_map.view(batch, 1, -1)
+        fine = fine_map.view(1, -1)
         single, label = fine >= 0, fine.clamp_min(0)
         g_ce = g_ce / ctx.count.to(p.dtype)
         # s_c = d(sum terms) / d p_c at a voxel of class y: g_predicted_c + [c = y] g_both_y;
         # softmax: p_c (s_c - sum_k p_k s_k); cross-entropy: g_ce (p_c - [c = y]).
         own_both = own * g_both[label]
-        mean = torch.einsum("bcv,c->bv", p, g_predicted).unsqueeze(1) + own_both
-        grad = g_predicted.view(1, -1, 1) - (mean - g_ce)
+        mean = g_predicted @ p + own_both
+        grad = g_predicted.unsqueeze(1) - (mean - g_ce)
         grad *= p
-        own_part = torch.where(single, own_both - g_ce, 0.0)
-        grad.scatter_add_(1, label, own_part)
+        grad.scatter_add_(0, label, torch.where(single, own_both - g_ce, 0.0))
         if sets.numel():
-            sample, voxel = sets // p.shape[2], sets % p.shape[2]
-            grad[sample, :, voxel] = g_ce * set_slope
-        return grad.view(batch, classes, *fine_map.shape[1:]), None
+            grad.index_copy_(1, sets, g_ce * set_slope)
+        batch, *shape = fine_map.shape
+        return grad.view(p.shape[0], batch, *shape).transpose(0, 1), None

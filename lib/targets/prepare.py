@@ -93,9 +93,9 @@ class Targets:
 
     @cached_property
     def set_outside(self) -> Tensor:
-        """(M, C) bool: the classes that a voxel of `set_voxels` is known not to be."""
-        sets = self.class_sets.flatten()[self.set_voxels]
-        return ~set_members(sets, self.hierarchy.num_classes)
+        """(C, M) bool: the classes that a voxel of `set_voxels` is known not to be."""
+        sets = self.class_sets.flatten()[self.set_voxels].unsqueeze(0)
+        return ~set_members(sets, self.hierarchy.num_classes)[0]
 
     @cached_property
     def largest_weight(self) -> Tensor:

@@ -13,6 +13,7 @@ were not derived yet is found by `recover`, which derives them: deriving twice g
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import json
 import os
 import shutil
@@ -190,7 +191,10 @@ def _derive_pending(
     remove_leftovers([study.root, folder, *tags])
     mark = folder / "derived.json"
     done = int(json.loads(mark.read_text())["version"]) if mark.exists() else 0
-    pending = [v for v in versions(study, item_id) if v.number > done and not v.rejected]
+    usable = [v for v in versions(study, item_id) if not v.rejected]
+    if shown := [v for v in usable if v.number <= done]:
+        _show_newest(study, item_id, folder / shown[-1].file)
+    pending = [v for v in usable if v.number > done]
     for version in pending:
         try:
             _derive(study, item_id, folder, version, mapping)
@@ -216,7 +220,8 @@ def _show_newest(study: Study, item_id: str, raw: Path) -> None:
     root = study.root / "labels" / "submitted"
     suffix = raw.name[4:]
     target = root / f"{item_id}{suffix}"
-    _link(raw, target)
+    if not target.exists() or not filecmp.cmp(raw, target, shallow=False):
+        _link(raw, target)
     for other in SUFFIXES:
         path = root / f"{item_id}{other}"
         if path != target:

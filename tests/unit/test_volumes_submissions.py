@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
-import random
+import shutil
 import signal
-import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -21,7 +19,7 @@ from hypothesis import strategies as st
 from volume_files import SIZE_NM, nifti, volume
 
 from lib.labels.hierarchy import load_hierarchy
-from lib.volumes import deriving, submissions
+from lib.volumes import deriving, submissions, writing
 from lib.volumes.errors import VolumeError
 from lib.volumes.study import Study
 from lib.volumes.submissions import SubmissionOptions, recover, submit, versions
@@ -30,7 +28,6 @@ from lib.volumes.submitted_file import place_on_grid
 H = load_hierarchy()
 SHAPE = (13, 17, 9)
 AXON, TEAR, MITO = (H.set_named(n) for n in ("axon", "tear", "mitochondria"))
-REPO = Path(__file__).parents[2]
 NAMES = ["axon", "organelle", "axon 17", "uncertain"]
 INFO = [{"name": n, "idx": i} for n, i in zip(NAMES, (1, 3, 4, 6), strict=True)]
 
@@ -419,50 +416,70 @@ def test_damaged_submission_records_are_named(tmp_path, study):
         versions(study, "one")
 
 
-WORKER = """
-import sys
-from pathlib import Path
-from lib.labels.hierarchy import load_hierarchy
-from lib.volumes.study import Study
-from lib.volumes.submissions import submit
-study = Study(sys.argv[1], load_hierarchy())
-info = [{"name": "axon 17"}, {"name": "tear"}]
-print("ready", flush=True)
-n = int(sys.argv[3])
-while True:
-    n += 1
-    submit(study, "one", Path(sys.argv[2]) / f"{n % 7}.nii.gz", info)
-    print(n, flush=True)
-"""
+def submit_until_killed(study, raw, moment):
+    """Submit in a process of its own that kills itself at its n-th step on the disk.
+
+    Returns:
+        Whether the submission was finished before that.
+    """
+    child = os.fork()
+    if child == 0:
+        steps = 0
+
+        def step(*_):
+            nonlocal steps
+            steps += 1
+            if steps == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def watched(event, _):
+            if event in ("open", "os.rename", "os.link", "os.remove"):
+                step()
+
+        fsync, write = os.fsync, writing.GzipStream.write
+        os.fsync = lambda handle: (fsync(handle), step())[0]
+        writing.GzipStream.write = lambda self, data: (write(self, data), step())[0]
+        sys.addaudithook(watched)
+        try:
+            submit(study, "one", raw, [{"name": "axon 17"}, {"name": "tear"}])
+        finally:
+            os._exit(0 if steps < moment else 1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status == 0
 
 
-def test_kill_at_any_moment_loses_nothing(tmp_path, study):
-    """A server that submits without a pause is killed again and again."""
-    patterns = [strokes(i, 3) for i in range(7)]
-    for i, data in enumerate(patterns):
-        upload(tmp_path, data, f"{i}.nii.gz")
-    moments = random.Random(0)
-    confirmed = 0
-    for _ in range(6):
-        kept = len(versions(study, "one"))
-        words = [sys.executable, "-c", WORKER, str(study.root), str(tmp_path), str(kept)]
-        with subprocess.Popen(words, cwd=REPO, stdout=subprocess.PIPE, text=True) as worker:
-            assert worker.stdout and worker.stdout.readline().strip() == "ready"
-            time.sleep(moments.uniform(0.0, 0.25))
-            os.kill(worker.pid, signal.SIGKILL)
-            answers = worker.stdout.read().split()
-        confirmed = max([confirmed, *map(int, answers)])
+def test_kill_at_any_moment_loses_nothing(tmp_path):
+    """A submission is killed at its first step on the disk, its second, ... until it is done."""
+    patterns = [strokes(i, 3) for i in range(2)]
+    first, second = (upload(tmp_path, data, f"{i}.nii.gz") for i, data in enumerate(patterns))
+    base = Study(tmp_path / "base", H)
+    base.add_item("one", volume(SHAPE), SIZE_NM)
+    submit(base, "one", first, [{"name": "axon 17"}, {"name": "tear"}])
+    kept = cut_off = 0
+    for moment in itertools.count(1):
+        shutil.copytree(base.root, tmp_path / str(moment))
+        study = Study(tmp_path / str(moment), H)
+        done = submit_until_killed(study, second, moment)
         found = versions(study, "one")
-        assert [v.number for v in found] == list(range(1, len(found) + 1))
-        assert len(found) >= confirmed, "what was answered is kept"
+        assert len(found) == 2 or not done, "what was answered is kept"
         item = study.item("one")
         for read in (item.read_final, item.read_instances, item.read_class_sets):
             assert read().shape == SHAPE, "whole, old or new"
-        recover(study)
-        if found:
-            last, item = patterns[found[-1].number % 7], study.item("one")
-            assert (item.read_instances() == np.choose(last, [-1, 17, 0])).all()
-            assert ((item.read_class_sets() == TEAR) == (last == 2)).all()
-            mark = study.root / "labels" / "submitted" / "versions" / "one" / "derived.json"
-            assert json.loads(mark.read_text())["version"] == found[-1].number
-    assert confirmed > 0 and not list(study.root.rglob("*.part"))
+        kept, cut_off = kept + len(found) - 1, cut_off + bool(recover(study))
+        for version, raw in zip(found, (first, second), strict=False):
+            folder = study.root / "labels" / "submitted" / "versions" / "one"
+            assert (folder / version.file).read_bytes() == raw.read_bytes()
+        last, item = patterns[len(found) - 1], study.item("one")
+        assert (item.read_instances() == np.choose(last, [-1, 17, 0])).all()
+        assert ((item.read_class_sets() == TEAR) == (last == 2)).all()
+        assert not list(study.root.rglob("*.part"))
+        assert (
+            item.label_path("submitted").read_bytes()
+            == [first, second][len(found) - 1].read_bytes()
+        )
+        shutil.rmtree(study.root)
+        if done:
+            break
+    assert moment > 20 and 5 < kept < moment, "killed before and after it was kept"
+    assert cut_off > 3, "killed between keeping and deriving"

@@ -1,0 +1,165 @@
+"""Ways to turn the network's outputs into objects, compared on the FIB-25 dev block.
+
+    python benchmarks/instances.py [--weights model/neuropil.pt] [--section X0:X1,Y0:Y1]
+
+The network runs once; every alternative groups the same distances. Prints one Markdown table
+(ARE, VOI, AP against the block's labels) and writes a picture of a section. The data are looked
+for in $NEUROPIL_DATA, else in ../shared/data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+matplotlib.use("Agg")
+
+import torch  # noqa: E402
+from matplotlib import pyplot  # noqa: E402
+
+from lib.configs.load import load_settings  # noqa: E402
+from lib.configs.settings import InferenceSettings  # noqa: E402
+from lib.decoding.instances import Evidence, collect_evidence, group_volume  # noqa: E402
+from lib.decoding.predictor import Predictor, load_predictor  # noqa: E402
+from lib.decoding.scratch import Scratch  # noqa: E402
+from lib.metrics.object_scores import contingency, object_report  # noqa: E402
+from lib.volumes.contrast import intensity_window, normalize  # noqa: E402
+from lib.volumes.readers.opening import open_source  # noqa: E402
+
+DEV = slice(210, 250)
+WIDE_MARGIN = 8.0
+"""Distances up to twice this are kept, so that any smaller margin can be taken afterwards."""
+MIN_VOXELS = 1000
+"""Smallest body that AP looks at; ARE and VOI look at every voxel."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The dev block: image, true ids (-1 unknown) and voxel size."""
+
+    image: NDArray[np.uint8]
+    truth: NDArray[np.int64]
+    voxel_size_nm: tuple[float, float, float]
+
+
+def dev_block() -> Block:
+    """The FIB-25 dev block, (x, y, z)."""
+    data = Path(os.environ.get("NEUROPIL_DATA", ROOT.parent / "shared" / "data"))
+    file = data / "fib25_sample2.h5"
+    if not file.exists():
+        raise SystemExit(f"no data at {file}: set NEUROPIL_DATA")
+    raw, ids = (
+        np.asarray(open_source(f"{file}:volumes/{name}", role)[:, :, DEV])
+        for name, role in (("raw", "image"), ("labels/neuron_ids", "instance"))
+    )
+    truth = ids.astype(np.int64)
+    truth[truth == 0] = -1
+    return Block(raw, truth, (10.0, 10.0, 10.0))
+
+
+def alternatives(shipped: InferenceSettings) -> Iterator[tuple[str, InferenceSettings]]:
+    """What to compare: the shipped way first."""
+    yield "shipped", shipped
+    for reach in ((), (3,), (9,), (3, 9), (3, 9, 27)):
+        name = f"mutex watershed, partners 1 {' '.join(map(str, reach))}"
+        yield name, shipped.model_copy(update={"instance_method": "mutex", "long_range": reach})
+    for factor in (0.5, 0.7, 1.4):
+        margin = shipped.affinity_margin * factor
+        yield f"margin {margin:.2g}", shipped.model_copy(update={"affinity_margin": margin})
+    for bias in (-0.2, 0.2):
+        yield f"long-range bias {bias}", shipped.model_copy(update={"long_range_bias": bias})
+    for threshold in (0.3, 0.5, 0.7):
+        agglomeration = {"instance_method": "agglomeration", "agglomeration_threshold": threshold}
+        yield f"agglomeration at {threshold}", shipped.model_copy(update=agglomeration)
+    small = {"instance_block": (128, 128, 32), "instance_overlap": 24}
+    yield "shipped, blocks of 128 x 128 x 32", shipped.model_copy(update=small)
+
+
+def with_margin(wide: Evidence, settings: InferenceSettings) -> Evidence:
+    """The evidence as `settings` would have collected it: its margin and partners."""
+    kept = [i for i, o in enumerate(wide.offsets) if max(o) == 1 or max(o) in settings.long_range]
+    distance = (1.0 - wide.affinities[kept].astype(np.float32)) * WIDE_MARGIN
+    affinities = np.clip(1.0 - distance / settings.affinity_margin, -1.0, 1.0)
+    return replace(
+        wide,
+        affinities=affinities.astype(np.float16),
+        offsets=tuple(wide.offsets[i] for i in kept),
+    )
+
+
+def wide_evidence(predictor: Predictor, block: Block, scratch: Scratch) -> Evidence:
+    """One pass of the network, with every partner and a margin that loses nothing."""
+    wide = predictor.inference.model_copy(
+        update={"affinity_margin": WIDE_MARGIN, "long_range": (3, 9, 27)}
+    )
+    return collect_evidence(
+        predictor.net, block.image, block.voxel_size_nm, wide, predictor.hierarchy, scratch
+    )
+
+
+def picture(block: Block, ids: NDArray[np.uint32], target: Path) -> None:
+    """Image, true and predicted objects of the middle section, one colour an object."""
+    z = block.image.shape[2] // 2
+    image = normalize(block.image[:, :, z], intensity_window(block.image))
+    _, panels = pyplot.subplots(1, 3, figsize=(12, 4.2))
+    named = (("image", None), ("truth", block.truth), ("instances", ids.astype(np.int64)))
+    for panel, (title, labels) in zip(panels, named, strict=True):
+        panel.imshow(image.T, cmap="gray", interpolation="nearest")
+        if labels is not None:
+            panel.imshow(coloured(labels[:, :, z].T), interpolation="nearest")
+        panel.set_title(title)
+        panel.axis("off")
+    pyplot.tight_layout()
+    pyplot.savefig(target, dpi=80)
+    pyplot.close()
+
+
+def coloured(labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(Y, X, 4) half-transparent colours, the same for one id always; clear where there is none."""
+    hue = (np.maximum(labels, 0) * 0.618034) % 1.0
+    colour = pyplot.get_cmap("hsv")(hue).astype(np.float32)
+    colour[..., 3] = np.where(labels > 0, 0.45, 0.0)
+    return colour
+
+
+def main() -> int:
+    """Run all alternatives and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--picture", type=Path, default=ROOT / "benchmarks" / "instances.png")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    block = dev_block()
+    predictor = load_predictor(args.weights, load_settings(args.config), torch.device(args.device))
+    print("| alternative | ARE | VOI split | VOI merge | VOI | AP-50 | AP-75 | largest | s |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    with Scratch(predictor.inference.tile_bytes) as scratch:
+        wide = wide_evidence(predictor, block, scratch)
+        for name, settings in alternatives(predictor.inference):
+            start = time.perf_counter()
+            found = group_volume(with_margin(wide, settings), block.voxel_size_nm, settings)
+            seconds = time.perf_counter() - start
+            report = object_report(contingency(block.truth, found.ids), min_voxels=MIN_VOXELS)
+            figures = report.to_dict()
+            keys = ("are", "voi_split", "voi_merge", "voi", "ap_50", "ap_75", "largest_share")
+            cells = " | ".join(f"{figures[k]:.3f}" for k in keys)
+            print(f"| {name} | {cells} | {seconds:.1f} |", flush=True)
+            if name == "shipped":
+                picture(block, found.ids, args.picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

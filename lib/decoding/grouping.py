@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import fastremap
 import mwatershed
@@ -14,6 +14,11 @@ from lib.configs.settings import InferenceSettings
 from lib.decoding.affinities import NEAREST, Offset
 
 Labels = NDArray[np.uint32]
+GroupBlock = Callable[
+    [NDArray[np.float16], Sequence[Offset], NDArray[np.bool_], InferenceSettings], Labels
+]
+"""`group_block`, or something that calls it elsewhere."""
+
 ABSORB_ROUNDS = 8
 
 

@@ -21,7 +21,7 @@ from lib.configs.settings import InferenceSettings
 from lib.decoding.affinities import Offset, embedding_affinities, pair_offsets
 from lib.decoding.classes import FINE_VALUE, Progress
 from lib.decoding.forward import WindowForward, normalized_reader, window_size
-from lib.decoding.grouping import group_block
+from lib.decoding.grouping import GroupBlock, group_block
 from lib.decoding.scratch import Scratch
 from lib.decoding.stitching import Block, Size, UnionFind, cut_blocks, same_objects
 from lib.decoding.windows import WindowRun, window_grid
@@ -111,6 +111,7 @@ def predict_objects(
     progress: Progress | None = None,
     out: NDArray[np.uint32] | None = None,
     scratch_folder: Path | None = None,
+    group: GroupBlock = group_block,
 ) -> Objects:
     """All objects of a volume, with their classes.
 
@@ -124,12 +125,13 @@ def predict_objects(
         out: where to write the ids, for instance a memory map; made when not given.
         scratch_folder: where large intermediate arrays go; the system's temporary folder
             when not given.
+        group: groups one block; a server passes one that leaves its interpreter free.
     """
     with Scratch(inference.tile_bytes, scratch_folder) as scratch:
         evidence = collect_evidence(
             net, volume, voxel_size_nm, inference, hierarchy, scratch, progress
         )
-        return group_volume(evidence, voxel_size_nm, inference, out)
+        return group_volume(evidence, voxel_size_nm, inference, out, group)
 
 
 def collect_evidence(
@@ -193,6 +195,7 @@ def group_volume(
     voxel_size_nm: Sequence[float],
     inference: InferenceSettings,
     out: NDArray[np.uint32] | None = None,
+    group: GroupBlock = group_block,
 ) -> Objects:
     """Group all voxels of a volume, block by block, deterministically.
 
@@ -201,6 +204,7 @@ def group_volume(
         voxel_size_nm: (x, y, z).
         inference: method, block size and the least size of an object.
         out: (X, Y, Z) uint32 to write to; made when not given.
+        group: groups one block.
     """
     shape = evidence.classes.shape
     ids = np.zeros(shape, np.uint32) if out is None else out
@@ -210,7 +214,7 @@ def group_volume(
     strips: dict[tuple[Size, Size], NDArray[np.uint32]] = {}
     for block in blocks:
         where = box_slices(block.outer)
-        found = group_block(
+        found = group(
             np.asarray(evidence.affinities[(slice(None), *where)]),
             evidence.offsets,
             np.asarray(evidence.foreground[where]),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lib.configs.settings import InferenceSettings, Settings
 from lib.decoding.classes import Level, Progress, predict_classes
+from lib.decoding.grouping import GroupBlock, group_block
 from lib.decoding.instances import Objects, predict_objects
 from lib.engine.checkpoints import load_network
 from lib.labels.hierarchy import LabelHierarchy
@@ -32,6 +33,7 @@ class Predictor:
         inference: windows and decoding.
         finest_nm: finer voxels are binned before the network sees them.
         meta: of the weights file.
+        group: groups the voxels of one block into objects.
     """
 
     net: NeuropilNet
@@ -39,6 +41,7 @@ class Predictor:
     inference: InferenceSettings
     finest_nm: float = 0.0
     meta: dict[str, Any] | None = None
+    group: GroupBlock = group_block
 
     def frame(self, shape: Sequence[int], voxel_size_nm: Sequence[float]) -> ViewerFrame:
         """The way between an image's voxels and the network's."""
@@ -79,6 +82,7 @@ class Predictor:
             self.inference,
             hierarchy=self.hierarchy,
             progress=progress,
+            group=self.group,
         )
         return replace(found, ids=_to_image(found.ids, frame))
 

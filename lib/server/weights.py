@@ -10,16 +10,18 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lib.configs.settings import Settings
+from lib.decoding.grouping import group_block
 from lib.decoding.predictor import Predictor, load_predictor
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
+from lib.server.isolated import Isolated
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Loaded:
         return self.predictor.hierarchy
 
 
+GROUPING = Isolated(group_block)
 Loader = Callable[[Path, Settings, str], Predictor]
 
 
@@ -66,6 +69,14 @@ def device_named(name: Any) -> str:
     return "cpu"
 
 
+def load_for_server(path: Path, settings: Settings, device: str) -> Predictor:
+    """A predictor that groups objects in a process of its own.
+
+    The grouping is one long call that never lets another thread run.
+    """
+    return replace(load_predictor(path, settings, device), group=GROUPING)
+
+
 class SharedNetwork:
     """The published weights, loaded at most once for each device.
 
@@ -75,7 +86,7 @@ class SharedNetwork:
         load: reads a weights file.
     """
 
-    def __init__(self, path: Path, settings: Settings, load: Loader = load_predictor) -> None:
+    def __init__(self, path: Path, settings: Settings, load: Loader = load_for_server) -> None:
         self.path = path
         self._settings = settings
         self._load = load

@@ -34,11 +34,14 @@ class FineClass:
         name: the name users see, and by which submissions are mapped.
         object: whether its voxels belong to countable objects.
         color: RGB, 0..255, for viewers and pictures.
+        inside: whether it lies inside objects of other classes, as organelles do: where an
+            annotator's segments overlap, it wins over the class around it.
     """
 
     name: str
     object: bool
     color: tuple[int, int, int]
+    inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ class LabelHierarchy:
     def object_set(self) -> int:
         """The class set "any class that can be an object"."""
         return self.set_of(i for i, c in enumerate(self.classes) if c.object)
+
+    @property
+    def inside_set(self) -> int:
+        """The class set of what lies inside objects of other classes; may be empty (0)."""
+        return self.set_of(i for i, c in enumerate(self.classes) if c.inside)
 
     @cached_property
     def coarse_lut(self) -> NDArray[np.float32]:
@@ -152,7 +160,10 @@ class LabelHierarchy:
         return " or ".join(self.classes[i].name for i in inside)
 
     def to_dict(self) -> dict[str, Any]:
-        """The YAML form, for checkpoints and records."""
+        """The YAML form, for checkpoints and records: what weights depend on.
+
+        `inside` is about reading submissions, so weights fit with and without it.
+        """
         return {
             "classes": [
                 {"name": c.name, "object": c.object, "color": list(c.color)} for c in self.classes
@@ -222,14 +233,15 @@ def flat_hierarchy(num_classes: int) -> LabelHierarchy:
 def _fine_class(position: int, entry: Mapping[str, Any] | str) -> FineClass:
     if isinstance(entry, str):
         return FineClass(entry, True, _default_color(position))
-    if unknown := set(entry) - {"name", "object", "color"}:
+    if unknown := set(entry) - {"name", "object", "color", "inside"}:
         raise ValueError(f"classes[{position}]: unknown keys {sorted(unknown)}")
     if "name" not in entry:
         raise ValueError(f"classes[{position}]: a name is needed")
     color = tuple(int(c) for c in entry.get("color", _default_color(position)))
     if len(color) != 3 or not all(0 <= c <= 255 for c in color):
         raise ValueError(f"classes[{position}].color: expected three values 0..255, got {color}")
-    return FineClass(str(entry["name"]), bool(entry.get("object", True)), color)
+    name, inside = str(entry["name"]), bool(entry.get("inside", False))
+    return FineClass(name, bool(entry.get("object", True)), color, inside)
 
 
 def _default_color(position: int) -> tuple[int, int, int]:

@@ -97,8 +97,9 @@ class SubmissionTable:
     """What each segment of a submission means; turns voxels into canonical labels.
 
     Args:
-        segments: in the annotator's order; where two exclude each other the later one holds,
-            as it does when Slicer flattens them.
+        segments: in the annotator's order. Where two overlap and exclude each other, what
+            lies inside (an organelle in a cell) wins over what is around it, whatever the
+            order; else the later one holds, as it does when Slicer flattens them.
         present: the segments that have voxels, as positions in `segments`.
         hierarchy: the classes.
         mapping: names of the lab -> class or group names.
@@ -146,13 +147,15 @@ class SubmissionTable:
         ids = np.zeros(shape, np.int64)
         conflicts = np.zeros(shape, np.bool_)
         for position in order:
-            there = position > 0
-            common = sets & self._sets[position]
-            clash = there & (common == 0)
-            conflicts |= clash
-            sets = np.where(clash, self._sets[position], common).astype(np.int32)
-            own = self._ids[position]
-            ids = np.where(own > 0, own, np.where(clash, 0, ids))
+            new = self._sets[position]
+            common = sets & new
+            clash = common == 0
+            nested = clash & (self._inside(sets) != self._inside(new))
+            conflicts |= clash & ~nested
+            kept = nested & self._inside(sets)  # the new segment is around what is there
+            sets = np.where(kept, sets, np.where(clash, new, common)).astype(np.int32)
+            own = np.where(kept, 0, self._ids[position])
+            ids = np.where(own > 0, own, np.where(clash & ~kept, 0, ids))
         painted = (order > 0).any(axis=0)
         uncertain = self._uncertain[order].any(axis=0)
         sets[uncertain] = self.hierarchy.unknown
@@ -184,6 +187,11 @@ class SubmissionTable:
         left = unknown & ~painted or unknown
         no_object = objects or (left & self.hierarchy.object_set) == 0
         return left, 0 if no_object else IGNORE_INDEX
+
+    def _inside(self, class_sets: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Where a class set holds only classes that lie inside others."""
+        outside: NDArray[np.bool_] = (class_sets & ~np.int32(self.hierarchy.inside_set)) != 0
+        return ~outside
 
     def _present_meanings(self) -> list[SegmentMeaning]:
         return [m for i, m in enumerate(self.meanings) if i in self.present]

@@ -133,9 +133,20 @@ def test_overlaps_that_agree_narrow_each_other():
 
 
 def test_overlaps_that_exclude_each_other_follow_the_later_segment():
-    assert overlap("axon 7", "mitochondria") == ("mitochondria", -1, 1)
-    assert overlap("mitochondria", "axon 7") == ("axon", 7, 1)
+    assert overlap("axon 7", "dendrite") == ("dendrite", -1, 1)
+    assert overlap("dendrite", "axon 7") == ("axon", 7, 1)
     assert overlap("axon 7", "extracellular space") == ("extracellular space", 0, 1)
+    assert overlap("mitochondria", "nucleus 3") == ("nucleus", 3, 1)
+    assert overlap("axon 7", "soma", "dendrite 2") == ("dendrite", 2, 1)
+
+
+def test_organelles_win_over_the_cell_around_them_in_any_order():
+    for names in (("axon 7", "mitochondria"), ("mitochondria", "axon 7")):
+        assert overlap(*names) == ("mitochondria", -1, 0)
+    for names in (("axon 7", "mitochondria 4"), ("mitochondria 4", "axon 7")):
+        assert overlap(*names) == ("mitochondria", 4, 0)
+    assert overlap("organelle", "axon 7", "mitochondria") == ("mitochondria", -1, 0)
+    assert overlap("nucleus", "blob") == ("nucleus", 1, 0), "a free name can be a nucleus"
 
 
 def test_uncertain_wins_over_everything():

@@ -215,16 +215,19 @@ def test_overlapping_layers_of_a_segmentation(tmp_path, study):
     cell, inside = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
     cell[2:10], inside[4:6] = 1, 1
     cell[11:] = 3
-    segments = [("axon 17", 1, 0), ("mitochondria", 1, 1), ("tear", 3, 0), ("nothing", 2, 0)]
+    inside[12:] = 2
+    segments = [("axon 17", 1, 0), ("mitochondria", 1, 1), ("tear", 3, 0), ("soma", 2, 1),
+                ("nothing", 2, 0)]  # fmt: skip
     path = seg_nrrd(tmp_path / "up.seg.nrrd", [cell, inside], segments)
     derived = submit(study, "one", path)
     item = study.item("one")
     sets, ids = item.read_class_sets(), item.read_instances()
     assert (sets[4:6] == MITO).all() and (ids[4:6] == -1).all()
     assert (sets[2:4] == AXON).all() and (ids[6:10] == 17).all()
-    assert (sets[11:] == TEAR).all() and (ids[11:] == 0).all()
+    assert (sets[11] == TEAR).all() and (ids[11] == 0).all()
+    assert (sets[12:] == H.set_named("soma")).all() and (ids[12:] == -1).all()
     assert (sets[:2] == H.unknown).all()
-    assert any("exclude each other" in n for n in derived.notes)
+    assert any(n.startswith("153 voxels lie in segments that exclude") for n in derived.notes)
     assert "without voxels: nothing" in derived.notes
     newest = study.root / "labels" / "submitted" / "one.seg.nrrd"
     assert newest.exists() and [i.id for i in study.items()] == ["one"]

@@ -20,6 +20,7 @@ from lib.volumes.dicom_seg_read import referenced_series
 
 logger = logging.getLogger("neuropil.dicom")
 
+PIXEL_DATA = "7FE00010"
 INFO_TAGS = (
     "StudyDate", "StudyTime", "Modality", "RetrieveURL", "PatientID", "StudyInstanceUID",
 )  # fmt: skip
@@ -100,6 +101,7 @@ class RemoteStore:
     def __init__(self, client: DICOMwebClient, search_filter: Mapping[str, Any]) -> None:
         self.client = client
         self.search_filter = dict(search_filter)
+        self._labels: dict[str, StoredLabel | None] = {}  # a stored SEG never changes
 
     @property
     def address(self) -> str:
@@ -127,17 +129,21 @@ class RemoteStore:
 
     def labels(self) -> list[StoredLabel]:
         """All segmentations that say which series they were drawn on, oldest first."""
-        found = []
         for series in self._search({"Modality": "SEG"}):
-            header = self._headers(series)[0]
-            image = referenced_series(header)
-            if image is None:
-                logger.warning("SEG %s names no image series; left alone", series.uid)
-                continue
-            when = f"{header.get('ContentDate', '')}{header.get('ContentTime', '')}"
-            own = str(header.get("Manufacturer", "")) == MANUFACTURER
-            found.append(StoredLabel(series, image, when, own))
+            if series.uid not in self._labels:
+                self._labels[series.uid] = self._label(series)
+        found = [label for label in self._labels.values() if label is not None]
         return sorted(found, key=lambda label: (label.when, label.series.uid))
+
+    def _label(self, series: StoredSeries) -> StoredLabel | None:
+        header = self._headers(series)[0]
+        image = referenced_series(header)
+        if image is None:
+            logger.warning("SEG %s names no image series; left alone", series.uid)
+            return None
+        when = f"{header.get('ContentDate', '')}{header.get('ContentTime', '')}"
+        own = str(header.get("Manufacturer", "")) == MANUFACTURER
+        return StoredLabel(series, image, when, own)
 
     def volume(self, series: StoredSeries) -> RemoteVolume:
         """The voxels of an image series, lazily.
@@ -177,6 +183,8 @@ class RemoteStore:
         answers = self.client.retrieve_series_metadata(series.study_uid, series.uid)
         if not answers:
             raise ValueError(f"{self.address}: series {series.uid} is empty")
+        for answer in answers:
+            answer.pop(PIXEL_DATA, None)  # a reference to it, of no use here
         return [Dataset.from_json(answer) for answer in answers]
 
 

@@ -135,6 +135,12 @@ test('OHIF drives the app', { timeout: 420000 }, async t => {
 
     await t.test('training starts and its progress shows', async () => {
       await page.click('label[for="tab-1"]');
+      // the mirror looks at the store every 30 seconds, and finds what OHIF stored
+      for (let n = 0; n < 60; n++) {
+        const state = await (await page.request.get(`${plan.base}/datastore/`)).json();
+        if (state.completed) break;
+        await page.waitForTimeout(1000);
+      }
       for (const [key, value] of Object.entries(plan.training)) {
         await viewer.option('train', 'combined', key, String(value));
       }

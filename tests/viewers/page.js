@@ -171,9 +171,20 @@ class Viewer {
       if (viewport.jumpToWorld) viewport.jumpToWorld(world);
       viewport.render();
       await new Promise(done => setTimeout(done, 500));
-      const [x, y] = viewport.worldToCanvas(world);
       const box = viewport.element.getBoundingClientRect();
-      return { x: box.left + x, y: box.top + y };
+      const [x, y] = viewport.worldToCanvas(world);
+      const { imageData } = viewport.getImageData();
+      // A click has whole pixels: take the one nearest to the voxel that lies in the voxel.
+      const near = [0, 1, -1, 2, -2];
+      for (const dy of near) {
+        for (const dx of near) {
+          const at = [Math.round(box.left + x) + dx, Math.round(box.top + y) + dy];
+          const there = viewport.canvasToWorld([at[0] - box.left, at[1] - box.top]);
+          const hit = imageData.worldToIndex(there).map(Math.round);
+          if (hit.every((v, n) => v === ijk[n])) return { x: at[0], y: at[1] };
+        }
+      }
+      throw new Error(`no pixel of the viewport lies in voxel ${ijk}`);
     }, ijk);
     await this.page.mouse.move(at.x, at.y);
     await this.page.mouse.click(at.x, at.y);

@@ -113,7 +113,7 @@ def test_labels_travel_by_the_store(
     try:
         read_back(server, mirror(second["MONAI_LABEL_DICOMWEB_CACHE_PATH"]), uid, other)
         assert series.series_uid in Client(server.url).get("/datastore/?output=all").text
-        status = Client(server.url).train()
+        status = Client(server.url).train(max_epochs=1, steps_per_epoch=2)
         assert status["status"] == "DONE", server.log_tail(40)
     finally:
         server.stop()

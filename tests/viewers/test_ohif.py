@@ -25,7 +25,7 @@ pytestmark = pytest.mark.viewers
 
 LEVELS = ("fine", "coarse", "fallback")
 CLICKED = ("axon", "dendrite", "myelin")
-TRAINING = {"max_epochs": 3}
+TRAINING = {"max_epochs": 3, "steps_per_epoch": 2}
 
 
 def raw(nrrd: bytes) -> bytes:

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.viewers
 
 HIERARCHY = load_hierarchy()
 STRATEGY = "random"
+SHORT = {"trainer": "combined", "max_epochs": 3, "steps_per_epoch": 2}
 OWN = {  # the annotator's own segments: name -> painted box
     "axon 17": [[5, 15], [5, 20], [2, 6]],
     "organelle": [[20, 30], [5, 20], [2, 6]],
@@ -274,7 +275,7 @@ def check_object_map(held: Held, server: Server, image: str) -> None:
 
 
 def test_training_and_scoring(tmp_path: Path, slicer_python: Path, study_server: Server) -> None:
-    steps: list[list[Any]] = [["connect", {}], ["train", {"trainer": "combined"}]]
+    steps: list[list[Any]] = [["connect", {}], ["train", SHORT]]
     held = run_session(slicer_python, study_server, tmp_path / "session", ".nii.gz", steps)
     shown = held[1].report["told"]
     assert shown[-1]["status"] == "DONE", study_server.log_tail(40)

@@ -57,6 +57,7 @@ class Viewer {
   }
 
   async screenshot(name) {
+    await this.page.waitForTimeout(1500); // software rendering draws late
     await this.page.screenshot({ path: path.join(this.shots, `${name}.png`) });
   }
 

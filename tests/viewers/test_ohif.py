@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
 
+from lib.labels.hierarchy import load_hierarchy
 from lib.synthetic.generate import SyntheticVolume
 from lib.volumes.dicom import read_headers
 from lib.volumes.dicom_seg_read import read_seg
@@ -100,7 +103,8 @@ def test_ohif(
     )
     (artifacts / "ohif.log").write_text(run.stdout + run.stderr)
     assert run.returncode == 0, run.stdout[-6000:] + "\n" + store_server.log_tail(30)
-    check_stored_seg(tmp_path, store)
+    page, names = check_stored_seg(tmp_path, store)
+    check_taken_in(store_server, store.pieces[0].series.series_uid, page, names)
 
 
 def check_clicked_objects(plan: dict[str, Any], folder: Path, truth: SyntheticVolume) -> None:
@@ -113,8 +117,25 @@ def check_clicked_objects(plan: dict[str, Any], folder: Path, truth: SyntheticVo
         assert ids[overlap.argmax()] == clicked, f"{click['label']} at {click['voxel']}"
 
 
-def check_stored_seg(folder: Path, store: Store) -> None:
-    """The SEG that OHIF stored holds what the page held, on the image's own grid."""
+def check_taken_in(
+    server: Server, image: str, page: NDArray[np.uint8], names: dict[str, int]
+) -> None:
+    """The server made labels of what OHIF stored, by the names of its segments."""
+    answer = Client(server.url).get("/datastore/label", label=image, tag="final")
+    assert answer.status_code == 200, answer.text
+    file: Any = nib.Nifti1Image.from_bytes(gzip.decompress(answer.content))
+    final = np.asanyarray(file.dataobj)
+    assert final.shape == page.shape
+    for code, fine in enumerate(load_hierarchy().classes, 1):
+        np.testing.assert_array_equal(final == code, page == names[fine.name], fine.name)
+
+
+def check_stored_seg(folder: Path, store: Store) -> tuple[NDArray[np.uint8], dict[str, int]]:
+    """The SEG that OHIF stored holds what the page held, on the image's own grid.
+
+    Returns:
+        the page's label map, and its values by segment name.
+    """
     from tests.viewers.servers import stored_segs
 
     drawn: NDArray[np.uint8] = np.frombuffer((folder / "stored.u8").read_bytes(), np.uint8)

@@ -23,7 +23,8 @@ from lib.labels.hierarchy import load_hierarchy
 from lib.volumes.study import Study
 from tests.conftest import Server
 from tests.viewers.clicks import inner_voxel
-from tests.viewers.conftest import HERE, PLUGIN, SHAPE
+from tests.viewers.conftest import HERE, PLUGIN, SHAPE, VOXEL_NM
+from tests.viewers.picture import draw_scene
 from tests.viewers.servers import Client
 
 pytestmark = pytest.mark.viewers
@@ -225,12 +226,18 @@ def only_object(ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> int:
     return int(number)
 
 
-def test_objects(tmp_path: Path, slicer_python: Path, study_server: Server) -> None:
+def test_objects(
+    tmp_path: Path, slicer_python: Path, study_server: Server, artifacts: Path
+) -> None:
     steps: list[list[Any]] = [["connect", {}], ["next_sample", {"strategy": STRATEGY}]]
     steps += [["segment", {"model": "instances", "show": "segments", "max_segments": 5000}]]
     steps += [["submit", {}]]
     held = run_session(slicer_python, study_server, tmp_path / "named", ".seg.nrrd", steps)
     image = sample_of(held)
+    segments = held[2].report["segments"]
+    stack = np.unpackbits(np.load(tmp_path / "named" / "2.npz")["masks"], axis=-1, count=SHAPE[2])
+    volume = np.load(tmp_path / "named" / "volume.npy")
+    draw_scene(volume, segments, stack.astype(bool), VOXEL_NM, artifacts / "slicer-objects.png")
     ids = whole_map(study_server, image)
     assert ids.dtype == np.uint32
     masks = list(held[2].masks.values())

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from lib.configs.load import hierarchy_of, load_settings
 from lib.labels.value_maps import ENCODINGS
 from lib.volumes.exporting import ExportRequest, export_item
-from lib.volumes.importing import ImportRequest, import_items, plan_import
+from lib.volumes.import_plan import ImportRequest, plan_import
+from lib.volumes.importing import import_items
 from lib.volumes.nifti import UNIT_NM
 from lib.volumes.study import Study, StudyItem
 from lib.volumes.writing import LabelCounts

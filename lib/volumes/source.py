@@ -25,6 +25,7 @@ class SourceInfo:
         dtype: of the stored voxels.
         voxel_size_nm: None where the file does not say.
         origin: coordinates of the first voxel in the source's own frame.
+        placed: whether these coordinates are shared with other volumes (Precomputed).
         offset_nm: place of the first voxel in physical space, where the file says.
         chunk_depth: sections that are decoded together.
         attributes: `neuropil` metadata that an export left there.
@@ -36,6 +37,7 @@ class SourceInfo:
     dtype: np.dtype[Any]
     voxel_size_nm: tuple[float, float, float] | None = None
     origin: Triple = (0, 0, 0)
+    placed: bool = False
     offset_nm: tuple[float, float, float] | None = None
     chunk_depth: int = 1
     attributes: Mapping[str, Any] = field(default_factory=dict)

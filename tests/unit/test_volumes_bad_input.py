@@ -20,7 +20,7 @@ from PIL import Image
 from volume_files import SIZE_NM, SIZED, UNSIZED, hdf5, nifti, ome, volume
 
 from lib.labels.hierarchy import load_hierarchy
-from lib.volumes import importing
+from lib.volumes import import_plan
 from lib.volumes.commands import add_import_parser
 from lib.volumes.study import Study
 
@@ -146,6 +146,11 @@ def test_label_offsets_between_voxels(tmp_path, refused):
     path = hdf5(tmp_path / "v.h5", volume(SHAPE), offset=[0.0, 0.0, 0.0])
     hdf5(tmp_path / "v.h5", volume(SHAPE), "volumes/labels/neuron_ids", offset=[20.0, 0.0, 0.0])
     assert "whole voxels" in refused(path)
+    with h5py.File(path, "a") as file:
+        del file["volumes/raw"].attrs["resolution"]
+    assert "offsets of image and label differ, and no voxel size" in refused(
+        path, "--voxel-size-nm", 4
+    )
 
 
 @pytest.mark.parametrize("kind", list(UNSIZED))
@@ -393,7 +398,7 @@ def test_a_bad_id(tmp_path, refused):
 
 def test_too_little_space_is_told_before_anything_is_written(tmp_path, refused, monkeypatch):
     path = hdf5(tmp_path / "v.h5", volume())
-    monkeypatch.setattr(importing.shutil, "disk_usage", lambda p: argparse.Namespace(free=100))
+    monkeypatch.setattr(import_plan.shutil, "disk_usage", lambda p: argparse.Namespace(free=100))
     assert "MiB free; expected" in refused(path)
 
 

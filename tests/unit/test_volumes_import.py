@@ -263,6 +263,33 @@ def test_precomputed_crops_are_in_its_own_coordinates(tmp_path, root):
     assert (got[0] == -1).all() and (got[1:] == ids[2:5, :3, 2:]).all()
 
 
+def test_precomputed_volumes_of_one_shape_may_lie_apart(tmp_path, root):
+    source = precomputed(tmp_path / "pc", volume(SHAPE), offset=(100, 200, 300))
+    ids = volume(SHAPE, np.uint32, 4) + 1
+    label = precomputed(tmp_path / "seg", ids, "segmentation", offset=(103, 200, 300))
+    assert run("import", source, "--studies", root, "--instance", label) == 0
+    got = items(root)[0].read_instances()
+    assert (got[:3] == -1).all() and (got[3:] == ids[:-3]).all()
+
+
+def test_a_plain_label_of_the_same_shape_fits_a_precomputed_image(tmp_path, root):
+    source = precomputed(tmp_path / "pc", volume(SHAPE), offset=(100, 200, 300))
+    ids = volume(SHAPE, np.uint32, 4) + 1
+    label = hdf5(tmp_path / "l.h5", ids)
+    assert run("import", source, "--studies", root, "--instance", label) == 0
+    assert (items(root)[0].read_instances() == ids).all()
+
+
+def test_fully_annotated_leaves_what_a_mapping_calls_unknown(tmp_path, root):
+    (tmp_path / "m.yaml").write_text("values: {0: unknown, 1: axon}")
+    values = volume(SHAPE) % 2
+    source, label = hdf5(tmp_path / "v.h5", volume(SHAPE)), hdf5(tmp_path / "l.h5", values)
+    words = ["--semantic", label, "--mapping", tmp_path / "m.yaml", "--fully-annotated"]
+    assert run("import", source, "--studies", root, *words) == 0
+    sets = items(root)[0].read_class_sets()
+    assert (sets == np.where(values == 1, AXON, H.unknown)).all()
+
+
 def test_signed_and_wide_greys_are_taken_when_they_fit(tmp_path, root):
     for name, data in (
         ("a", volume(SHAPE).astype(np.int16)),
@@ -292,7 +319,7 @@ def test_a_stated_voxel_size_wins(tmp_path, root):
      ("v.h5:other/set", "v-other-set"), ("é.tif", "volume")],
 )  # fmt: skip
 def test_ids_are_made_of_file_names(name, item_id):
-    from lib.volumes.importing import default_id
+    from lib.volumes.import_plan import default_id
 
     assert default_id(name) == item_id
 

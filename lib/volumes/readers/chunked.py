@@ -93,7 +93,7 @@ def open_precomputed(path: Path, dataset: str = "") -> ChunkedSource:
     a, b, c = (int(v) for v in store.domain.inclusive_min[:3])
     source = SourceInfo(
         str(path), dataset, _shape(store, (0, 1, 2)), np.dtype(store.dtype.numpy_dtype),
-        (x, y, z), (a, b, c), chunk_depth=int(store.chunk_layout.read_chunk.shape[2]),
+        (x, y, z), (a, b, c), True, chunk_depth=int(store.chunk_layout.read_chunk.shape[2]),
         attributes=read_json(path / "neuropil.json") or {},
     )  # fmt: skip
     return ChunkedSource(source, store, (0, 1, 2))

@@ -39,6 +39,8 @@ class LossSettings(Section):
     weight_ce: Weight = 1.0
     weight_iou: Weight = 1.0
     weight_dice: Weight = 1.0
+    # Voxels that IoU and Dice see: of exactly one class, or also those known not to be it.
+    overlap_region: Literal["single", "excluded"] = "single"
     weight_coarse: Weight = 0.2  # lambda_coarse of spec/hierarchical-supervision.md
 
     weight_pull: Weight = 1.0

@@ -80,7 +80,8 @@ class Criterion:
         loss, terms = self.loss, {}
         overlap = loss.weight_iou > 0 or loss.weight_dice > 0
         if loss.weight_ce > 0 or overlap:
-            ce, iou, dice = fine_terms(_full(outputs["semantic"]), targets, overlap)
+            excluded = loss.overlap_region == "excluded"
+            ce, iou, dice = fine_terms(_full(outputs["semantic"]), targets, overlap, excluded)
             values = {"ce": ce, "iou": iou, "dice": dice}
             terms = {
                 key: value

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from lib.configs.settings import LossSettings
 from lib.targets.prepare import Targets
+from lib.targets.processes import shared_count
 
 TERMS = ("dir", "cov", "raw")
 
@@ -62,7 +63,7 @@ class _Squares(torch.autograd.Function):
                 torch.sub(predicted, target, out=out)
             out.mul_(region.unsqueeze(1))
             errors.append(_square_sum(out))
-            counts.append((region.sum() * out.shape[1]).clamp_min(1))
+            counts.append(shared_count(region.sum() * out.shape[1]))
             if name == "raw":
                 out.mul_(predicted * (1 - predicted))
         ctx.save_for_backward(slope, *counts)

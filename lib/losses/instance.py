@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from lib.configs.settings import LossSettings
 from lib.targets.objects import Objects
 from lib.targets.prepare import Targets
+from lib.targets.processes import process_count, sum_over_processes
 from lib.targets.semantic import majority_classes
 
 PUSH_CHUNK = 2000
@@ -39,13 +40,16 @@ def instance_terms(
     Source: spec/clarifications.md, "Pull", "Centroid mu", "Push", "Per class".
     """
     objects = targets.objects
+    pairs, group = _pairs(_classes(targets, semantic_ids), targets)
+    samples = torch.bincount(pairs, minlength=targets.hierarchy.num_classes + 1)
+    samples = sum_over_processes(samples)  # every process, also one without any object
     if objects.count == 0:
         zero = embedding.flatten()[:0].sum()
         names = ("pull", "push", "norm")
         return {n: zero for n in names if getattr(loss, f"weight_{n}") > 0}
     rows = embedding.flatten(2).transpose(1, 2).reshape(-1, embedding.shape[1]).contiguous()
     centroid = _Centroids.apply(rows, objects)  # type: ignore[no-untyped-call]
-    group, share = _groups(_classes(targets, semantic_ids), objects)
+    share = _shares(group, pairs, samples)
     terms: dict[str, Tensor] = {}
     if loss.weight_pull > 0:
         assert targets.weight is not None
@@ -106,30 +110,44 @@ def _block_sum(a: Tensor, b: Tensor, margin: float) -> Tensor:
 
 
 def _classes(targets: Targets, semantic_ids: Tensor | None) -> Tensor:
-    """(K,) the class in which each object is pushed and averaged."""
+    """(K,) the class in which each object is pushed and averaged; -1 unknown, or no matter."""
     objects = targets.objects
-    if semantic_ids is None:
-        return torch.zeros_like(objects.sample)
+    if semantic_ids is None or objects.count == 0:
+        return torch.full_like(objects.sample, -1)
     if "semantic_ids" in vars(targets) and semantic_ids is targets.semantic_ids:
         return targets.object_class
     classes = targets.hierarchy.num_classes
     return majority_classes(semantic_ids, objects.labels, objects.count, classes)
 
 
-def _groups(classes: Tensor, objects: Objects) -> tuple[Tensor, Tensor]:
-    """Number the (class, sample) pairs that hold objects, and weight their objects.
+def _pairs(classes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Number the (class, sample) pairs that hold objects.
 
     Returns:
-        (group (K,) int64, share (K,) float64). Summing share * value is the mean over the
-        objects of a sample, then over the samples that have objects (of the class), then
-        over the classes present.
+        (class + 1 of each pair (P,) int64, pair of each object (K,) int64).
     """
-    span = int(objects.sample.max()) + 1
-    pairs, group = torch.unique((classes + 1) * span + objects.sample, return_inverse=True)
+    span = targets.instance.shape[0]
+    keys = (classes + 1) * span + targets.objects.sample
+    pairs, group = torch.unique(keys, return_inverse=True)
+    return pairs // span, group
+
+
+def _shares(group: Tensor, pairs: Tensor, samples: Tensor) -> Tensor:
+    """The weight of each object in the mean.
+
+    Args:
+        group: (K,) int64, pair of each object.
+        pairs: (P,) int64, class + 1 of each pair.
+        samples: (C + 1,) int64, samples of all processes that have objects of each class + 1.
+
+    Returns:
+        (K,) float64. Summing share * value is the mean over the objects of a sample, then
+        over the samples that have objects (of the class), then over the classes present.
+    """
     size = torch.bincount(group)
-    _, pair_class, samples = torch.unique(pairs // span, return_inverse=True, return_counts=True)
-    share = 1.0 / (size * samples[pair_class] * samples.numel()).double()
-    return group, share[group]
+    present = (samples > 0).sum()
+    share = process_count() / (size * samples[pairs] * present).double()
+    return share[group]
 
 
 class _Centroids(torch.autograd.Function):

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lib.targets.prepare import Targets
+from lib.targets.processes import add_over_processes
 
 
 def fine_terms(
-    logits: Tensor, targets: Targets, overlap: bool
+    logits: Tensor, targets: Targets, overlap: bool, excluded: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Cross-entropy over class sets, 1 - soft IoU and 1 - soft Dice.
 
@@ -28,6 +29,9 @@ def fine_terms(
     Args:
         logits: (B, C, *S) float32 or float64.
         overlap: also compute IoU and Dice.
+        excluded: IoU and Dice also count what is predicted as a class where that class is
+            known to be absent, though the voxel is known to a set of several classes only.
+            Without it a map that knows one class and "anything else" rewards painting all.
 
     Returns:
         Scalars (ce, iou, dice); the last two None without `overlap`.
@@ -39,6 +43,9 @@ def fine_terms(
         return ce, None, None
     classes = logits.shape[1]
     size = torch.bincount(targets.fine.flatten() + 1, minlength=classes + 1)[1:].to(logits.dtype)
+    if excluded:
+        predicted = predicted + _predicted_where_excluded(logits, targets)
+    size, both, predicted = add_over_processes(torch.stack((size, both, predicted)))
     present = (size > 0).to(logits.dtype)
     share = present / present.sum().clamp_min(1)
     union = torch.where(size > 0, predicted + size - both, 1.0)
@@ -46,6 +53,14 @@ def fine_terms(
     iou = (share * (1 - both / union)).sum()
     dice = (share * (1 - 2 * both / total)).sum()
     return ce, iou, dice
+
+
+def _predicted_where_excluded(logits: Tensor, targets: Targets) -> Tensor:
+    """(C,) sum of p_c over voxels of several possible classes that c is not among."""
+    classes = logits.shape[1]
+    scores = logits.flatten(2).transpose(0, 1).reshape(classes, -1)
+    p = scores.index_select(1, targets.set_voxels).softmax(0)
+    return (p * targets.set_outside).sum(1)
 
 
 def coarse_term(logits: Tensor, targets: Targets) -> Tensor:

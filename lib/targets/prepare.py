@@ -16,6 +16,7 @@ from lib.labels.hierarchy import LabelHierarchy
 from lib.targets.direction import centroid_direction
 from lib.targets.distance import object_distance, relative_distance
 from lib.targets.objects import Objects, index_objects
+from lib.targets.processes import shared_count
 from lib.targets.semantic import object_classes, paint_objects, resolve_class_sets
 from lib.targets.structure_tensor import structure_tensors
 from lib.targets.weights import pull_weights
@@ -74,8 +75,8 @@ class Targets:
 
     @cached_property
     def known_count(self) -> Tensor:
-        """Scalar float64: known voxels of the batch, at least 1."""
-        return self.known.sum().clamp_min(1).double()
+        """Scalar float64: known voxels of the batch, at least 1 (see lib/targets/processes.py)."""
+        return shared_count(self.known.sum())
 
     @cached_property
     def coarse_weight(self) -> Tensor:

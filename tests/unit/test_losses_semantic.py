@@ -127,3 +127,16 @@ def test_gradients_by_finite_differences() -> None:
         outputs["semantic"],
     )
     assert torch.autograd.gradcheck(lambda x: coarse_term(x, targets), outputs["coarse"])
+
+
+def test_overlap_also_counts_where_a_class_is_known_to_be_absent() -> None:
+    # Voxel 0 is class 0; voxel 1 is anything but class 0, p(0) = 1/2 there.
+    logits = logits_of([[0.0, -1e4], [0.0, 0.0]])
+    targets = targets_of([0b1, UNKNOWN & ~0b1])
+    _, iou, dice = fine_terms(logits, targets, overlap=True, excluded=True)
+    assert iou is not None and dice is not None
+    torch.testing.assert_close(float(iou), 1 - 1 / 1.5)
+    torch.testing.assert_close(float(dice), 1 - 2 / 2.5)
+    dice.backward()
+    assert logits.grad is not None
+    assert float(logits.grad[0, 0, 0, 1]) > 0 > float(logits.grad[0, 1, 0, 1])

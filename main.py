@@ -67,7 +67,6 @@ class NeuropilApp(MONAILabelApp):
         self.remote = studies.startswith(("http://", "https://"))
         address = studies.rstrip("/").strip() if self.remote else studies
         root = mirror_folder(address) if self.remote else Path(studies)
-        self.study = root
         self.submissions = Submissions(root, self.hierarchy, self.settings)
         super().__init__(
             app_dir=app_dir,
@@ -111,8 +110,12 @@ class NeuropilApp(MONAILabelApp):
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        folder = Path(self.app_dir) / "model"
-        return {"combined": Combined(folder, folder / WEIGHTS, self.study, self.settings)}
+        published = self.network.path
+        return {
+            "combined": Combined(
+                published.parent, published, self.submissions.study.root, self.settings
+            )
+        }
 
     def init_strategies(self) -> dict[str, Strategy]:
         return strategies(self.queries)
@@ -168,10 +171,16 @@ class NeuropilApp(MONAILabelApp):
         self.datastore().refresh()
         return image_id in self.image_ids()
 
-    def why_not_train(self, name: str) -> str | None:
-        """What keeps a trainer from starting, in words; None where nothing does."""
-        reason: str | None = self._trainers[name].check()
-        return reason
+    def check_training(self, name: str, params: dict[str, Any]) -> None:
+        """Refuse a training that cannot start, before a process is started for it.
+
+        Raises:
+            ValueError: nothing is annotated, or an option is out of range.
+        """
+        trainer = self._trainers[name]
+        if reason := trainer.check():
+            raise ValueError(reason)
+        trainer.plan({key: _first(value) for key, value in {**trainer.config(), **params}.items()})
 
     def names_of(self, kind: str) -> list[str]:
         """The names of models, trainers, strategies or scoring methods."""
@@ -182,3 +191,8 @@ class NeuropilApp(MONAILabelApp):
             "scoring": self._scoring_methods,
         }
         return list(tasks[kind])
+
+
+def _first(value: Any) -> Any:
+    """The default of an option that has a list of choices."""
+    return value[0] if isinstance(value, list) and value else value

@@ -30,9 +30,9 @@ class Known(Protocol):
 
     def knows_image(self, image_id: str) -> bool: ...
 
-    def why_not_train(self, name: str) -> str | None: ...
-
     def names_of(self, kind: str) -> list[str]: ...
+
+    def check_training(self, name: str, params: dict[str, Any]) -> None: ...
 
 
 def parse_params(text: str | None) -> dict[str, Any]:
@@ -143,9 +143,9 @@ class Checks:
 
     def train(self, call: dict[str, Any]) -> None:
         self._known("trainers", call["model"])
-        check_request_params(call.get("params") or {}, OWN_KEYS | DATA_KEYS)
-        if reason := self.app.why_not_train(call["model"]):
-            raise refuse(reason)
+        params = call.get("params") or {}
+        check_request_params(params, OWN_KEYS | DATA_KEYS)
+        self.app.check_training(call["model"], params)
 
     def scoring(self, call: dict[str, Any]) -> None:
         self._known("scoring", call["method"])

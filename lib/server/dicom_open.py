@@ -63,10 +63,11 @@ def _client(address: str) -> DICOMwebClient:
 
         return DICOMwebClient(url=address, session=create_session_from_gcp_credentials())
     user, password = stock.MONAI_LABEL_DICOMWEB_USERNAME, stock.MONAI_LABEL_DICOMWEB_PASSWORD
-    return DICOMwebClientX(
+    client: DICOMwebClient = DICOMwebClientX(
         url=address,
         session=create_session_from_user_pass(user, password) if user and password else None,
         qido_url_prefix=stock.MONAI_LABEL_QIDO_PREFIX,
         wado_url_prefix=stock.MONAI_LABEL_WADO_PREFIX,
         stow_url_prefix=stock.MONAI_LABEL_STOW_PREFIX,
     )
+    return client

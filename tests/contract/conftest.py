@@ -19,6 +19,13 @@ SLICER: dict[str, Any] = {"result_extension": ".nrrd", "result_dtype": "uint8"}
 OHIF: dict[str, Any] = {**SLICER, "result_compress": False, "restore_label_idx": False}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test waits for the server to start."""
+    for item in items:
+        if "contract" in item.path.parts and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
+
+
 @pytest.fixture
 def client(server: Server, tmp_path: Path) -> MONAILabelClient:
     return MONAILabelClient(server.url, tmpdir=str(tmp_path))

@@ -63,6 +63,14 @@ def test_options_out_of_range(server, model: str, params, words):
     _says(_infer(server, model=model, params=params), *words)
 
 
+@pytest.mark.parametrize(
+    "params", [{"max_epochs": 0}, {"training_modes": "other"}, {"learning_rate": "fast"}]
+)
+def test_training_options_out_of_range(server, params):
+    answer = requests.post(f"{server.url}/train/combined", json=params, timeout=SECONDS)
+    _says(answer, next(iter(params)))
+
+
 def test_requests_for_files_outside_find_nothing(server):
     for image in ("/etc/passwd", "../../etc/passwd", f"{server.studies}/{ITEM}.nii", ".."):
         _says(_infer(server, image=image))

@@ -19,6 +19,11 @@ class App:
     def knows_image(self, image_id):
         return image_id in self.image_ids()
 
+    def check_training(self, name, params):
+        assert name == "combined"
+        if params.get("max_epochs") == 0:
+            raise ValueError("max_epochs: found 0")
+
     def names_of(self, kind):
         return {"models": ["segmentation"], "trainers": ["combined"]}.get(kind, ["random"])
 
@@ -60,6 +65,11 @@ def test_training_names_no_files():
     assert _refused("api_run_model", {"model": "combined", "params": {"name": "../../x"}})
     assert _refused("api_run", {"params": {"combined": {"name": "../x"}}})
     assert _refused("api_run_model", {"model": "other", "params": None}).status_code == 404
+
+
+def test_a_training_that_cannot_start_is_refused_at_once():
+    with pytest.raises(ValueError, match="max_epochs"):
+        CHECKS["api_run_model"]({"model": "combined", "params": {"max_epochs": 0}})
 
 
 @pytest.mark.parametrize("tag", ["../..", "a/b", "..", "", ".x", "x\x00y", "a b"])

@@ -24,6 +24,9 @@ from lib.volumes.boxes import Box, Triple, box_origin, box_shape, box_slices, in
 
 CARRIED_POINTS = 4
 """Voxels of the object that stand for it in the next window it grows into."""
+MOST_WINDOWS = 12
+"""Windows that one answer may look at beyond those of the points: an answer that leaks along
+a whole volume shall still come soon."""
 
 
 @dataclass
@@ -71,10 +74,13 @@ def grow(
     none = np.zeros((0, 3), np.int64)
     queue: deque[tuple[Box, Points]] = deque((box, none) for box in seeds)
     limited = False
+    most = len(seeds) + MOST_WINDOWS
     while queue:
         box, carried = queue.popleft()
         if box in canvas.logits:
             continue
+        if len(canvas.logits) == most:
+            return canvas, True
         points = _window_points(clicks, positive, negative, carried, box)
         logits = window_logits(source.net, source.features(box), points, source.voxel_size_nm)
         canvas.logits[box] = logits

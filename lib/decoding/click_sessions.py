@@ -14,6 +14,7 @@ from lib.decoding.predictor import Predictor
 from lib.metrics.click_scores import ClickScores
 from lib.metrics.clicks import Click, Mask, seeded_generator, simulate_clicks
 from lib.volumes.boxes import box_slices, whole_box
+from lib.volumes.contrast import LazyImage
 from lib.volumes.frames import ViewerFrame
 from lib.volumes.study import StudyItem
 
@@ -24,12 +25,23 @@ Answers = Callable[[Sequence[Click]], Mask]
 def app_answers(predictor: Predictor, item: StudyItem) -> Answers:
     """What the `proofread` task answers on an item."""
     frame = predictor.frame(item.shape, item.voxel_size_nm)
+    image = frame.view(item.open_image())
+    return app_answers_on(predictor, image, frame.network_voxel_size_nm, item.id)
+
+
+def app_answers_on(
+    predictor: Predictor,
+    image: LazyImage,
+    voxel_size_nm: tuple[float, float, float],
+    image_key: str,
+) -> Answers:
+    """What the `proofread` task answers on an image in the network's frame."""
     source = ClickSource(
         predictor.net,
         "evaluated",
-        frame.view(item.open_image()),
-        item.id,
-        frame.network_voxel_size_nm,
+        image,
+        image_key,
+        voxel_size_nm,
         FeatureCache(predictor.inference.cache_bytes),
         predictor.inference,
     )

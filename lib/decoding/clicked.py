@@ -90,7 +90,7 @@ def segment_clicked(
         positive, negative = (p[p[:, 2] == section] for p in (positive, negative))
     anchors = positive
     if not len(anchors) and start is not None:
-        anchors = _points_of(start, negative)
+        anchors = _points_of(start, negative, section)
     if not len(anchors):
         warnings.append("no positive point inside the image; the answer is empty")
         return _nothing(start, warnings)
@@ -109,7 +109,7 @@ def segment_clicked(
     if start is not None:
         before = np.zeros_like(mask)
         before[box_slices(shift_box(start.box, minus(box_origin(whole))))] = start.mask
-        mask = keep_edits(before, mask, positive - low, negative - low)
+        mask = _edited(before, mask, positive - low, negative - low, section, int(low[2]))
     return ClickAnswer(mask, whole, tuple(warnings), len(canvas.logits))
 
 
@@ -145,15 +145,33 @@ def clean_points(
     return np.array(distinct, np.int64).reshape(-1, 3), warnings
 
 
-def _points_of(start: StartingMask, negative: Points) -> Points:
+def _points_of(start: StartingMask, negative: Points, section: int | None) -> Points:
     """Voxels that stand for an earlier mask, away from what is now denied."""
     low = np.array(box_origin(start.box))
+    mask = start.mask
+    if section is not None:
+        mask = mask & (np.arange(start.box[2][0], start.box[2][1]) == section)
     depth = np.full(start.mask.shape, 100.0, np.float32)
     x, y, z = np.indices(start.mask.shape, sparse=True)
     for a, b, c in negative - low:
         depth = np.minimum(depth, np.abs(x - a) + np.abs(y - b) + np.abs(z - c))
-    points: Points = interior_points(start.mask, depth.astype(np.float32), CARRIED_POINTS) + low
+    points: Points = interior_points(mask, depth.astype(np.float32), CARRIED_POINTS) + low
     return points
+
+
+def _edited(
+    before: Mask, answer: Mask, positive: Points, negative: Points, section: int | None, first: int
+) -> Mask:
+    """`keep_edits`; an answer in one section changes that section only."""
+    if section is None:
+        return keep_edits(before, answer, positive, negative)
+    at = slice(section - first, section - first + 1)
+    offset = np.array([0, 0, section - first])
+    out = before.copy()
+    out[:, :, at] = keep_edits(
+        before[:, :, at], answer[:, :, at], positive - offset, negative - offset
+    )
+    return out
 
 
 def _nothing(start: StartingMask | None, warnings: list[str]) -> ClickAnswer:

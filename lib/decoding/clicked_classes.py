@@ -103,7 +103,12 @@ def segment_classes(
 
     Returns:
         The automatic map itself when there is no point inside the image.
+
+    Raises:
+        ValueError: a two-dimensional network, whose prompts lie in one section.
     """
+    if source.net.spatial_dims != 3:
+        raise ValueError("class clicks need model.spatial_dims: 3, these weights have 2")
     points, class_ids, warnings = _points(clicks, source)
     result = _automatic(source, hierarchy, progress).copy()
     if not len(points):
@@ -145,7 +150,6 @@ def _points(
 
 
 def _prompts(source: ClickSource, points: Points, class_ids: NDArray[np.int64]) -> PointPrompts:
-    assert source.net.spatial_dims == 3, "class prompts need a three-dimensional network"
     device = next(source.net.parameters()).device
     count = len(points)
     return PointPrompts(

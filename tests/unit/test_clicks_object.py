@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from click_cases import grey_network, source
 
+from lib.decoding.click_growth import MOST_WINDOWS
 from lib.decoding.click_source import Clicks
 from lib.decoding.clicked import ClickAnswer, StartingMask, segment_clicked
 from lib.volumes.boxes import box_slices
@@ -96,12 +97,20 @@ def test_windows_grow_with_the_object_up_to_the_limit_and_are_computed_once() ->
     near = source(image, net, limit=(160, 40, 8))
     answer = segment_clicked(near, Clicks([(10, 12, 3)]))
     assert np.array_equal(whole(answer, image), image == 2)
-    assert answer.windows > 1 and net.backbone.calls == answer.windows
+    assert 1 < answer.windows <= 1 + MOST_WINDOWS and net.backbone.calls == answer.windows
     segment_clicked(near, Clicks([(10, 12, 3)], [(80, 30, 3)]))
     assert net.backbone.calls == answer.windows  # a further click runs no backbone
     limited = segment_clicked(source(image, limit=(64, 40, 8)), Clicks([(10, 12, 3)]))
     assert limited.warnings == ("the object goes on beyond the limit of the click window",)
     assert whole(limited, image)[2:40, 12, 3].all() and not whole(limited, image)[120:].any()
+
+
+def test_an_answer_that_leaks_stops_after_some_windows() -> None:
+    image = np.full((300, 300, 4), 2, np.float32)
+    clicked = source(image, window=(32, 32, 4), limit=(300, 300, 4))
+    answer = segment_clicked(clicked, Clicks([(150, 150, 2)]))
+    assert answer.windows == 1 + MOST_WINDOWS
+    assert answer.warnings == ("the object goes on beyond the limit of the click window",)
 
 
 def test_contradicting_and_stray_points_give_an_answer_and_a_warning() -> None:
@@ -144,6 +153,8 @@ def test_an_edited_mask_is_kept_where_no_click_contradicts_it() -> None:
     only_negative = segment_clicked(source(image), Clicks([], [(27, 27, 3)]), start)
     assert not whole(only_negative, image)[26:].any()
     assert np.array_equal(whole(only_negative, image)[:24], edited[:24])
+    flat = segment_clicked(source(image), Clicks([], [(27, 27, 3)]), start, section=3)
+    assert not whole(flat, image)[26:, :, 3].any() and whole(flat, image)[28, 28, 2]
 
 
 def test_one_section_only() -> None:

@@ -81,22 +81,32 @@ def write_seg(
     numbers = np.zeros(int(labels.max()) + 1, np.uint16)
     numbers[present] = np.arange(1, len(present) + 1)
     frames = np.ascontiguousarray(numbers[labels].transpose(2, 1, 0))
-    series_uid = str(generate_uid())
-    # highdicom wants headers of one study with these modules, which other people's lack
-    sources = [_with_required_elements(h) for h in grid.headers]
-    seg = hd.seg.Segmentation(
-        source_images=sources,
+    seg = _dataset(frames, [named[int(v)].label for v in present], grid, description)
+    for item, value in zip(seg.SegmentSequence, present, strict=True):
+        if (color := named[int(value)].color) is not None:
+            item.RecommendedDisplayCIELabValue = _cielab(color)
+    block = seg.private_block(PRIVATE_GROUP, PRIVATE_CREATOR, create=True)
+    block.add_new(RECORD_ELEMENT, "UT", json.dumps(dict(note or {})))
+    seg.save_as(Path(path))
+    return str(seg.SeriesInstanceUID)
+
+
+def _dataset(
+    frames: NDArray[np.uint16], labels: Sequence[str], grid: SeriesGrid, description: str
+) -> hd.seg.Segmentation:
+    """The SEG of (Z, Y, X) segment numbers 1..N with these labels."""
+    return hd.seg.Segmentation(
+        # highdicom wants elements in the headers that other people's files lack
+        source_images=[_with_required_elements(header) for header in grid.headers],
         pixel_array=frames,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[
-            _description(number, named[int(value)].label) for number, value in enumerate(present, 1)
-        ],
-        series_instance_uid=series_uid,
+        segment_descriptions=[_description(n, label) for n, label in enumerate(labels, 1)],
+        series_instance_uid=str(generate_uid()),
         series_number=300,
         sop_instance_uid=generate_uid(),
         instance_number=1,
         manufacturer=MANUFACTURER,
-        manufacturer_model_name="Neuropil",
+        manufacturer_model_name=MANUFACTURER,
         software_versions="1",
         device_serial_number="1",
         content_label="LABELS",
@@ -104,13 +114,6 @@ def write_seg(
         series_description=description[:64],
         omit_empty_frames=True,
     )
-    for item, value in zip(seg.SegmentSequence, present, strict=True):
-        if (color := named[int(value)].color) is not None:
-            item.RecommendedDisplayCIELabValue = _cielab(color)
-    block = seg.private_block(PRIVATE_GROUP, PRIVATE_CREATOR, create=True)
-    block.add_new(RECORD_ELEMENT, "UT", json.dumps(dict(note or {})))
-    seg.save_as(Path(path))
-    return series_uid
 
 
 def _checked_values(

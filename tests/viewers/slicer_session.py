@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from slicer_scene import DIALOGS, Slicer
+from slicer_scene import Slicer
+from slicer_stubs import DIALOGS
 
 
 class Session:

@@ -46,6 +46,15 @@ def add_import_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--spacing-unit", choices=tuple(UNIT_NM), help="unit of NIfTI and NRRD spacings"
     )
+    _add_label_options(parser)
+    parser.add_argument("--replace", action="store_true", help="write over existing items")
+    parser.add_argument("--conf", metavar="FILE", help="configuration with the label hierarchy")
+    parser.set_defaults(run=run_import)
+    return parser
+
+
+def _add_label_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `import` that say which labels there are and what they mean."""
     parser.add_argument("--semantic", default="", metavar="PATH[:DATASET]", help="class label")
     parser.add_argument(
         "--instance", default="", metavar="PATH[:DATASET]",
@@ -67,10 +76,6 @@ def add_import_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--derived-instances", action="store_true",
         help="ids are not ground truth in 3D: leave them out of 3D figures",
     )  # fmt: skip
-    parser.add_argument("--replace", action="store_true", help="write over existing items")
-    parser.add_argument("--conf", metavar="FILE", help="configuration with the label hierarchy")
-    parser.set_defaults(run=run_import)
-    return parser
 
 
 def run_import(args: argparse.Namespace) -> int:

@@ -27,7 +27,6 @@ from lib.volumes.boxes import (
     whole_box,
 )
 from lib.volumes.errors import VolumeError
-from lib.volumes.nifti import nifti_header
 from lib.volumes.record import ItemRecord, record_path
 from lib.volumes.study import StudyItem
 from lib.volumes.submitted_file import SubmittedMap, read_submitted
@@ -38,7 +37,7 @@ from lib.volumes.writing import (
     LabelCounts,
     count_sets,
     file_bytes,
-    label_file,
+    label_stream,
     to_disk_ids,
 )
 
@@ -156,9 +155,10 @@ class _Writer:
 
     def _stream(self, staged: StagedFiles, tag: str, dtype: Any) -> GzipStream:
         item = self._item
-        stream = GzipStream(staged.create(label_file(item.study.root, tag, item.id)))
-        stream.write(nifti_header(item.shape, dtype, item.voxel_size_nm, item.source.affine))
-        return stream
+        return label_stream(
+            staged, item.study.root, tag, item.id, item.shape, dtype, item.voxel_size_nm,
+            item.source.affine,
+        )  # fmt: skip
 
 
 def _put(

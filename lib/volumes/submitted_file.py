@@ -62,7 +62,7 @@ def read_submitted(
         fitted, lost = place_on_grid(layer, affine, image.affine, image.shape, path)
         placed.append(fitted)
         clipped += lost
-    counts = [np.unique(layer) for layer in placed]
+    counts = [_present(layer) for layer in placed]
     if own is None:
         if not label_info:
             raise VolumeError(
@@ -98,17 +98,8 @@ def place_on_grid(
     if affine is None or target is None:
         _check_shape(path, layer, shape)
         return layer, 0
-    relative = np.linalg.inv(target) @ affine
-    turn = np.rint(relative[:3, :3])
-    shift = np.rint(relative[:3, 3])
-    # The far corner counts: a spacing that differs a little drifts over a long axis.
-    matches = (
-        abs(relative[:3, :3] - turn).max() * max(layer.shape) < GRID_TOLERANCE
-        and abs(relative[:3, 3] - shift).max() < GRID_TOLERANCE
-        and (abs(turn).sum(axis=0) == 1).all()
-        and (abs(turn).sum(axis=1) == 1).all()
-    )
-    if not matches:
+    steps = _voxel_steps(affine, target, max(layer.shape))
+    if steps is None:
         # A client that writes voxels without geometry leaves the identity.
         if layer.shape == shape and np.allclose(np.abs(affine), np.eye(4)):
             return layer, 0
@@ -117,6 +108,7 @@ def place_on_grid(
             f"the image's grid ({_extent(shape)} voxels)",
             "submit it on the image's own voxels, not resampled",
         )  # fmt: skip
+    turn, shift = steps
     axes = [int(np.argmax(abs(turn[i]))) for i in range(3)]
     layer = layer.transpose(axes)
     offset = []
@@ -129,6 +121,24 @@ def place_on_grid(
     if layer.shape == shape and offset == [0, 0, 0]:
         return layer, 0
     return _paste(layer, (offset[0], offset[1], offset[2]), shape)
+
+
+def _voxel_steps(affine: Affine, target: Affine, longest: int) -> tuple[Affine, Affine] | None:
+    """How a label's voxels run through the image's: turn (3, 3) of 0, 1 and -1, and shift (3).
+
+    Returns:
+        None where the label's grid is another one.
+    """
+    relative = np.linalg.inv(target) @ affine
+    turn, shift = np.rint(relative[:3, :3]), np.rint(relative[:3, 3])
+    # The far corner counts: a spacing that differs a little drifts over a long axis.
+    matches = (
+        abs(relative[:3, :3] - turn).max() * longest < GRID_TOLERANCE
+        and abs(relative[:3, 3] - shift).max() < GRID_TOLERANCE
+        and (abs(turn).sum(axis=0) == 1).all()
+        and (abs(turn).sum(axis=1) == 1).all()
+    )
+    return (turn, shift) if matches else None
 
 
 def _paste(layer: NDArray[Any], offset: Triple, shape: Triple) -> tuple[NDArray[Any], int]:
@@ -195,6 +205,13 @@ def _integers(path: Path, data: NDArray[Any]) -> NDArray[Any]:
     if data.dtype.kind not in "ui" or (data.size and int(data.min()) < 0):
         raise VolumeError(path, f"a map of type {data.dtype}", "label values of 0 and more")
     return data
+
+
+def _present(layer: NDArray[Any]) -> NDArray[Any]:
+    """The values that occur, section by section: a sort of everything takes its memory again."""
+    sections = [np.unique(layer[:, :, z]) for z in range(layer.shape[2])]
+    values: NDArray[Any] = np.unique(np.concatenate(sections))
+    return values
 
 
 def _check_shape(path: Path, layer: NDArray[Any], shape: Triple) -> None:

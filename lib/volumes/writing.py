@@ -107,41 +107,65 @@ def write_item(
         OSError: the disk is full; nothing is left behind.
     """
     shape = _check(record, image, class_sets, instance)
-    counts = LabelCounts()
-    table: dict[int, list[str]] = dict(record.class_sets)
+    counts = LabelCounts(voxels=int(np.prod(shape)))
     size = record.voxel_size_nm
     with StagedFiles() as staged:
         # The image comes last: a datastore sees the item when its labels are in place.
-        final = ids = None
+        labels: list[_FinalWriter | _InstanceWriter] = []
+        table = dict(record.class_sets)
         if class_sets is not None:
-            final = _label_stream(staged, root, "final", record.id, shape, np.uint8, size)
+            final = label_stream(staged, root, "final", record.id, shape, np.uint8, size)
+            labels.append(_FinalWriter(final, class_sets, hierarchy, table, counts))
         if instance is not None:
-            ids = _label_stream(staged, root, "instance", record.id, shape, np.uint32, size)
+            ids = label_stream(staged, root, "instance", record.id, shape, np.uint32, size)
+            labels.append(_InstanceWriter(ids, instance, counts))
         note = staged.create(record_path(root, record.id))
         plain = staged.create(root / f"{record.id}.nii")
         plain.write(nifti_header(shape, image.dtype, size))
         for slab in slabs(whole_box(shape), BYTES_PER_VOXEL, SLAB_BYTES, chunk_depth):
             plain.write(file_bytes(np.asarray(image[box_slices(slab)])))
-            if final is not None and class_sets is not None:
-                part = np.asarray(class_sets[box_slices(slab)]).astype(np.int32, copy=False)
-                codes, table = class_sets_to_final(part, hierarchy, table)
-                count_sets(counts, part)
-                final.write(file_bytes(codes))
-            if ids is not None and instance is not None:
-                ids.write(
-                    file_bytes(_disk_ids(np.asarray(instance[box_slices(slab)]), counts, slab))
-                )
+            for label in labels:
+                label.write(slab)
             if progress is not None:
                 progress(int(np.prod(box_shape(slab))))
-        for stream in (final, ids):
-            if stream is not None:
-                stream.finish()
-        counts.voxels = int(np.prod(shape))
+        for label in labels:
+            label.stream.finish()
         known = counts.shares(hierarchy) if class_sets is not None else {"unknown": 1.0}
         record = record.changed(class_sets=table, known_share=known)
         note.write(json_bytes(record.to_dict()))
         staged.commit()
     return record, counts
+
+
+@dataclass
+class _FinalWriter:
+    """Encodes class sets slab by slab; adds codes to `table` and voxels to `counts`."""
+
+    stream: GzipStream
+    source: Sliceable
+    hierarchy: LabelHierarchy
+    table: dict[int, list[str]]
+    counts: LabelCounts
+
+    def write(self, slab: Box) -> None:
+        part = np.asarray(self.source[box_slices(slab)]).astype(np.int32, copy=False)
+        codes, grown = class_sets_to_final(part, self.hierarchy, self.table)
+        self.table.update(grown)
+        count_sets(self.counts, part)
+        self.stream.write(file_bytes(codes))
+
+
+@dataclass
+class _InstanceWriter:
+    """Writes ids slab by slab and counts objects."""
+
+    stream: GzipStream
+    source: Sliceable
+    counts: LabelCounts
+
+    def write(self, slab: Box) -> None:
+        part = np.asarray(self.source[box_slices(slab)])
+        self.stream.write(file_bytes(_disk_ids(part, self.counts, slab)))
 
 
 def label_file(root: Path, tag: str, item_id: str) -> Path:
@@ -180,7 +204,7 @@ def from_disk_ids(stored: NDArray[Any]) -> NDArray[np.int64]:
     return ids
 
 
-def _label_stream(
+def label_stream(
     staged: StagedFiles,
     root: Path,
     tag: str,
@@ -188,9 +212,15 @@ def _label_stream(
     shape: Triple,
     dtype: Any,
     voxel_size_nm: tuple[float, float, float],
+    affine: NDArray[np.float64] | None = None,
 ) -> GzipStream:
+    """Begin a label of an item, aside; slabs follow, then `finish`.
+
+    Args:
+        affine: of an image that others wrote; by default the voxel size alone.
+    """
     stream = GzipStream(staged.create(label_file(root, tag, item_id)))
-    stream.write(nifti_header(shape, dtype, voxel_size_nm))
+    stream.write(nifti_header(shape, dtype, voxel_size_nm, affine))
     return stream
 
 

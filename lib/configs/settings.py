@@ -68,6 +68,7 @@ class TrainingSettings(Section):
     num_pos_points: Count = 5
     num_neg_points: Annotated[int, Field(ge=0)] = 5
     point_sample_mode: Literal["class", "instance"] = "instance"
+    vary_points: bool = False  # 1 .. num_pos_points and 0 .. num_neg_points, as annotators click
     fractionary_prompts: bool = False
 
     max_epochs: Count = 50

@@ -69,8 +69,8 @@ def sample_prompts(
             targets.append(_draw_instance(class_sets[b], instance[b], hierarchy, generator))
         else:
             targets.append(_draw_class(class_sets[b], hierarchy, generator))
-    count = (training.num_pos_points, training.num_neg_points)
-    points = [_draw_points(t, count, instance[0].ndim, generator) for t in targets]
+    dims = instance[0].ndim
+    points = [_draw_points(t, training, dims, generator) for t in targets]
     device = instance.device
     classes = torch.tensor([-1 if t is None else t.class_id for t in targets])
     of_instance = torch.tensor([t is not None and t.instance for t in targets])
@@ -130,22 +130,30 @@ def _main_class(class_sets: Tensor, hierarchy: LabelHierarchy) -> int:
 
 
 def _draw_points(
-    target: _Target | None, count: tuple[int, int], dims: int, generator: torch.Generator | None
+    target: _Target | None,
+    training: TrainingSettings,
+    dims: int,
+    generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
-    """Positive then negative points, padded to `count`: (N, S) int64 and (N,) int64."""
+    """Positive then negative points, padded to the settings' numbers: (N, S), (N,) int64."""
+    count = (training.num_pos_points, training.num_neg_points)
     coords = torch.zeros((sum(count), dims), dtype=torch.int64)
     labels = torch.full((sum(count),), PADDING, dtype=torch.int64)
     if target is None:
         return coords, labels
     regions = (target.inside, target.known & ~target.inside)
     start = 0
-    for region, number, label in zip(regions, count, (POSITIVE, NEGATIVE), strict=True):
+    for region, most, label in zip(regions, count, (POSITIVE, NEGATIVE), strict=True):
+        least = 1 if label == POSITIVE else 0
+        number = most
+        if training.vary_points:
+            number = least + int(_draw(most - least + 1, 1, generator))
         candidates = region.nonzero()
         if len(candidates) and number:
             drawn = candidates[_draw(len(candidates), number, generator).to(candidates.device)]
             coords[start : start + number] = drawn.cpu()
             labels[start : start + number] = label
-        start += number
+        start += most
     return coords, labels
 
 

@@ -67,3 +67,14 @@ def test_same_seed_same_points_and_samples_can_be_left_out() -> None:
         class_sets, instance, HIERARCHY, TrainingSettings(), samples=torch.tensor([False, True])
     )
     assert not left_out.prompts.any
+
+
+def test_numbers_of_points_can_vary_as_annotators_click() -> None:
+    class_sets, instance = scene()
+    counts = set()
+    for seed in range(40):
+        labels = sample(class_sets, instance, seed, vary_points=True).prompts.labels[0]
+        assert len(labels) == 10
+        assert (labels[:6] != 0).all() and (labels[6:] != 1).all()
+        counts.add((int((labels == 1).sum()), int((labels == 0).sum())))
+    assert {p for p, _ in counts} == set(range(1, 7)) and {n for _, n in counts} == set(range(5))

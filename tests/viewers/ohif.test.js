@@ -28,7 +28,7 @@ function sameByName(map, pageNames, meant, meantNames) {
 
 const count = map => map.reduce((sum, value) => sum + (value ? 1 : 0), 0);
 
-test('OHIF drives the app', { timeout: 420000 }, async t => {
+test('OHIF drives the app', { timeout: 1100000 }, async t => {
   const viewer = await Viewer.start(plan);
   const { page } = viewer;
   let info;
@@ -137,8 +137,7 @@ test('OHIF drives the app', { timeout: 420000 }, async t => {
       await page.click('label[for="tab-1"]');
       // the mirror looks at the store every 30 seconds, and finds what OHIF stored
       for (let n = 0; n < 60; n++) {
-        const state = await (await page.request.get(`${plan.base}/datastore/`)).json();
-        if (state.completed) break;
+        if ((await viewer.json('/datastore/')).completed) break;
         await page.waitForTimeout(1000);
       }
       for (const [key, value] of Object.entries(plan.training)) {
@@ -157,8 +156,8 @@ test('OHIF drives the app', { timeout: 420000 }, async t => {
         await viewer.connect();
         shown = await viewer.tab(1).locator('td[title*="epochs"], td[title="Not Running"]')
           .first().getAttribute('title');
-        const running = await (await page.request.get(`${plan.base}/train/`)).json();
-        if (running.status !== 'RUNNING' && running.status !== 'PENDING') break;
+        const { status } = await viewer.json('/train/');
+        if (status !== 'RUNNING' && status !== 'PENDING') break;
       }
       assert.match(shown, /^\d+\/\d+ epochs completed$/);
       await viewer.screenshot('ohif-training');

@@ -192,6 +192,11 @@ class Viewer {
     await this.page.waitForTimeout(500);
   }
 
+  // An answer of the server, asked for by the page.
+  async json(address) {
+    return this.page.evaluate(async url => (await fetch(url)).json(), `${this.base}${address}`);
+  }
+
   // Bytes cross to this process as base64: as a plain array, a million numbers take 15 s.
   async bytes(source, argument) {
     const text = await this.page.evaluate(

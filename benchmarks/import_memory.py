@@ -33,7 +33,7 @@ CROP = "768:1280,768:1280,{}:{}"
 CROP_DEPTH = 256
 
 CHILD = """
-import argparse, json, resource, sys
+import argparse, json, sys
 sys.path.insert(0, sys.argv[1])
 from lib.volumes.commands import add_import_parser
 parser = argparse.ArgumentParser()
@@ -42,8 +42,9 @@ status = 0
 if len(sys.argv) > 2:
     args = parser.parse_args(["import", *sys.argv[2:]])
     status = args.run(args)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"peak_mib": peak / 1024, "status": status}))
+# Not getrusage: its largest resident size survives exec, so the parent's would count.
+peak = next(l.split()[1] for l in open("/proc/self/status") if l.startswith("VmHWM"))
+print(json.dumps({"peak_mib": int(peak) / 1024, "status": status}))
 """
 
 

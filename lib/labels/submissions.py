@@ -84,7 +84,8 @@ def number_segments(
         return [Segment(name, value) for value, name in by_position.items()]
     by_index = {idx: n for idx, n in zip(indices, names, strict=True) if idx is not None}
     if len(by_index) == len(names) and set(present) <= set(by_index):
-        return [Segment(name, value) for value, name in by_index.items()]
+        # Clients that count from 0 list the background first; 0 is no segment's value.
+        return [Segment(name, value) for value, name in by_index.items() if value != 0]
     stray = sorted(set(present) - set(by_position) - set(by_index)) or sorted(present)
     listed = ", ".join(f"{n} (idx {i})" for n, i in zip(names, indices, strict=True)) or "none"
     raise ValueError(

@@ -8,6 +8,7 @@ hidden leftover that `remove_leftovers` clears.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import time
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 SUFFIX = ".part"
+_numbers = itertools.count()
 LEFTOVER_SECONDS = 3600.0
 """A younger temporary file of a living process may still be in use."""
 
@@ -33,8 +35,10 @@ class StagedFiles:
 
     def create(self, target: Path) -> BinaryIO:
         """Open a temporary file that `commit` renames to `target`."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.{os.getpid()}{SUFFIX}")
+        make_folder(target.parent)
+        # Threads of one process may write the same target at the same time.
+        owner = f"{os.getpid()}-{next(_numbers)}"
+        aside = target.with_name(f".{target.name}.{owner}{SUFFIX}")
         file = aside.open("w+b")
         self._files.append((file, aside, target))
         return file
@@ -90,6 +94,14 @@ def write_json(target: Path, data: Any) -> None:
     write_bytes(target, json_bytes(data))
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it so that they survive a power cut."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
@@ -111,7 +123,7 @@ def remove_leftovers(folders: Iterable[Path]) -> list[Path]:
     removed = []
     for folder in folders:
         for path in folder.glob(f".*{SUFFIX}"):
-            owner = path.name.removesuffix(SUFFIX).rpartition(".")[2]
+            owner = path.name.removesuffix(SUFFIX).rpartition(".")[2].partition("-")[0]
             alive = owner.isdigit() and Path(f"/proc/{owner}").exists()
             try:
                 old = time.time() - path.stat().st_mtime > LEFTOVER_SECONDS

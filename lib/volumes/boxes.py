@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from math import ceil
 
+STRETCH = 8
+"""Decoding chunks once is worth this many times a slab's usual memory."""
+
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Triple = tuple[int, int, int]
 
@@ -62,13 +65,15 @@ def slabs(box: Box, bytes_per_voxel: int, budget: int, multiple: int = 1) -> Ite
 
     Args:
         multiple: slab borders fall on multiples of this z (a source's chunk depth), so that
-            no chunk is decoded twice, as far as the budget allows.
+            no chunk is decoded twice, as far as STRETCH times the budget allows.
     """
     x, y, z = box
     section = max(1, (x[1] - x[0]) * (y[1] - y[0]) * bytes_per_voxel)
     depth = max(1, budget // section)
     if depth >= multiple:
         depth -= depth % multiple
+    elif section * multiple <= STRETCH * budget:
+        depth = multiple
     low = z[0]
     while low < z[1]:
         high = min(z[1], low - low % depth + depth)

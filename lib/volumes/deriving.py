@@ -31,7 +31,7 @@ from lib.volumes.record import ItemRecord, record_path
 from lib.volumes.study import StudyItem
 from lib.volumes.submitted_file import SubmittedMap, read_submitted
 from lib.volumes.writing import (
-    BYTES_PER_VOXEL,
+    LABEL_BYTES_PER_VOXEL,
     SLAB_BYTES,
     GzipStream,
     LabelCounts,
@@ -83,7 +83,7 @@ def stage_labels(
     record_file = staged.create(record_path(item.study.root, item.id))
     writer = _Writer(staged, item)
     conflicts = 0
-    for slab in slabs(whole_box(item.shape), BYTES_PER_VOXEL, SLAB_BYTES):
+    for slab in slabs(whole_box(item.shape), 2 * LABEL_BYTES_PER_VOXEL, SLAB_BYTES):
         inside = intersect(slab, region)
         kept = _Labels.read(item, slab) if merge or inside != slab else _Labels.unknown(item, slab)
         if inside is not None:

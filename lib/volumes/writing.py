@@ -21,8 +21,8 @@ from lib.volumes.record import ItemRecord, record_path
 
 UNKNOWN_ID = 2**32 - 1
 SLAB_BYTES = 32 * 2**20
-BYTES_PER_VOXEL = 16
-"""What a slab costs at once: image, class sets, ids and their copies."""
+LABEL_BYTES_PER_VOXEL = 24
+"""What a voxel of each kind of label costs while it is converted: values and their copies."""
 
 Progress = Callable[[int], None]
 """Told the number of voxels just written."""
@@ -122,7 +122,8 @@ def write_item(
         note = staged.create(record_path(root, record.id))
         plain = staged.create(root / f"{record.id}.nii")
         plain.write(nifti_header(shape, image.dtype, size))
-        for slab in slabs(whole_box(shape), BYTES_PER_VOXEL, SLAB_BYTES, chunk_depth):
+        cost = 2 * np.dtype(image.dtype).itemsize + LABEL_BYTES_PER_VOXEL * len(labels)
+        for slab in slabs(whole_box(shape), cost, SLAB_BYTES, chunk_depth):
             plain.write(file_bytes(np.asarray(image[box_slices(slab)])))
             for label in labels:
                 label.write(slab)

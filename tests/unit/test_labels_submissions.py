@@ -50,6 +50,16 @@ def test_values_are_idx_where_positions_cannot_be():
     assert {s.value: s.name for s in got} == {3: "axon", 7: "soma"}
 
 
+def test_values_are_idx_where_idx_do_not_ascend_though_they_are_large():
+    got = number_segments(info(("axon", 3), ("soma", 2), ("tear", 4)), [2, 3])
+    assert {s.value: s.name for s in got} == {3: "axon", 2: "soma", 4: "tear"}
+
+
+def test_lists_that_count_from_zero_begin_with_the_background():
+    got = number_segments(info(("background", 0), ("axon", 1), ("tear", 2)), [1, 2])
+    assert {s.value: s.name for s in got} == {1: "axon", 2: "tear"}
+
+
 def test_idx_may_be_missing_or_text():
     assert [s.value for s in number_segments([{"name": "a"}, {"name": "b"}], [2])] == [1, 2]
     assert [s.value for s in number_segments(info(("a", "9"), ("b", "8")), [8])] == [9, 8]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from itertools import pairwise
 
 import nibabel as nib
@@ -16,7 +17,7 @@ from volume_files import SIZE_NM, nifti, volume
 
 from lib.labels.hierarchy import load_hierarchy
 from lib.volumes import writing
-from lib.volumes.atomic import remove_leftovers
+from lib.volumes.atomic import remove_leftovers, write_bytes
 from lib.volumes.boxes import parse_box, show_box, slabs, tile_boxes, whole_box
 from lib.volumes.contrast import intensity_window, normalize
 from lib.volumes.errors import VolumeError
@@ -236,13 +237,26 @@ def test_an_unknown_item_lists_the_known_ones(tmp_path):
 
 
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
-    dead, alive = tmp_path / ".a.nii.999999999.part", tmp_path / f".a.nii.{os.getpid()}.part"
+    dead, alive = tmp_path / ".a.nii.999999999-3.part", tmp_path / f".a.nii.{os.getpid()}-3.part"
     old = tmp_path / f".b.nii.{os.getpid()}.part"
     for path in (dead, alive, old):
         path.write_text("")
     os.utime(old, (0, 0))
     assert sorted(remove_leftovers([tmp_path, tmp_path / "missing"])) == sorted([dead, old])
     assert alive.exists()
+
+
+def test_threads_that_write_one_file_at_the_same_time_leave_one_of_their_versions(tmp_path):
+    texts = [bytes([i]) * 300_000 for i in range(8)]
+    threads = [
+        threading.Thread(target=write_bytes, args=(tmp_path / "new" / "one", t)) for t in texts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "new" / "one").read_bytes() in texts
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["one"]
 
 
 def test_importing_again_clears_leftovers(tmp_path):
@@ -265,8 +279,16 @@ def test_slabs_cover_a_box_once(shape, budget, multiple, start):
     assert parts[0][2][0] == start and parts[-1][2][1] == start + shape[2]
     for one, two in pairwise(parts):
         assert one[2][1] == two[2][0] > one[2][0]
-        depth = budget // (shape[0] * shape[1] * 2)
-        assert depth < multiple or one[2][1] % multiple == 0
+        depth = (one[2][1] - one[2][0], budget // (shape[0] * shape[1] * 2))
+        assert depth[1] < multiple or one[2][1] % multiple == 0
+        assert depth[0] <= max(1, depth[1]) or depth[0] <= multiple
+        assert depth[0] == 1 or depth[0] * shape[0] * shape[1] * 2 <= 8 * budget
+
+
+def test_a_slab_stretches_to_a_chunk_but_not_to_any_size():
+    box = whole_box((10, 10, 100))
+    assert [s[2] for s in slabs(box, 1, 400, 20)][:2] == [(0, 20), (20, 40)]
+    assert [s[2] for s in slabs(box, 1, 400, 33)][:2] == [(0, 4), (4, 8)]
 
 
 @given(shape=st.tuples(*[st.integers(1, 30)] * 3), tile=st.tuples(*[st.integers(1, 12)] * 3))

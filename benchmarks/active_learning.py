@@ -2,11 +2,13 @@
 
     python benchmarks/active_learning.py --out runs/active_learning [--data synthetic real]
 
-Each run starts from a few random boxes of truth, trains a small network, asks a strategy for
-boxes, reveals the truth in them, trains on, and measures the mean IoU over all label sets of
-held-out volumes. Runs that are in the results file are skipped, so that a killed benchmark goes
-on where it was. `real` needs VNC and SBEM in $NEUROPIL_DATA or ../shared/data. (FIB-25 has neurite
-ids only: no class to learn or to measure.)
+Each run starts from a few random boxes of truth, trains a learner, asks a strategy for boxes,
+reveals the truth in them, trains again, and measures the mean IoU over all label sets of held-out
+volumes. Runs that are in the results file are skipped, so that a killed benchmark goes on where
+it was. `real` needs VNC and SBEM in $NEUROPIL_DATA or ../shared/data. (FIB-25 has neurite ids
+only: no class to learn or to measure.) Two learners (benchmarks/active_learners.py): `filters`,
+fixed image filters with small trained heads, minutes on one core; `network`, a small SegResNet
+of the app trained on from round to round, for machines with time.
 """
 
 from __future__ import annotations
@@ -22,50 +24,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.active_learners import HIERARCHY, LEARNERS, Learner, Volume  # noqa: E402
 from lib.configs.settings import Settings  # noqa: E402
-from lib.data.batches import collate  # noqa: E402
-from lib.data.items import labelled_items  # noqa: E402
-from lib.data.sampler import PatchSampler  # noqa: E402
-from lib.decoding.classes import predict_classes  # noqa: E402
-from lib.engine.step import StepContext, combined_step  # noqa: E402
 from lib.labels.encodings import class_sets_to_final  # noqa: E402
-from lib.labels.hierarchy import load_hierarchy  # noqa: E402
-from lib.losses.criterion import Criterion  # noqa: E402
-from lib.metrics.class_scores import ClassScores  # noqa: E402
-from lib.networks.model import NeuropilNet, build_network  # noqa: E402
 from lib.queries.select import STRATEGIES, next_region  # noqa: E402
 from lib.queries.store import ScoreStore  # noqa: E402
 from lib.synthetic.generate import generate  # noqa: E402
 from lib.synthetic.partial import class_sets_of  # noqa: E402
 from lib.volumes.atomic import StagedFiles  # noqa: E402
 from lib.volumes.boxes import Box, box_slices  # noqa: E402
-from lib.volumes.study import Study, StudyItem  # noqa: E402
+from lib.volumes.study import Study  # noqa: E402
 from lib.volumes.writing import label_file, write_label  # noqa: E402
 
-HIERARCHY = load_hierarchy()
 PLAIN = "plain random"
 ARMS = (PLAIN, *STRATEGIES)
-
-
-@dataclass(frozen=True)
-class Volume:
-    """Image and truth.
-
-    Args:
-        image: (X, Y, Z) uint8.
-        truth: (X, Y, Z) int32 class sets.
-        voxel_nm: (x, y, z).
-    """
-
-    image: NDArray[np.uint8]
-    truth: NDArray[np.int32]
-    voxel_nm: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -77,20 +53,6 @@ class Plan:
     start_boxes: int
     steps: int
     start_steps: int
-
-
-def make_settings(plan: Plan, region: tuple[int, int, int]) -> Settings:
-    """A small network that learns classes and groups only."""
-    return Settings.model_validate(
-        {
-            "model": {"feature_size": 8, "head_size": 8, "embedding_size": 2},
-            "loss": {"weight_instance": 0.0, "weight_geometry": 0.0},
-            "training": {"training_modes": ["automatic"], "learning_rate": 3e-3},
-            "data": {"patch_size": (64, 64, 8)},
-            "inference": {"window": (128, 128, 16), "overlap": 0.0},
-            "queries": {"region": region, "settle_after": plan.rounds * plan.boxes},
-        }
-    )
 
 
 @dataclass(frozen=True)
@@ -109,15 +71,15 @@ class Data:
 
 
 def synthetic_data() -> Data:
-    """Two volumes to annotate, two to measure on."""
-    shape, voxel = (160, 160, 32), (8.0, 8.0, 40.0)
+    """Three volumes to annotate, three to measure on."""
+    shape, voxel = (112, 112, 24), (8.0, 8.0, 40.0)
 
     def volume(seed: int) -> Volume:
         made = generate(shape, voxel, seed)
         return Volume(made.image, class_sets_of(made, HIERARCHY), voxel)
 
-    pool = {f"synthetic-{s}": volume(s) for s in (101, 102)}
-    return Data(pool, [volume(s) for s in (201, 202)])
+    pool = {f"synthetic-{s}": volume(s) for s in (101, 102, 103)}
+    return Data(pool, [volume(s) for s in (201, 202, 203)])
 
 
 def real_data() -> Data:
@@ -141,10 +103,10 @@ def real_data() -> Data:
         sets = item.read_class_sets()
         image = np.asarray(item.open_image()[:, :, :])
         if item.record.split == "train":
-            x, y, z = (min(n, m) for n, m in zip(image.shape, (320, 320, 16), strict=True))
+            x, y, z = (min(n, m) for n, m in zip(image.shape, (192, 192, 16), strict=True))
             pool[item.id] = Volume(image[:x, :y, :z], sets[:x, :y, :z], item.voxel_size_nm)
         else:
-            x, y, z = (min(n, m) for n, m in zip(image.shape, (320, 320, 4), strict=True))
+            x, y, z = (min(n, m) for n, m in zip(image.shape, (192, 192, 4), strict=True))
             tests.append(Volume(image[-x:, -y:, :z], sets[-x:, -y:, :z], item.voxel_size_nm))
     return Data(pool, tests)
 
@@ -181,47 +143,6 @@ class Annotator:
         item.write_record(item.record.changed(class_sets=table))
 
 
-class Learner:
-    """A small network trained on from round to round."""
-
-    def __init__(self, settings: Settings, seed: int) -> None:
-        torch.manual_seed(seed)
-        self.settings, self.seed, self.step = settings, seed, 0
-        self.net: NeuropilNet = build_network(settings.model, settings.loss, HIERARCHY)
-        rate = settings.training.learning_rate
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), rate, weight_decay=1e-5)
-
-    def train(self, items: list[StudyItem], steps: int) -> None:
-        """Some steps on what is annotated."""
-        sampler = PatchSampler(
-            labelled_items(items, HIERARCHY, 0.2, 2**30), self.settings.data.patch_size,
-            self.seed, True,
-        )  # fmt: skip
-        context = StepContext(
-            self.net.train(), Criterion(self.settings.loss, HIERARCHY), self.settings, HIERARCHY,
-            lambda: torch.autocast("cpu", torch.bfloat16),
-        )  # fmt: skip
-        for _ in range(steps):
-            batch = collate(sampler.batch(self.step, [0, 1]))
-            combined_step(context, batch, None)
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.step += 1
-
-    def measure(self, tests: list[Volume]) -> dict[str, float]:
-        """IoU of each label set of the held-out volumes, over all of them together."""
-        scores = ClassScores(HIERARCHY)
-        for volume in tests:
-            found = predict_classes(
-                self.net.eval(), volume.image, volume.voxel_nm, self.settings.inference,
-                hierarchy=HIERARCHY, level="fine",
-            )  # fmt: skip
-            scores.update(volume.truth, found.astype(np.int64) - 1)
-        present = {truth for truth, _ in scores.counts}
-        return {HIERARCHY.describe(s): scores.score(s).iou for s in sorted(present)}
-
-
 def plain_region(store: ScoreStore, rng: np.random.Generator) -> tuple[str, Box]:
     """Any region that is not annotated, all equally likely."""
     open_regions = [
@@ -248,7 +169,9 @@ class Start:
     row: dict[str, Any]
 
 
-def make_start(seed: int, plan: Plan, settings: Settings, data: Data, folder: Path) -> Start:
+def make_start(
+    make: type[Learner], seed: int, plan: Plan, settings: Settings, data: Data, folder: Path
+) -> Start:
     """Random boxes and a network trained on them."""
     annotator = Annotator(folder, data.pool)
     store = ScoreStore(annotator.study, settings.queries)
@@ -257,8 +180,8 @@ def make_start(seed: int, plan: Plan, settings: Settings, data: Data, folder: Pa
     for _ in range(plan.start_boxes):
         boxes.append(plain_region(store, rng))
         annotator.reveal(*boxes[-1])
-    learner = Learner(settings, seed)
-    learner.train(annotator.study.items(), plan.start_steps)
+    learner = make(settings, data.pool, seed)
+    learner.train(annotator.study, annotator.known, plan.start_steps)
     return Start(boxes, learner, row_of(plan.start_boxes, learner.measure(data.tests)))
 
 
@@ -292,7 +215,7 @@ def simulate(
                 chosen.append((query.item, query.box))
         for item_id, box in chosen:
             annotator.reveal(item_id, box)
-        learner.train(annotator.study.items(), plan.steps)
+        learner.train(annotator.study, annotator.known, plan.steps)
         boxes = plan.start_boxes + (done + 1) * plan.boxes
         rows.append(row_of(boxes, learner.measure(data.tests)))
     return rows
@@ -363,30 +286,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/active_learning"))
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
+    parser.add_argument("--learner", choices=list(LEARNERS), default="filters")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--boxes", type=int, default=5, help="annotated in each round")
-    parser.add_argument("--start-boxes", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=50, help="training steps in each round")
-    parser.add_argument("--start-steps", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--boxes", type=int, default=4, help="annotated in each round")
+    parser.add_argument("--start-boxes", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=250, help="training steps in each round")
+    parser.add_argument("--start-steps", type=int, default=250)
     parser.add_argument("--picture", type=Path, help="where to draw the curves")
     args = parser.parse_args()
     plan = Plan(args.rounds, args.boxes, args.start_boxes, args.steps, args.start_steps)
     args.out.mkdir(parents=True, exist_ok=True)
-    results = args.out / "results.jsonl"
+    results = args.out / f"results-{args.learner}.jsonl"
     for data in args.data:
         done = {(r["data"], r["arm"], r["seed"]) for r in load_runs(results)}
         todo = [(s, a) for s in args.seeds for a in args.arms if (data, a, s) not in done]
         if not todo:
             continue
         volumes = DATA[data]()
-        settings = make_settings(plan, volumes.region)
+        make = LEARNERS[args.learner]
+        settings = make.settings_for(volumes.region, plan.rounds * plan.boxes)
         starts: dict[int, Start] = {}
         for seed, arm in todo:
             began = time.process_time()
             if seed not in starts:
-                starts = {seed: make_start(seed, plan, settings, volumes, args.out / "study")}
+                starts = {seed: make_start(make, seed, plan, settings, volumes, args.out / "study")}
             rows = simulate(arm, seed, plan, starts[seed], volumes, args.out / "study")
             run = {"data": data, "arm": arm, "seed": seed, "plan": asdict(plan), "rows": rows}
             with results.open("a") as file:
@@ -396,7 +321,7 @@ def main() -> None:
             sys.stdout.flush()
     runs = [r for r in load_runs(results) if r["data"] in args.data]
     print(summarise(runs))
-    draw_curves(runs, args.picture or args.out / "curves.png")
+    draw_curves(runs, args.picture or args.out / f"curves-{args.learner}.png")
 
 
 if __name__ == "__main__":

@@ -29,14 +29,16 @@ class AutomaticPick:
 
     def __init__(self, ids: NDArray[np.integer[Any]]) -> None:
         self.ids = ids
+        self.highest = int(ids.max())
 
     def __call__(self, clicks: Sequence[Click]) -> Mask:
         """(X, Y, Z) the union of the chosen instances."""
         chosen: dict[int, bool] = {}
         for click in clicks:
             chosen[int(self.ids[click.position])] = click.positive
-        wanted = [i for i, positive in chosen.items() if positive and i > 0]
-        mask: Mask = np.isin(self.ids, wanted)
+        table = np.zeros(self.highest + 1, bool)
+        table[[i for i, positive in chosen.items() if positive and i > 0]] = True
+        mask: Mask = table[self.ids]
         return mask
 
 
@@ -58,7 +60,9 @@ class PointWatershed:
     def __call__(self, clicks: Sequence[Click]) -> Mask:
         """(X, Y, Z) the voxels that the positive clicks flood."""
         wanted = {int(self.basins[c.position]) for c in clicks if c.positive} - {0}
-        inside = np.isin(self.basins, list(wanted))
+        table = np.zeros(int(self.basins.max()) + 1, bool)
+        table[list(wanted)] = True
+        inside = table[self.basins]
         for click in clicks:
             inside[click.position] |= click.positive
         if not any(inside[c.position] for c in clicks if not c.positive):

@@ -97,9 +97,12 @@ def error_click(
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     largest = components == sizes.argmax()
-    depth = _depth(largest, voxel_size_nm)
-    weights = np.where(largest, np.exp(CENTRE_PULL * depth / depth.max()), 0.0)
-    position = _draw(weights, box, generator)
+    inner = _bounding_box(largest)
+    assert inner is not None, "an error has voxels"
+    depth = _depth(largest[inner], voxel_size_nm)
+    weights = np.where(largest[inner], np.exp(CENTRE_PULL * depth / depth.max()), 0.0)
+    x, y, z = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(box, inner, strict=True))
+    position = _draw(weights, (x, y, z), generator)
     return Click(position, bool(truth[position]))
 
 

@@ -1,0 +1,242 @@
+"""Clicks to quality: the app's answer against choosing instances and against plain watershed.
+
+    python benchmarks/proofread.py [--weights model/neuropil.pt] [--objects 40]
+
+On FIB-25's dev block (bodies over 1000 voxels), on the mitochondria of VNC's dev sections and
+on synthetic neuropil of an unseen seed. Every method sees the same first click; later clicks
+are drawn from its own errors with the same random stream. Prints Markdown tables and writes
+the curves as a picture. The data are looked for in $NEUROPIL_DATA, else in ../shared/data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cc3d
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+matplotlib.use("Agg")
+
+import torch  # noqa: E402
+from matplotlib import pyplot  # noqa: E402
+
+from lib.configs.load import load_settings  # noqa: E402
+from lib.decoding.click_baselines import AutomaticPick, PointWatershed, boundary_map  # noqa: E402
+from lib.decoding.click_sessions import Answers, app_answers_on, clickable_objects  # noqa: E402
+from lib.decoding.instances import collect_evidence, group_volume  # noqa: E402
+from lib.decoding.predictor import Predictor, load_predictor  # noqa: E402
+from lib.decoding.scratch import Scratch  # noqa: E402
+from lib.metrics.click_scores import AFTER, ClickScores  # noqa: E402
+from lib.metrics.clicks import Click, mask_iou, seeded_generator, simulate_clicks  # noqa: E402
+from lib.metrics.object_scores import contingency  # noqa: E402
+from lib.synthetic.generate import generate  # noqa: E402
+from lib.volumes.boxes import whole_box  # noqa: E402
+from lib.volumes.readers.opening import open_source  # noqa: E402
+
+MIN_VOXELS = 1000
+UNSEEN_SEED = 987_001
+VNC_MITOCHONDRIA, VNC_DEV = 191, slice(16, 20)
+FIB_DEV = slice(210, 250)
+CASES = 5
+"""Split and merge errors that are healed, at most, of each kind."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Objects to click on: image, ids (-1 unknown), voxel size and least size of an object."""
+
+    name: str
+    image: NDArray[np.uint8]
+    ids: NDArray[np.int64]
+    voxel_size_nm: tuple[float, float, float]
+    min_voxels: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A data set in the network's frame, with every way of answering clicks."""
+
+    data: DataSet
+    ids: NDArray[np.int64]
+    voxel_size_nm: tuple[float, float, float]
+    automatic: NDArray[np.uint32]
+    methods: dict[str, Answers]
+
+
+def fib25(data: Path) -> DataSet:
+    """Bodies of the FIB-25 dev block."""
+    file = data / "fib25_sample2.h5"
+    raw = np.asarray(open_source(f"{file}:volumes/raw", "image")[:, :, FIB_DEV])
+    ids = np.asarray(open_source(f"{file}:volumes/labels/neuron_ids", "instance")[:, :, FIB_DEV])
+    truth = ids.astype(np.int64)
+    truth[truth == 0] = -1
+    return DataSet("FIB-25 dev, bodies", raw, truth, (10.0, 10.0, 10.0), MIN_VOXELS)
+
+
+def vnc(data: Path) -> DataSet:
+    """Mitochondria of the VNC dev sections: connected components of the class."""
+    raw, classes = (
+        np.asarray(open_source(str(data / f"vnc_{name}.tif"), role)[:, :, VNC_DEV])
+        for name, role in (("raw", "image"), ("labels", "semantic"))
+    )
+    ids = cc3d.connected_components(classes == VNC_MITOCHONDRIA, connectivity=26)
+    return DataSet("VNC dev, mitochondria", raw, ids.astype(np.int64), (4.6, 4.6, 50.0), MIN_VOXELS)
+
+
+def synthetic() -> DataSet:
+    """All objects of a synthetic volume that no training has seen."""
+    made = generate((160, 160, 32), (8.0, 8.0, 40.0), UNSEEN_SEED)
+    return DataSet("synthetic neuropil", made.image, made.instance, made.voxel_size_nm, 300)
+
+
+def scene(predictor: Predictor, data: DataSet) -> Scene:
+    """Run the network once and set up the three methods."""
+    frame = predictor.frame(data.image.shape, data.voxel_size_nm)
+    image, voxel = frame.view(data.image), frame.network_voxel_size_nm
+    with Scratch(predictor.inference.tile_bytes) as scratch:
+        evidence = collect_evidence(
+            predictor.net, image, voxel, predictor.inference, predictor.hierarchy, scratch
+        )
+        automatic = group_volume(evidence, voxel, predictor.inference).ids
+        boundary = boundary_map(evidence)
+    return Scene(
+        data,
+        frame.labels_to_network(data.ids, whole_box(frame.network_shape)),
+        voxel,
+        automatic,
+        {
+            "automatic instance": AutomaticPick(automatic),
+            "app": app_answers_on(predictor, image, voxel, data.name),
+            "point watershed": PointWatershed(boundary),
+        },
+    )
+
+
+def measure(view: Scene, objects: list[int], answer: Answers) -> tuple[ClickScores, float]:
+    """Sessions of one method on the objects, and seconds for each click."""
+    scores, clicks, start = ClickScores(), 0, time.perf_counter()
+    known = view.ids >= 0
+    for instance in objects:
+        made, quality = simulate_clicks(
+            answer,
+            view.ids == instance,
+            known,
+            view.voxel_size_nm,
+            seeded_generator(view.data.name, instance),
+        )
+        scores.update(quality)
+        clicks += len(made)
+    return scores, (time.perf_counter() - start) / max(clicks, 1)
+
+
+def heal(view: Scene) -> Iterator[tuple[str, int, float, float]]:
+    """Errors of the automatic instances, and what two clicks make of them.
+
+    Yields:
+        (kind, true object, IoU of the best automatic instance, IoU of the app after two clicks)
+    """
+    known = view.ids >= 0
+    table = contingency(view.ids, view.automatic)
+    large = (table.truth > 0) & (table.guess > 0) & (table.counts >= MIN_VOXELS // 2)
+    rows = list(zip(table.truth[large].tolist(), table.guess[large].tolist(), strict=True))
+    truths, guesses = [t for t, _ in rows], [g for _, g in rows]
+    split = sorted({t for t in truths if truths.count(t) > 1})[:CASES]
+    merged = sorted({g for g in guesses if guesses.count(g) > 1})[:CASES]
+    cases = []
+    for t in split:
+        parts = [g for a, g in rows if a == t][:2]
+        cases.append(("split", t, [(t, g, True) for g in parts]))
+    for g in merged:
+        first, second = [t for t, b in rows if b == g][:2]
+        cases.append(("merge", first, [(first, g, True), (second, g, False)]))
+    for kind, t, places in cases:
+        generator = seeded_generator(view.data.name + kind, t)
+        clicks = []
+        for true, guess, positive in places:
+            voxels = np.argwhere((view.ids == true) & (view.automatic == guess))
+            x, y, z = voxels[generator.integers(len(voxels))].tolist()
+            clicks.append(Click((x, y, z), positive))
+        truth = view.ids == t
+        before = max(
+            mask_iou(truth, view.automatic == g, known) for g in {g for a, g in rows if a == t}
+        )
+        yield kind, t, before, mask_iou(truth, view.methods["app"](clicks), known)
+
+
+def main() -> int:
+    """Run all data sets, print the tables and draw the curves."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--objects", type=int, default=40, help="most objects of a data set")
+    parser.add_argument("--only", nargs="+", choices=("fib25", "vnc", "synthetic"))
+    parser.add_argument("--picture", type=Path, default=ROOT / "benchmarks" / "proofread.png")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    data = Path(os.environ.get("NEUROPIL_DATA", ROOT.parent / "shared" / "data"))
+    if not data.is_dir():
+        raise SystemExit(f"no data at {data}: set NEUROPIL_DATA")
+    sources: dict[str, Callable[[], DataSet]] = {
+        "fib25": lambda: fib25(data),
+        "vnc": lambda: vnc(data),
+        "synthetic": synthetic,
+    }
+    predictor = load_predictor(args.weights, load_settings(args.config), torch.device(args.device))
+    after = " | ".join(f"IoU@{n}" for n in AFTER)
+    print(f"| data | method | objects | {after} | area | NoC@85 | NoC@90 | fail@85 | s a click |")
+    print("|---" * (len(AFTER) + 8) + "|")
+    curves: dict[str, dict[str, list[float]]] = {}
+    healed: list[str] = []
+    for name in args.only or sources:
+        view = scene(predictor, sources[name]())
+        objects = clickable_objects(view.ids, view.data.min_voxels, args.objects)
+        for method, answer in view.methods.items():
+            scores, seconds = measure(view, objects, answer)
+            curves.setdefault(view.data.name, {})[method] = scores.curve()
+            r = scores.result()
+            cells = " | ".join(f"{v:.3f}" for v in (*r.iou_after.values(), r.area))
+            noc = f"{r.clicks_to[0.85]:.2f} | {r.clicks_to[0.9]:.2f} | {r.failures[0.85]}"
+            print(
+                f"| {view.data.name} | {method} | {r.objects} | {cells} | {noc} | {seconds:.2f} |",
+                flush=True,
+            )
+        if name == "fib25":
+            healed = [f"| {k} | {t} | {b:.3f} | {a:.3f} |" for k, t, b, a in heal(view)]
+    if healed:
+        print(
+            "\n| error | body | best automatic instance | app after two clicks |\n|---|---|---|---|"
+        )
+        print("\n".join(healed))
+    draw(curves, args.picture)
+    return 0
+
+
+def draw(curves: dict[str, dict[str, list[float]]], target: Path) -> None:
+    """Mean IoU against clicks, a panel for each data set."""
+    _, panels = pyplot.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.4), squeeze=False)
+    for panel, (name, methods) in zip(panels[0], curves.items(), strict=True):
+        for method, curve in methods.items():
+            panel.plot(range(1, len(curve) + 1), curve, marker="o", markersize=3, label=method)
+        panel.set_title(name)
+        panel.set_xlabel("clicks")
+        panel.set_ylim(0, 1)
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("mean IoU")
+    panels[0][0].legend(fontsize=8)
+    pyplot.tight_layout()
+    pyplot.savefig(target, dpi=80)
+    pyplot.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -147,6 +147,12 @@ class ArraySource(Source):
 def damaged(where: str, error: BaseException) -> VolumeError:
     """What a reader says when a file cannot be decoded."""
     text = str(error) or type(error).__name__
+    if "imagecodecs" in text:  # tifffile leaves some compressions to that package
+        return VolumeError(
+            where,
+            f"compressed in a way that this installation cannot read ({text[:300]})",
+            remedy="pip install imagecodecs, or save the file uncompressed or with zlib",
+        )
     return VolumeError(
         where,
         f"truncated or damaged ({text[:300]})",

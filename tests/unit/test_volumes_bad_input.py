@@ -392,6 +392,18 @@ def test_stacks_with_fewer_sections_than_their_metadata_says(tmp_path, refused):
     assert "truncated" in refused(path)
 
 
+def test_compressions_that_need_a_further_package_are_named(tmp_path, refused, monkeypatch):
+    Image.fromarray(volume((17, 13, 1))[:, :, 0]).save(tmp_path / "v.tif", compression="tiff_lzw")
+    from lib.volumes.readers import tiff_pages
+
+    def missing(*_):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tiff_pages, "_decode", missing)
+    err = refused(tmp_path / "v.tif", "--voxel-size-nm", 4)
+    assert "pip install imagecodecs" in err and "damaged" not in err and "LZW" in err
+
+
 def test_a_bad_id(tmp_path, refused):
     assert "letters, digits" in refused(hdf5(tmp_path / "v.h5", volume()), "--id", "../x")
 

@@ -13,6 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lib.engine.step import StepResult
 
+RESIDUAL_RATIO = "train/proofread/residual_ratio"
+
 
 class TrainingLog:
     """Writes a run's scalars and pictures; silent in all processes but one.
@@ -58,5 +60,5 @@ def step_scalars(results: Sequence[StepResult]) -> dict[str, Tensor]:
             for key, value in losses.items():
                 values.setdefault(f"train/{mode}/{key}", []).append(value)
         if result.residual_ratio is not None:
-            values.setdefault("train/proofread/residual_ratio", []).append(result.residual_ratio)
+            values.setdefault(RESIDUAL_RATIO, []).append(result.residual_ratio)
     return {key: torch.stack(found).mean() for key, found in values.items()}

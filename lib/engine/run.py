@@ -26,7 +26,7 @@ from lib.engine.devices import (
     choose_device,
     mean_over_processes,
 )
-from lib.engine.log import TrainingLog, step_scalars
+from lib.engine.log import RESIDUAL_RATIO, TrainingLog, step_scalars
 from lib.engine.optimise import Guard, clip_gradients
 from lib.engine.pictures import place_picture
 from lib.engine.publish import Publisher
@@ -295,8 +295,13 @@ class Run:
         training, step = self.settings.training, self.state.step
         now, waited = time.perf_counter(), self._loader.waited_seconds
         seconds = max(now - self._speed[0], 1e-9)
-        figures: dict[str, float] = {k: v.item() for k, v in step_scalars(results).items()}
-        figures["train/learning_rate"] = self.state.schedule.get_last_lr()[0]
+        values = step_scalars(results)
+        shared = {k: v for k, v in values.items() if k != RESIDUAL_RATIO}  # others differ by rank
+        means = mean_over_processes(torch.stack(list(shared.values())))
+        figures: dict[str, float] = dict(zip(shared, means.tolist(), strict=True))
+        if RESIDUAL_RATIO in values:
+            figures[RESIDUAL_RATIO] = values[RESIDUAL_RATIO].item()
+        figures["train/learning_rate"] = float(self.state.schedule.get_last_lr()[0])
         figures["train/gradient_norm"] = float(norm)
         figures["train/samples_per_second"] = (
             training.batch_size * training.accumulate * self.world / seconds
@@ -308,12 +313,13 @@ class Run:
 
     def _after_step(self, engine: Engine) -> None:
         wanted = torch.tensor(float(self.options.stop()), device=self.device)
-        last = self.state.step >= self.total
-        if last or float(mean_over_processes(wanted)) > 0:
-            self.result.stopped = not last
-            if self.result.stopped:
-                self.options.note(f"stopped at step {self.state.step}; start again to go on")
-                self._save()
+        done = self.state.step >= self.total
+        if done and self.state.step % self.settings.training.steps_per_epoch:
+            engine.terminate()  # the last epoch is cut short; whole ones end by themselves
+        elif not done and float(mean_over_processes(wanted)) > 0:
+            self.result.stopped = True
+            self.options.note(f"stopped at step {self.state.step}; start again to go on")
+            self._save()
             engine.terminate()
 
     def _after_epoch(self, engine: Engine) -> None:

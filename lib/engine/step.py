@@ -30,6 +30,7 @@ from lib.networks.model import NeuropilNet
 from lib.prompts.points import PointPrompts
 from lib.prompts.sampling import SampledPrompts, sample_prompts
 from lib.targets.prepare import Targets, prepare_targets
+from lib.targets.processes import shared_count, sum_over_processes
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,7 @@ def combined_step(
     weight = share / len(modes)
     losses: dict[Mode, dict[str, Tensor]] = {}
     ratio: Tensor | None = None
-    pointed = prompts is not None and prompts.prompts.any
-    if not pointed:
+    if not _pointed_anywhere(prompts, leaf.device):
         # Without prompts proofread is automatic bit for bit: once, counted for every mode.
         once = _mode_losses(context, leaf, None, targets, classes)
         _backward(context.scale(once["loss"] * share))
@@ -178,7 +178,7 @@ def separate_step(
     for mode in modes:
         with context.autocast():
             features = context.net.features(batch["image"])
-        if mode == "automatic" or prompts is None:
+        if mode == "automatic" or prompts is None or not prompts.prompts.any:
             found = _mode_losses(context, features, None, targets, classes)
         else:
             found, ratio = _proofread_losses(context, features, prompts, targets, classes)
@@ -186,7 +186,7 @@ def separate_step(
         losses[mode] = _detached(found)
     total = torch.stack([losses[mode]["loss"] for mode in modes]).mean()
     count = int(prompts.prompts.prompted.sum()) if prompts is not None else 0
-    return StepResult(losses, total, ratio if count else None, count)
+    return StepResult(losses, total, ratio, count)
 
 
 def mask_loss(logits: Tensor, prompts: SampledPrompts) -> Tensor:
@@ -197,7 +197,8 @@ def mask_loss(logits: Tensor, prompts: SampledPrompts) -> Tensor:
         prompts: target and known voxels.
 
     Returns:
-        scalar; the mean over the prompted samples.
+        scalar; the mean over the prompted samples (of all processes, see
+        lib/targets/processes.py).
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     losses = []
@@ -208,7 +209,17 @@ def mask_loss(logits: Tensor, prompts: SampledPrompts) -> Tensor:
         chance = value.sigmoid()
         dice = (2 * (chance * target).sum() + 1) / (chance.sum() + target.sum() + 1)
         losses.append(entropy + 1 - dice)
-    return torch.stack(losses).mean() if losses else logits.sum() * 0.0
+    count = torch.tensor(len(losses), device=logits.device)
+    total = torch.stack(losses).sum() if losses else logits.flatten()[:0].sum()
+    return total / shared_count(count).to(logits.dtype)
+
+
+def _pointed_anywhere(prompts: SampledPrompts | None, device: torch.device) -> bool:
+    """Whether any sample of any process has prompts; the processes step together."""
+    if prompts is None:
+        return False
+    pointed = torch.tensor(int(prompts.prompts.any), device=device)
+    return bool(sum_over_processes(pointed) > 0)
 
 
 def _backward(value: Tensor, gradient: Tensor | None = None) -> None:
@@ -286,6 +297,8 @@ def _classes_of_fractionary(
     if not bool(partly.any()):
         return None
     ids = targets.semantic_ids
+    if bool(partly.all()):
+        return ids
     return torch.where(partly.view(-1, *[1] * (ids.ndim - 1)), ids, IGNORE_INDEX)
 
 

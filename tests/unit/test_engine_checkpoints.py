@@ -1,0 +1,147 @@
+"""Weights files and checkpoints: whole, readable without pickle, refused where they do not fit."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine_cases import HIERARCHY, tiny_settings
+
+from lib.configs.settings import Settings
+from lib.engine.checkpoints import (
+    check_fits,
+    differences,
+    load_network,
+    load_weights,
+    random_states,
+    restore_random_states,
+    save_weights,
+    with_shape_of,
+)
+from lib.engine.state import RunState
+from lib.labels.hierarchy import LabelHierarchy, flat_hierarchy, hierarchy_from_dict
+from lib.networks.model import build_network
+
+CPU = torch.device("cpu")
+
+
+def written(path: Path, settings: Settings, hierarchy: LabelHierarchy = HIERARCHY) -> Path:
+    torch.manual_seed(3)
+    net = build_network(settings.model, settings.loss, hierarchy)
+    save_weights(path, net.state_dict(), settings, hierarchy, {"step": 5, "score": 0.5})
+    return path
+
+
+def test_a_network_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    settings = tiny_settings(model__embedding_size=5)
+    path = written(tmp_path / "model" / "w.pt", settings)
+    net, read, hierarchy, meta = load_network(path)
+    torch.manual_seed(3)
+    again = build_network(settings.model, settings.loss, HIERARCHY)
+    for key, value in again.state_dict().items():
+        assert torch.equal(value, net.state_dict()[key])
+    assert read == settings and hierarchy.to_dict() == HIERARCHY.to_dict() and meta["step"] == 5
+    assert not net.training
+    assert [p.name for p in path.parent.iterdir()] == ["w.pt"]
+
+
+def test_files_that_are_no_weights_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"missing\.pt: no such file"):
+        load_weights(tmp_path / "missing.pt")
+    path = written(tmp_path / "w.pt", tiny_settings())
+    (tmp_path / "half.pt").write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"half\.pt: cannot be read"):
+        load_weights(tmp_path / "half.pt")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "bare.pt")
+    with pytest.raises(ValueError, match="bare state dicts"):
+        load_weights(tmp_path / "bare.pt")
+
+
+def test_a_pickle_that_runs_code_does_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "ran",)  # type: ignore[return-value]
+
+    torch.save({"format": 1, "model": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_weights(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_difference_is_listed(tmp_path: Path) -> None:
+    path = written(tmp_path / "w.pt", tiny_settings())
+    data = load_weights(path)
+    other = tiny_settings(model__head_size=8, model__embedding_size=4)
+    found = differences(data, other, HIERARCHY)
+    assert found == [
+        "model.head_size: found 4; expected 8",
+        "model.embedding_size: found 3; expected 4",
+    ]
+    without = differences(data, tiny_settings(loss__weight_prompt=0.0), HIERARCHY)
+    assert without and all("in the file only" in line for line in without)
+    with pytest.raises(ValueError, match=r"head_size[\s\S]*embedding_size") as refused:
+        check_fits(path, data, other, HIERARCHY)
+    assert str(path) in str(refused.value)
+    check_fits(path, data, tiny_settings(), HIERARCHY)
+
+
+def test_another_hierarchy_is_refused_with_its_classes_and_groups(tmp_path: Path) -> None:
+    data = load_weights(written(tmp_path / "w.pt", tiny_settings()))
+    regrouped = HIERARCHY.to_dict()
+    regrouped["groups"]["organelle"] = ["nucleus", "mitochondria"]
+    found = differences(data, tiny_settings(), hierarchy_from_dict(regrouped))
+    assert found == [
+        "group organelle: found {nucleus, mitochondria, fat globule}; "
+        "expected {nucleus, mitochondria}"
+    ]
+    found = differences(data, tiny_settings(), flat_hierarchy(2))
+    assert found[0].startswith("classes: found extracellular space") and len(found) == 6
+
+
+def test_unset_shape_follows_the_file_and_set_shape_does_not(tmp_path: Path) -> None:
+    data = load_weights(written(tmp_path / "w.pt", tiny_settings()))
+    adopted = with_shape_of(Settings(), data)
+    assert adopted.model.feature_size == 8 and adopted.loss.weight_prompt == 1.0
+    assert not differences(data, adopted, HIERARCHY)
+    kept = with_shape_of(tiny_settings(model__head_size=16), data)
+    assert kept.model.head_size == 16
+
+
+def test_random_states_go_through_a_file(tmp_path: Path) -> None:
+    torch.save(random_states(), tmp_path / "r.pt")
+    expected = (torch.rand(3), np.random.rand(3), random.random())  # noqa: NPY002
+    restore_random_states(torch.load(tmp_path / "r.pt", weights_only=True))
+    found = (torch.rand(3), np.random.rand(3), random.random())  # noqa: NPY002
+    assert torch.equal(expected[0], found[0]) and expected[2] == found[2]
+    np.testing.assert_array_equal(expected[1], found[1])
+
+
+def test_a_checkpoint_holds_all_of_a_run(tmp_path: Path) -> None:
+    settings = tiny_settings(training__ema_decay=0.9)
+    state = RunState(settings, HIERARCHY, 10, CPU, None)
+    for value in state.net.parameters():
+        value.grad = torch.ones_like(value)
+    state.advance()
+    state.best = 0.25
+    state.save(tmp_path / "c.pt", finished=False)
+    data = load_weights(tmp_path / "c.pt")
+    assert {"model", "optimiser", "schedule", "scaler", "average", "random", "sampler"} <= set(data)
+    assert {"settings", "hierarchy", "epoch", "step"} <= set(data)
+    assert "learning_rate" in (tmp_path / "c.yaml").read_text()
+    again = RunState(settings, HIERARCHY, 10, CPU, None)
+    again.load_state_dict(data)
+    assert (again.step, again.best) == (1, 0.25)
+    assert again.schedule.get_last_lr() == state.schedule.get_last_lr()
+    for one, two in zip(state.net.parameters(), again.net.parameters(), strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(
+            state.optimiser.state[one]["exp_avg"], again.optimiser.state[two]["exp_avg"]
+        )
+    with again.averaged():
+        held = again.net.state_dict()
+        assert all(torch.equal(held[k], v) for k, v in state.average.average.items())
+    with pytest.raises(ValueError, match="start from it"):
+        again.load_state_dict(load_weights(written(tmp_path / "w.pt", settings)))

@@ -34,6 +34,9 @@ from lib.volumes.boxes import box_slices
 from lib.volumes.study import Study, StudyItem
 from lib.volumes.submissions import SubmissionOptions, submit
 
+SESSION_SETTINGS = Path(__file__).parents[1] / "configs" / "session.yaml"
+"""A network small enough to learn something while one watches."""
+
 EXAMINED, WORKED_ON = "held-out", "volume"
 WORK = "annotated-here"
 """Two studies: what the annotator works on, and a volume that only measures."""
@@ -56,9 +59,9 @@ class SessionPlan:
 
     folder: Path
     rounds: int = 3
-    regions: int = 4
-    steps: int = 60
-    size: tuple[int, int, int] = (128, 128, 32)
+    regions: int = 3
+    steps: int = 120
+    size: tuple[int, int, int] = (96, 96, 24)
     voxel_size_nm: tuple[float, float, float] = (8.0, 8.0, 40.0)
     strategy: Strategy = "uncertainty"
     seed: int = 0

@@ -42,6 +42,13 @@ def add_demo_parser(commands: Any) -> argparse.ArgumentParser:
         "--partial", type=float, default=0.5, metavar="SHARE",
         help="share of items that are partly or not annotated, default 0.5",
     )  # fmt: skip
+    parser.add_argument(
+        "--session",
+        action="store_true",
+        help="instead, act out a whole annotation session in DIR: predict, click, submit partly, "
+        "train, ask for the next region, and show how the figures rise (minutes)",
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of --session, default 3")
     parser.set_defaults(run=run_demo)
     return parser
 
@@ -55,6 +62,8 @@ def run_demo(args: argparse.Namespace) -> int:
     Raises:
         ValueError: arguments out of range.
     """
+    if args.session:
+        return run_session(args)
     if args.items < 1:
         raise ValueError(f"--items {args.items}: expected 1 or more")
     if not 0.0 <= args.partial <= 1.0:
@@ -75,6 +84,25 @@ def run_demo(args: argparse.Namespace) -> int:
         )
         lines.append(f"{item_id}: {_WORDS[kind]}")
     print("\n".join([*lines, f"{len(kinds)} items in {args.studies}"]))
+    return 0
+
+
+def run_session(args: argparse.Namespace) -> int:
+    """Act out an annotation session and print a line a round.
+
+    Raises:
+        ValueError: the folder is not empty, or arguments out of range.
+    """
+    # Imported here: the generator is used by the engine's tests and needs none of this.
+    from lib.configs.load import load_settings
+    from lib.engine.session import SESSION_SETTINGS, SessionPlan, simulate_session
+
+    if args.rounds < 1:
+        raise ValueError(f"--rounds {args.rounds}: expected 1 or more")
+    plan = SessionPlan(args.studies, rounds=args.rounds, seed=args.seed)
+    figures = simulate_session(plan, load_settings(SESSION_SETTINGS), print)
+    first, last = figures[0].mean_iou, figures[-1].mean_iou
+    print(f"held-out mean IoU {first:.3f} after the first round, {last:.3f} after the last")
     return 0
 
 

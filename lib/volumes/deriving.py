@@ -113,8 +113,8 @@ class _Labels:
 
     @staticmethod
     def read(item: StudyItem, box: Box) -> _Labels:
-        uncertain = item.read_final(box) == UNCERTAIN
-        return _Labels(item.read_class_sets(box), item.read_instances(box), uncertain)
+        final = item.read_final(box)
+        return _Labels(item.decode_final(final, box), item.read_instances(box), final == UNCERTAIN)
 
     @staticmethod
     def unknown(item: StudyItem, box: Box) -> _Labels:

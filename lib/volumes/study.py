@@ -55,6 +55,7 @@ class StudyItem:
         self.study = study
         self.id = item_id
         self.image_path = image_path
+        self._labels: dict[str, tuple[tuple[str, int, int], Source]] = {}
 
     def __repr__(self) -> str:
         return f"StudyItem({self.id!r})"
@@ -117,7 +118,14 @@ class StudyItem:
         box = whole_box(self.shape) if box is None else box
         if not self.has_label("final"):
             return np.full(box_shape(box), self.study.hierarchy.unknown, np.int32)
-        final = self.read_final(box)
+        return self.decode_final(self.read_final(box), box)
+
+    def decode_final(self, final: NDArray[Any], box: Box) -> NDArray[np.int32]:
+        """Class sets of a part of the `final` map that was read from `box`.
+
+        Raises:
+            VolumeError: a value of no meaning, with its place.
+        """
         try:
             return final_to_class_sets(final, self.study.hierarchy, self.record.class_sets)
         except LabelValueError as error:
@@ -160,17 +168,19 @@ class StudyItem:
         return open_file(self.image_path, self.study.spacing_unit)
 
     def _read_label(self, tag: str, box: Box) -> NDArray[Any]:
+        """Read from a file that stays open: compressed labels go on from where they are."""
         path = self.label_path(tag)
-        source = open_file(path, self.study.spacing_unit)
-        try:
+        state = path.stat()
+        key = (str(path), state.st_ino, state.st_mtime_ns)
+        if tag not in self._labels or self._labels[tag][0] != key:
+            source = open_file(path, self.study.spacing_unit)
             if source.shape != self.shape:
                 raise VolumeError(
                     path, f"shape {source.shape}", f"{self.shape} as {self.image_path.name}",
                     "import the label again on the image's own grid",
                 )  # fmt: skip
-            return source.read(box)
-        finally:
-            source.close()
+            self._labels[tag] = key, source
+        return self._labels[tag][1].read(box)
 
 
 class Study:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import threading
 from itertools import pairwise
 
@@ -226,6 +227,39 @@ def test_a_label_value_of_no_meaning_is_named_with_its_place(tmp_path):
     nifti(tmp_path / "labels" / "final" / "one.nii.gz", final)
     with pytest.raises(VolumeError, match=r"value 77 at voxel \(2, 3, 4\)"):
         study.item("one").read_class_sets(((1, 5), (1, 5), (4, 6)))
+
+
+def test_labels_are_decoded_once_in_one_pass(tmp_path, monkeypatch):
+    """Reading slab after slab must not begin at the start of the file each time."""
+    study = Study(tmp_path, H)
+    study.add_item("one", volume((64, 64, 40)), SIZE_NM, np.full((64, 64, 40), 8, np.int32))
+    from lib.volumes import plain
+
+    opened = []
+    real = plain.gzip.GzipFile
+    monkeypatch.setattr(
+        plain.gzip, "GzipFile", lambda fileobj: opened.append(1) or real(fileobj=fileobj)
+    )
+    item = study.item("one")
+    for z in range(40):
+        assert (item.read_class_sets(((0, 64), (0, 64), (z, z + 1))) == 8).all()
+    assert len(opened) == 1
+
+
+def test_a_label_that_is_replaced_is_read_anew(tmp_path):
+    study = Study(tmp_path, H)
+    item, _ = study.add_item("one", volume(SHAPE), SIZE_NM, *labels(0))
+    assert (item.read_instances() == labels(0)[1]).all()
+    study.add_item("one", volume(SHAPE), SIZE_NM, *labels(1), replace=True)
+    assert (item.read_instances() == labels(1)[1]).all()
+
+
+def test_items_travel_to_worker_processes(tmp_path):
+    item, _ = Study(tmp_path, H).add_item("one", volume(SHAPE), SIZE_NM, *labels())
+    item.read_class_sets()
+    again = pickle.loads(pickle.dumps(item))
+    assert (again.read_class_sets() == labels()[0]).all()
+    assert (again.open_image() == volume(SHAPE)).all()
 
 
 def test_an_unknown_item_lists_the_known_ones(tmp_path):

@@ -22,6 +22,10 @@ from lib.volumes.boxes import Box, box_shape
 
 NOT_A_CANDIDATE = -8.0
 """Logit of voxels whose embedding is farther than 2 delta_d from every positive point's."""
+STAND_INS = 5
+"""Negative points the mask head is used to from training (training.num_neg_points)."""
+LATTICE = (5, 5, 3)
+"""Voxels of a window, along each axis, among which stand-ins are looked for."""
 CLASS_FLOOR = -4.0
 """Most that a foreign class can take from a voxel's logit."""
 
@@ -92,6 +96,8 @@ def window_logits(
     shape = box_shape(window.box)
     dims = net.spatial_dims
     device = window.features.device
+    if net.mask_head is not None:
+        points = with_stand_ins(window, points, 2 * net.delta_d)
     prompts = points.prompts(voxel_size_nm, dims).to(device)
     with torch.inference_mode():
         residual = net.sparse_residual(prompts, shape[:dims])
@@ -111,6 +117,39 @@ def window_logits(
         whole[index] = logits
     values: NDArray[np.float32] = whole.view(shape).cpu().numpy()
     return values
+
+
+def with_stand_ins(window: WindowFeatures, points: WindowPoints, reach: float) -> WindowPoints:
+    """Points, with negative ones added that no answer could contain.
+
+    The mask head learns from several negative points anywhere outside the object and judges a
+    voxel beside them; a first click comes without any. Voxels of a fixed lattice that are
+    farther than `reach` in embedding from every positive point take their place.
+
+    Args:
+        window: features and embedding.
+        points: of the annotator.
+        reach: embedding distance beyond which no voxel is a candidate.
+    """
+    missing = STAND_INS - len(points.negative)
+    if missing <= 0:
+        return points
+    shape = box_shape(window.box)
+    marks = [
+        np.unique(np.linspace(0.1 * n, 0.9 * n, k).astype(np.int64).clip(0, n - 1))
+        for n, k in zip(shape, LATTICE, strict=True)
+    ]
+    places = np.stack(np.meshgrid(*marks, indexing="ij"), -1).reshape(-1, 3)
+    at, own = (
+        window.embedding[:, torch.from_numpy(np.ravel_multi_index(tuple(p.T), shape))].float().t()
+        for p in (places, points.positive)
+    )
+    far = np.flatnonzero((torch.cdist(at, own).amin(1) > reach).cpu().numpy())
+    if not len(far):
+        return points
+    chosen = np.unique(np.linspace(0, len(far) - 1, missing).astype(np.int64))
+    negative = np.concatenate((points.negative, places[far[chosen]]))
+    return WindowPoints(points.positive, negative, points.class_id, points.instance)
 
 
 def prompted_rows(features: Tensor, index: Tensor, residual: SparseResidual) -> Tensor:

@@ -11,7 +11,9 @@ from lib.decoding.click_evidence import (
     compute_features,
     prompted_rows,
     window_logits,
+    with_stand_ins,
 )
+from lib.decoding.feature_cache import WindowFeatures
 from lib.labels.hierarchy import load_hierarchy
 from lib.networks.model import NeuropilNet, build_network
 from lib.prompts.points import PointPrompts
@@ -66,6 +68,24 @@ def test_cached_answer_equals_the_whole_network() -> None:
     low = mask <= 0
     assert low.any() and np.abs(found - mask)[low].max() < 0.05
     assert (found[~low] <= mask[~low] + 0.05).all()
+
+
+def test_stand_ins_are_where_no_answer_can_be() -> None:
+    """Without negative points the mask head gets some that are far in embedding."""
+    window = WindowFeatures(
+        BOX,
+        torch.zeros(24 * 20 * 6, 16),
+        torch.zeros((8, 24, 20, 6), dtype=torch.float16).flatten(1),
+    )
+    window.embedding.view(8, *SHAPE)[0, 12:] = 5.0
+    points = WindowPoints(np.array([[3, 4, 1]]), np.zeros((0, 3), np.int64), 3, True)
+    filled = with_stand_ins(window, points, 3.0)
+    assert len(filled.negative) == 5 and (filled.negative[:, 0] >= 12).all()
+    assert np.array_equal(filled.positive, points.positive) and filled.class_id == 3
+    one = WindowPoints(points.positive, np.array([[20, 1, 5]]), 3, True)
+    kept = with_stand_ins(window, one, 3.0).negative
+    assert len(kept) == 5 and kept[0].tolist() == [20, 1, 5]
+    assert with_stand_ins(window, points, 6.0) is points  # nothing is that far
 
 
 def test_far_voxels_are_not_looked_at() -> None:

@@ -92,7 +92,9 @@ def test_geometry_equals_plain_loops(seed: int, shape: tuple[int, ...], unknown:
     spacing = SPACINGS[len(shape)]
     direction, tensor = geometry(instance, spacing, cov_sigma_nm=11.0)
     np.testing.assert_allclose(direction, plain.direction(instance, spacing), atol=1e-5)
-    np.testing.assert_allclose(tensor, plain.tensor(instance, spacing, 11.0, truncate=12.0), atol=2e-4)
+    np.testing.assert_allclose(
+        tensor, plain.tensor(instance, spacing, 11.0, truncate=12.0), atol=2e-4
+    )
 
 
 def test_tensor_has_trace_one_and_is_positive() -> None:

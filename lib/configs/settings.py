@@ -148,6 +148,7 @@ class InferenceSettings(Section):
     object_threshold: Fraction = 0.5  # probability of "can be an object" that makes foreground
     instance_method: Literal["mutex", "agglomeration"] = "mutex"
     affinity_margin: Positive = 1.5  # embedding distance at which a pair is undecided
+    class_weight: Weight = 0.0  # how much different kinds of class push a pair apart
     long_range: tuple[Count, ...] = (3, 9)  # partners, in voxels of the finest axis
     long_range_bias: float = 0.0  # added to long-range affinities; negative splits more
     agglomeration_threshold: Fraction = 0.5

@@ -10,10 +10,13 @@ Source: Luther & Seung 2019, Lee et al. 2021 (embedding distances as affinities,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+
+from lib.configs.settings import InferenceSettings
+from lib.labels.hierarchy import LabelHierarchy
 
 Offset = tuple[int, int, int]
 
@@ -45,6 +48,51 @@ def pair_offsets(
     return tuple(offsets)
 
 
+def pair_affinities(
+    embedding: Tensor,
+    probabilities: Tensor,
+    offsets: Sequence[Offset],
+    hierarchy: LabelHierarchy,
+    inference: InferenceSettings,
+) -> Tensor:
+    """Affinities of all pairs: what the embedding says, less where the classes differ.
+
+    Objects of different kinds (an axon and its myelin) need not have embeddings far apart,
+    since the instance loss may run for each class by itself; their classes keep them apart.
+
+    Args:
+        embedding: (B, E, X, Y, Z).
+        probabilities: (B, C, X, Y, Z) of the fine classes.
+        offsets: partner of voxel v is v + offset; components are not negative.
+        hierarchy: of the network; classes of one group are of one kind.
+        inference: `affinity_margin` and `class_weight`.
+
+    Returns:
+        (B, A, X, Y, Z) in [-1, 1]; 0 where the partner lies outside.
+    """
+    affinities = embedding_affinities(embedding, offsets, inference.affinity_margin)
+    if inference.class_weight > 0:
+        kinds = kind_probabilities(probabilities, hierarchy).sqrt()
+        for channel, here, there in _pairs(kinds, offsets):
+            # Bhattacharyya: 1 for equal distributions, however vague; 0 for different kinds
+            unlike = 1.0 - (here * there).sum(1)
+            x, y, z = unlike.shape[1:]
+            pair = affinities[:, channel, :x, :y, :z]
+            pair.sub_(inference.class_weight * unlike).clamp_(min=-1.0)
+    return affinities
+
+
+def kind_probabilities(probabilities: Tensor, hierarchy: LabelHierarchy) -> Tensor:
+    """(B, K', X, Y, Z) probabilities of the groups, and of each class that is in no group."""
+    first_group = torch.full((hierarchy.num_classes,), -1)
+    for k in reversed(range(hierarchy.num_groups)):
+        first_group[list(hierarchy.groups[k][1])] = k
+    alone = (first_group < 0).cumsum(0) - 1 + hierarchy.num_groups
+    kind = torch.where(first_group < 0, alone, first_group).to(probabilities.device)
+    shape = (probabilities.shape[0], int(kind.max()) + 1, *probabilities.shape[2:])
+    return probabilities.new_zeros(shape).index_add_(1, kind, probabilities)
+
+
 def embedding_affinities(embedding: Tensor, offsets: Sequence[Offset], margin: float) -> Tensor:
     """Affinities of all pairs in a batch of windows.
 
@@ -57,12 +105,16 @@ def embedding_affinities(embedding: Tensor, offsets: Sequence[Offset], margin: f
         (B, A, X, Y, Z) in [-1, 1]; 0 where the partner lies outside.
     """
     out = embedding.new_zeros((embedding.shape[0], len(offsets), *embedding.shape[2:]))
-    for channel, (dx, dy, dz) in enumerate(offsets):
-        x, y, z = (n - d for n, d in zip(embedding.shape[2:], (dx, dy, dz), strict=True))
-        if min(x, y, z) <= 0:
-            continue
-        here = embedding[:, :, :x, :y, :z]
-        there = embedding[:, :, dx:, dy:, dz:]
+    for channel, here, there in _pairs(embedding, offsets):
         distance = torch.linalg.vector_norm(here - there, dim=1)
+        x, y, z = distance.shape[1:]
         out[:, channel, :x, :y, :z] = (1.0 - distance / margin).clamp(-1.0, 1.0)
     return out
+
+
+def _pairs(values: Tensor, offsets: Sequence[Offset]) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(channel, first voxels, second voxels) of the pairs that lie inside."""
+    for channel, (dx, dy, dz) in enumerate(offsets):
+        x, y, z = (n - d for n, d in zip(values.shape[2:], (dx, dy, dz), strict=True))
+        if min(x, y, z) > 0:
+            yield channel, values[:, :, :x, :y, :z], values[:, :, dx:, dy:, dz:]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.configs.settings import InferenceSettings
-from lib.decoding.affinities import Offset, embedding_affinities, pair_offsets
+from lib.decoding.affinities import Offset, pair_affinities, pair_offsets
 from lib.decoding.classes import FINE_VALUE, Progress
 from lib.decoding.forward import WindowForward, normalized_reader, window_size
 from lib.decoding.grouping import GroupBlock, group_block
@@ -159,11 +159,9 @@ def collect_evidence(
         total: dict[str, Tensor] = {}
         views = list(forward.views(windows))
         for view in views:
-            found = {
-                "semantic": view["semantic"].softmax(1) / len(views),
-                "pairs": embedding_affinities(view["instance"], offsets, inference.affinity_margin)
-                / len(views),
-            }
+            p = view["semantic"].softmax(1)
+            pairs = pair_affinities(view["instance"], p, offsets, hierarchy, inference)
+            found = {"semantic": p / len(views), "pairs": pairs / len(views)}
             total = {name: total[name] + f if total else f for name, f in found.items()}
         return total
 

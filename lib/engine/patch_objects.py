@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lib.configs.settings import InferenceSettings
 from lib.data.batches import Batch
-from lib.decoding.affinities import embedding_affinities, pair_offsets
+from lib.decoding.affinities import pair_affinities, pair_offsets
 from lib.decoding.grouping import group_block
 from lib.labels.hierarchy import LabelHierarchy
 
@@ -33,9 +33,10 @@ def group_patch(
     embedding = outputs["instance"].float()
     shape = tuple(embedding.shape[2:])
     offsets = pair_offsets(batch["voxel_size_nm"][0].tolist(), inference.long_range, shape)
-    affinities = embedding_affinities(embedding, offsets, inference.affinity_margin)[0]
+    probabilities = outputs["semantic"].float().softmax(1)
+    affinities = pair_affinities(embedding, probabilities, offsets, hierarchy, inference)[0]
     can_be = torch.tensor([c.object for c in hierarchy.classes], device=embedding.device)
-    chance = outputs["semantic"][0].float().softmax(0)[can_be].sum(0)
+    chance = probabilities[0, can_be].sum(0)
     ids = group_block(
         affinities.half().cpu().numpy(),
         offsets,

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from lib.decoding.affinities import NEAREST, embedding_affinities, pair_offsets
+from lib.configs.settings import InferenceSettings
+from lib.decoding.affinities import (
+    NEAREST,
+    embedding_affinities,
+    kind_probabilities,
+    pair_affinities,
+    pair_offsets,
+)
+from lib.labels.hierarchy import hierarchy_from_dict, load_hierarchy
 
 
 def test_long_range_partners_lie_equally_far_in_nm() -> None:
@@ -40,3 +48,25 @@ def test_affinities_do_not_depend_on_the_frame_of_the_embedding() -> None:
     torch.testing.assert_close(
         embedding_affinities(turned, offsets, 1.5), embedding_affinities(e, offsets, 1.5)
     )
+
+
+def test_kinds_are_groups_and_the_classes_outside_them() -> None:
+    some = hierarchy_from_dict({"classes": ["a", "b", "c", "d"], "groups": {"g": ["a", "c"]}})
+    p = torch.tensor([0.1, 0.2, 0.3, 0.4]).view(1, 4, 1, 1, 1)
+    torch.testing.assert_close(kind_probabilities(p, some).flatten(), torch.tensor([0.4, 0.2, 0.4]))
+
+
+def test_different_kinds_push_apart_and_vague_or_equal_ones_do_not() -> None:
+    hierarchy = load_hierarchy()
+    axon, dendrite, myelin = (
+        hierarchy.class_names.index(n) for n in ("axon", "dendrite", "myelin")
+    )
+    p = torch.zeros(1, 12, 4, 1, 1)
+    p[0, axon, 0], p[0, dendrite, 1], p[0, myelin, 2] = 1, 1, 1
+    p[0, axon, 3], p[0, myelin, 3] = 0.5, 0.5
+    embedding, offsets = torch.zeros(1, 3, 4, 1, 1), [(1, 0, 0)]
+    settings = InferenceSettings(class_weight=2.0)
+    found = pair_affinities(embedding, p, offsets, hierarchy, settings).flatten()
+    torch.testing.assert_close(found, torch.tensor([1.0, -1.0, 1 - 2 * (1 - 0.5**0.5), 0.0]))
+    plain = pair_affinities(embedding, p, offsets, hierarchy, InferenceSettings(class_weight=0))
+    assert plain.flatten().tolist() == [1.0, 1.0, 1.0, 0.0]

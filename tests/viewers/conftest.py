@@ -24,6 +24,7 @@ from tests.viewers.servers import find_program, orthanc, orthanc_plugin, store_f
 HERE = Path(__file__).parent
 ARTIFACTS = ROOT / "artifacts" / "viewers"
 SHAPE, VOXEL_NM = (144, 112, 14), (8.0, 8.0, 40.0)
+PIECES, STORED = 7, 3
 CONFIGURATION = """
 model: {feature_size: 8, head_size: 4, embedding_size: 2}
 training: {max_epochs: 2, steps_per_epoch: 2, val_interval: 1, warmup_steps: 0, image_interval: 1}
@@ -96,8 +97,8 @@ def slicer_python() -> Path:
 
 @pytest.fixture(scope="session")
 def pieces() -> list[tuple[str, SyntheticVolume]]:
-    """Synthetic neuropil, small, all classes."""
-    return [(f"piece-{n}", generate(SHAPE, VOXEL_NM, seed=n)) for n in (1, 2, 3)]
+    """Synthetic neuropil, small, all classes: an item for each of Slicer's submissions."""
+    return [(f"piece-{n}", generate(SHAPE, VOXEL_NM, seed=n)) for n in range(1, PIECES + 1)]
 
 
 @pytest.fixture(scope="session")
@@ -123,7 +124,7 @@ def store(
     folder = tmp_path_factory.mktemp("store")
     with orthanc(folder / "orthanc") as address:
         stored = []
-        for name, truth in pieces:
+        for name, truth in pieces[:STORED]:
             series = export_item(study.item(name), folder / name)
             store_files(address, series.files)
             stored.append(Piece(name, truth, series))

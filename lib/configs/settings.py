@@ -46,6 +46,8 @@ class LossSettings(Section):
     weight_pull: Weight = 1.0
     weight_push: Weight = 1.0
     weight_norm: Weight = 0.001
+    weight_near: Weight = 0.0  # pairs a few voxels apart, see lib/losses/near.py
+    near_reach: tuple[Count, ...] = (3, 8)  # partners beside the next voxel, in finest voxels
     delta_v: Positive = 0.5  # pull hinge margin
     delta_d: Positive = 1.5  # centroids are pushed apart by 2 * delta_d
     weight_edge: Annotated[float, Field(ge=1.0)] = 10.0

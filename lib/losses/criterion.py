@@ -11,6 +11,7 @@ from lib.configs.settings import LossSettings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.losses.geometry import geometry_terms
 from lib.losses.instance import instance_terms
+from lib.losses.near import near_term
 from lib.losses.semantic import coarse_term, fine_terms
 from lib.targets.prepare import Targets
 
@@ -94,7 +95,10 @@ class Criterion:
 
     def _instance(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         embedding = _full(outputs["instance"], planes=False)
-        return instance_terms(embedding, targets, self.loss, outputs.get("semantic_ids"))
+        terms = instance_terms(embedding, targets, self.loss, outputs.get("semantic_ids"))
+        if self.loss.weight_near > 0:
+            terms["near"] = near_term(embedding, targets, self.loss)
+        return terms
 
     def _geometry(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         return geometry_terms(_full(outputs["geometry"]), targets, self.loss)

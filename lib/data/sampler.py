@@ -85,13 +85,18 @@ class PatchSampler:
         Returns:
             patches of one shape.
         """
-        shared = np.random.default_rng((self.seed, step))
+        shared = self._generator(step, 0)
         shape = self.shapes[int(shared.choice(len(self.shapes), p=self.shape_shares))]
         members = [entry for entry in self.entries if entry.shape == shape]
-        return [
-            self._patch(members, np.random.default_rng((self.seed, step, place)))
-            for place in places
-        ]
+        return [self._patch(members, self._generator(step, 1 + place)) for place in places]
+
+    def _generator(self, step: int, stream: int) -> np.random.Generator:
+        """Independent streams of one step.
+
+        By spawn key: as entropy a trailing 0 changes nothing, and the first patch would draw
+        its data set with the very numbers that chose the batch's shape.
+        """
+        return np.random.default_rng(np.random.SeedSequence((self.seed, step), spawn_key=(stream,)))
 
     def _patch(self, members: Sequence[Entry], generator: np.random.Generator) -> Patch:
         entry, voxel = _choose(members, generator)
@@ -174,7 +179,9 @@ def _entries(items: Sequence[DataItem], patch_size: Triple) -> list[Entry]:
 def _group_factor(entry: Entry, entries: Sequence[Entry]) -> float:
     """Makes a group weigh as the root of its voxels, into however many items they are cut."""
     group = [e for e in entries if e.item.group == entry.item.group]
-    voxels = sum(s.count for e in group for s in e.strata.values())
+    # An item drawn in two ways counts once.
+    strata = {e.item.id: e.strata for e in group}
+    voxels = sum(s.count for of_item in strata.values() for s in of_item.values())
     return float(np.sqrt(voxels)) / sum(e.weight for e in group)
 
 

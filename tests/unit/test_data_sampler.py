@@ -110,6 +110,25 @@ def test_a_batch_has_one_shape_whatever_the_items_are(tmp_path: Path) -> None:
     assert {shape[2] for shape in shapes} == {1, 6, 8, 16}
 
 
+def test_every_data_set_is_drawn_by_its_size(tmp_path: Path) -> None:
+    # Two shapes with two data sets each: the numbers that choose the shape must not be those
+    # that choose the data set, or one of each pair is never seen.
+    study = Study(tmp_path, HIERARCHY)
+    sets = {
+        "a-1": ISOTROPIC,
+        "b-1": ISOTROPIC,
+        "c-1": (10.0, 10.0, 40.0),
+        "d-1": (10.0, 10.0, 40.0),
+    }
+    for item, voxel_size_nm in sets.items():
+        add_cells(study, item, (48, 48, 16), voxel_size_nm, split="train")
+    sampler = PatchSampler(items_of(study), SIZE, seed=0, augment=False)
+    assert len(sampler.shapes) == 2
+    drawn = Counter(sampler.batch(step, [0])[0].item for step in range(400))
+    assert set(drawn) == set(sets)
+    assert all(60 < count < 140 for count in drawn.values()), drawn
+
+
 def test_nothing_known_is_told_plainly(tmp_path: Path) -> None:
     study = Study(tmp_path, HIERARCHY)
     add_cells(study, "n", known=np.zeros((64, 64, 16), bool))

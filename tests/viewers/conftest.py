@@ -25,8 +25,8 @@ HERE = Path(__file__).parent
 ARTIFACTS = ROOT / "artifacts" / "viewers"
 SHAPE, VOXEL_NM = (144, 112, 14), (8.0, 8.0, 40.0)
 PIECES, STORED = 7, 3
+RANDOM_NETWORK = "model: {feature_size: 8, head_size: 4, embedding_size: 2}"
 CONFIGURATION = """
-model: {feature_size: 8, head_size: 4, embedding_size: 2}
 training: {max_epochs: 2, steps_per_epoch: 2, val_interval: 1, warmup_steps: 0, image_interval: 1}
 data: {patch_size: [64, 64, 8]}
 inference: {min_object_voxels: 5}
@@ -141,9 +141,10 @@ def trained() -> bool:
 def app_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The app with weights of its own: the shipped ones, or a tiny random network."""
     folder = tmp_path_factory.mktemp("server") / "app"
-    make_app(folder, CONFIGURATION)
+    make_app(folder, CONFIGURATION + RANDOM_NETWORK)
     if (weights := _weights()) is not None:
         shutil.copy(weights, folder / "model" / "neuropil.pt")
+        (folder / "tiny.yaml").write_text(CONFIGURATION)  # the network is that of the weights
     return folder
 
 

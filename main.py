@@ -164,6 +164,10 @@ class NeuropilApp(MONAILabelApp):
         """The images of the studies."""
         return list(self.datastore().list_images())
 
+    def labelled_images(self) -> list[str]:
+        """Those with a final label."""
+        return list(self.datastore().get_labeled_images())
+
     def knows_image(self, image_id: str) -> bool:
         """Whether the studies hold an image, also one that has just been put there."""
         if image_id in self.image_ids():

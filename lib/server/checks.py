@@ -32,6 +32,8 @@ class Known(Protocol):
 
     def names_of(self, kind: str) -> list[str]: ...
 
+    def labelled_images(self) -> list[str]: ...
+
     def check_training(self, name: str, params: dict[str, Any]) -> None: ...
 
 
@@ -105,6 +107,7 @@ class Checks:
             "api_get_label_info": self.label,
             "api_put_label_info": self.label_info,
             "api_update_label_info": self.label_info,
+            "api_download_dataset": self.dataset,
             "api_create_session": self.create_session,
             "api_get_session": self.session,
             "api_remove_session": self.session,
@@ -195,9 +198,14 @@ class Checks:
         self.label(call)
         parse_params(call.get("info") or call.get("params"))
 
+    def dataset(self, call: dict[str, Any]) -> None:
+        if not self.app.labelled_images():
+            raise refuse("dataset: no image is annotated yet", NOT_FOUND)
+
     def create_session(self, call: dict[str, Any]) -> None:
         for upload in call["files"]:
-            check_name(upload.filename or "image", "files")
+            if not IMAGE_NAME.fullmatch(upload.filename or "image"):
+                raise refuse(f"files: a name without '/', found {upload.filename!r}")
             if call.get("uncompress"):
                 check_archive(upload.file, upload.filename or "", self.max_unpacked_bytes)
 

@@ -120,6 +120,13 @@ class StudyDatastore(LocalDatastore):
             entry.labels[tag] = DataModel(info=finite(info), ext=extension)
         self._update_datastore_file()
 
+    def _to_id(self, file: str) -> tuple[str, str]:
+        """Id and extension of a file name; the stock one makes "a.seg" of "a.seg.nrrd"."""
+        if file.endswith(".seg.nrrd"):
+            return file.removesuffix(".seg.nrrd"), ".seg.nrrd"
+        own, extension = super()._to_id(file)
+        return str(own), str(extension)
+
     def remove_image(self, image_id: str) -> None:
         """Remove an image, its labels and its record; submissions are put aside, not lost."""
         super().remove_image(image_id)

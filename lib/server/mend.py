@@ -17,6 +17,7 @@ from lib.server.checks import Checks, Known
 from lib.server.gate import LOOPBACK_ORIGIN, Gate, serves_others
 from lib.server.inference import mend_inference
 from lib.server.models import mend_models
+from lib.server.proxy import mend_proxy
 from lib.server.routes import Pools, mend_router
 from lib.server.tokens import mend_tokens
 
@@ -44,6 +45,7 @@ def mend_server(app: Known, settings: ServerSettings) -> bool:
         info,
         logs,
         model,
+        proxy,
         scoring,
         session,
         train,
@@ -60,6 +62,7 @@ def mend_server(app: Known, settings: ServerSettings) -> bool:
         mend_router(quick.router, pools.quick, checks)
     mend_inference(infer)
     mend_models(model)
+    mend_proxy(proxy, stock_settings.MONAI_LABEL_STUDIES, pools.store)
     mend_tokens(auth)
     web = module.app
     origins = [str(origin) for origin in stock_settings.MONAI_LABEL_CORS_ORIGINS]

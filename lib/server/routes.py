@@ -30,11 +30,12 @@ QUICK_WORKERS = 8
 
 
 class Pools:
-    """Threads for slow endpoints (inference), for quick ones, and for `/info/` alone."""
+    """Threads for slow endpoints (inference), quick ones, a DICOM store, and `/info/` alone."""
 
     def __init__(self) -> None:
         self.slow = ThreadPoolExecutor(SLOW_WORKERS, "slow")
         self.quick = ThreadPoolExecutor(QUICK_WORKERS, "quick")
+        self.store = ThreadPoolExecutor(QUICK_WORKERS, "store")
         self.info = ThreadPoolExecutor(2, "info")
 
 

@@ -24,6 +24,9 @@ class App:
         if params.get("max_epochs") == 0:
             raise ValueError("max_epochs: found 0")
 
+    def labelled_images(self):
+        return []
+
     def names_of(self, kind):
         return {"models": ["segmentation"], "trainers": ["combined"]}.get(kind, ["random"])
 
@@ -106,6 +109,10 @@ def test_whole_slide_endpoints_read_no_paths():
     assert _refused("api_run_wsi_inference", call).status_code == 404
 
 
+def test_a_data_set_without_labels_is_not_there():
+    assert _refused("api_download_dataset", {"limit_cases": None}).status_code == 404
+
+
 def test_sessions_are_known_by_their_id_only():
     assert _refused("api_get_session", {"session_id": "../../etc"}).status_code == 404
     CHECKS["api_get_session"]({"session_id": "0a1b2c3d-0000-11ee-8c99-0242ac120002"})
@@ -153,3 +160,4 @@ def test_session_uploads_are_checked_before_they_are_unpacked():
     with pytest.raises(ValueError, match="outside"):
         CHECKS["api_create_session"]({"files": [upload], "uncompress": True})
     _refused("api_create_session", {"files": [SimpleNamespace(filename="../a.nii")]})
+    CHECKS["api_create_session"]({"files": [SimpleNamespace(filename="my image (1).nii")]})

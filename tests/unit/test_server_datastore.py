@@ -135,3 +135,15 @@ def test_the_stock_datastore_still_has_these_methods():
 
     for name in GUARDED:
         assert hasattr(LocalDatastore, name) or name == "note_labels"
+
+
+def test_a_submission_in_slicers_own_format_stays_in_the_index(root, tmp_path):
+    store = _open(root)
+    folder = root / "labels" / "submitted"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.seg.nrrd").write_bytes(_label(tmp_path).read_bytes())
+    store.note_labels("a", {"submitted": {"name": "a.seg.nrrd"}})
+    store.refresh()
+    assert store.get_label_uri("a", "submitted") == str(folder / "a.seg.nrrd")
+    again = _open(root)
+    assert again.get_label_uri("a", "submitted") == str(folder / "a.seg.nrrd")

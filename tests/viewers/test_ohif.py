@@ -70,9 +70,10 @@ def make_plan(
     ]
     plan["instances"] = keep("instances.u8", "instances")
     voxels = {label: inner_voxel(piece.truth, label) for label in CLICKED}
+    # OHIF does not say which segment is selected
     plan["clicks"] = [
         {"label": label, "voxel": voxel,
-         **keep(f"click-{n}.u8", "proofread", label=label, foreground=[voxel], background=[])}
+         **keep(f"click-{n}.u8", "proofread", foreground=[voxel], background=[])}
         for n, (label, voxel) in enumerate(voxels.items())
     ]  # fmt: skip
     points = {label: [voxel] for label, voxel in voxels.items()}

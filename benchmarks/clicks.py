@@ -66,10 +66,10 @@ def main() -> None:
         "| next, everything near | uncached | uncached / next |"
     )
     print("|---|---|---|---:|---:|---:|---:|---:|")
-    for width in (16, 32):
-        net = network(width, options.head_size).to(options.device)
-        parameters = sum(p.numel() for p in net.backbone.parameters()) / 1e6
-        for window, shape in STUDIES.items():
+    nets = {width: network(width, options.head_size).to(options.device) for width in (16, 32)}
+    for window, shape in STUDIES.items():
+        for width, net in nets.items():
+            parameters = sum(p.numel() for p in net.backbone.parameters()) / 1e6
             row = measure(net, window, shape, options.repeats, clock)
             cells = " | ".join(f"{1000 * t:.0f} ms" for t in row)
             names = [" x ".join(str(n) for n in reversed(s)) for s in (window, shape)]

@@ -24,6 +24,8 @@ NOT_A_CANDIDATE = -8.0
 """Logit of voxels whose embedding is farther than 2 delta_d from every positive point's."""
 STAND_INS = 5
 """Negative points the mask head is used to from training (training.num_neg_points)."""
+CHUNK = 1 << 13
+"""Voxels judged at once: what they need stays in the processor's cache."""
 LATTICE = (5, 5, 3)
 """Voxels of a window, along each axis, among which stand-ins are looked for."""
 CLASS_FLOOR = -4.0
@@ -103,20 +105,37 @@ def window_logits(
         residual = net.sparse_residual(prompts, shape[:dims])
         at = flat_index(prompts.coords[0], shape[:dims])
         index = _candidates(window.embedding, at[prompts.labels[0] == POSITIVE], 2 * net.delta_d)
-        rows = prompted_rows(window.features, index, residual)
-        out = net.task_heads.rows(rows, ("instance",))
         voxels, which = torch.unique(at, return_inverse=True)
         clicked = net.task_heads.rows(
             prompted_rows(window.features, voxels, residual)[which], ("instance", "semantic")
         )
-        logits = _object_logits(net, out, clicked, prompts, unflat_index(index, shape[:dims]))
-        inside = (logits > 0).nonzero().squeeze(1)
-        semantic = net.task_heads.rows(rows.index_select(0, inside), ("semantic",))["semantic"]
-        logits[inside] += _class_evidence(semantic, clicked["semantic"], prompts)
+        logits = [
+            _logits_at(net, window.features, part, residual, clicked, prompts, shape[:dims])
+            for part in torch.split(index, CHUNK)
+        ]
         whole = torch.full((window.features.shape[0],), NOT_A_CANDIDATE, device=device)
-        whole[index] = logits
+        whole[index] = torch.cat(logits)
     values: NDArray[np.float32] = whole.view(shape).cpu().numpy()
     return values
+
+
+def _logits_at(
+    net: NeuropilNet,
+    features: Tensor,
+    index: Tensor,
+    residual: SparseResidual,
+    clicked: dict[str, Tensor],
+    prompts: PointPrompts,
+    shape: tuple[int, ...],
+) -> Tensor:
+    """(M,) logits of some voxels, given what the heads say at the points (`clicked`)."""
+    rows = prompted_rows(features, index, residual)
+    out = net.task_heads.rows(rows, ("instance",))
+    logits = _object_logits(net, out, clicked, prompts, unflat_index(index, shape))
+    inside = (logits > 0).nonzero().squeeze(1)
+    semantic = net.task_heads.rows(rows.index_select(0, inside), ("semantic",))["semantic"]
+    logits[inside] += _class_evidence(semantic, clicked["semantic"], prompts)
+    return logits
 
 
 def with_stand_ins(window: WindowFeatures, points: WindowPoints, reach: float) -> WindowPoints:

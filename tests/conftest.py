@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,6 @@ class Server:
     app: Path
     process: subprocess.Popen[bytes]
     log: Path
-    closed: list[str] = field(default_factory=list)
 
     @property
     def weights(self) -> Path:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ from lib.prompts.points import PointPrompts
 from lib.prompts.sampling import SampledPrompts, sample_prompts
 from lib.targets.prepare import Targets, prepare_targets
 from lib.targets.processes import shared_count, sum_over_processes
+
+LARGEST_TINY = 16
+"""Voxels on a side up to which a patch is trained in float32 on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ def combined_step(
     modes = context.settings.training.training_modes
     targets = prepare_targets(batch, context.hierarchy, context.settings.loss)
     classes = _classes_of_fractionary(batch, targets, context.hierarchy)
+    context = _exact_if_small(context, batch["image"])
     with context.autocast():
         features = _features(context, batch["image"])
     leaf = features.detach().requires_grad_()
@@ -224,6 +228,18 @@ def _pointed_anywhere(prompts: SampledPrompts | None, device: torch.device) -> b
 
 def _backward(value: Tensor, gradient: Tensor | None = None) -> None:
     torch.autograd.backward([value], None if gradient is None else [gradient])
+
+
+def _exact_if_small(context: StepContext, image: Tensor) -> StepContext:
+    """Without mixed precision for tiny patches on the CPU.
+
+    oneDNN's bfloat16 gradient of a 3x3x3 kernel reads memory it never wrote where the input
+    has 2x2x2 voxels, which the deepest level of a patch of 16 has (torch 2.13: NaN now and
+    then, other values on every run).
+    """
+    if image.is_cuda or max(image.shape[2:]) > LARGEST_TINY:
+        return context
+    return replace(context, autocast=nullcontext)
 
 
 def _features(context: StepContext, image: Tensor) -> Tensor:

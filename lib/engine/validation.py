@@ -27,6 +27,7 @@ from lib.metrics.class_scores import ClassReport, ClassScores
 from lib.metrics.object_scores import adapted_rand_error, contingency
 from lib.networks.model import NeuropilNet
 from lib.targets.prepare import prepare_targets
+from lib.targets.processes import one_process
 
 LEAST_KNOWN = 0.02
 """Share of a place's voxels that must be known validation voxels."""
@@ -163,7 +164,7 @@ def validate(
     criterion = Criterion(settings.loss, hierarchy)
     training = net.training
     net.eval()
-    with torch.no_grad():
+    with torch.no_grad(), one_process():
         rank, world = (0, 1) if alone else (idist.get_rank(), idist.get_world_size())
         for number, place in list(enumerate(places))[rank::world]:
             batch = to_device(collate([place.read()]), device)

@@ -7,14 +7,32 @@ loss and the gradient of one process with the whole batch. In a single process n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Inside, nothing is added up: for work that the processes do not do together, such as
+    validation, of which each has places of its own."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
 
 def process_count() -> int:
     """How many processes train together."""
+    if _alone.get():
+        return 1
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 1
     return torch.distributed.get_world_size()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -201,3 +203,22 @@ def test_the_mask_loss_counts_known_voxels_of_prompted_samples_only() -> None:
     assert (gradient[0] == 0).all() and (gradient[1] != 0).any()
     sure = torch.where(prompts.target.unsqueeze(1), 30.0, -30.0)
     assert float(mask_loss(sure, prompts)) < 1e-3 < loss.item()
+
+
+def test_tiny_patches_give_the_same_finite_gradient_every_time() -> None:
+    """bfloat16 would read memory that nobody wrote; freed NaN lies where it would read."""
+    context = replace(
+        context_of(double=False), autocast=partial(torch.autocast, "cpu", dtype=torch.bfloat16)
+    )
+    batch = batch_of(False)
+    batch = {
+        k: v.repeat_interleave(2, -1) if k in ("image", "class_sets", "instance") else v
+        for k, v in batch.items()
+    }  # type: ignore[assignment, attr-defined]
+    prompts = prompts_of(batch, context)
+    _, first = gradients(combined_step, context, batch, prompts)
+    for size in (1000, 30_000, 300_000):
+        freed = [torch.full((size,), float("nan")) for _ in range(20)]
+        del freed
+        _, again = gradients(combined_step, context, batch, prompts)
+        assert all(torch.equal(again[name], value) for name, value in first.items())

@@ -157,10 +157,25 @@ def test_without_hierarchy_there_is_no_coarse_term() -> None:
     assert set(result) == ALL_KEYS - {"loss_sem/coarse"}
 
 
-@pytest.mark.parametrize("name", [k for k in LossSettings.model_fields if k.startswith("weight_")])
+TERM_WEIGHTS = [
+    name
+    for name, field in LossSettings.model_fields.items()
+    if name.startswith("weight_")
+    and name not in ("weight_edge", "weight_bone")  # weights of voxels
+    and field.default > 0  # the others are absent anyway: see the test below
+]
+
+
+def test_the_near_term_is_there_when_asked_for() -> None:
+    batch, loss = random_batch(1), LossSettings(weight_near=1.0)
+    result = Criterion(loss, HIERARCHY)(
+        random_outputs(1, batch), prepare_targets(batch, HIERARCHY, loss)
+    )
+    assert set(result) == ALL_KEYS | {"loss_ins/near"}
+
+
+@pytest.mark.parametrize("name", TERM_WEIGHTS)
 def test_a_weight_of_zero_removes_its_term(name: str) -> None:
-    if name in ("weight_edge", "weight_bone", "weight_prompt"):
-        return
     loss = LossSettings.model_validate({name: 0.0})
     batch = random_batch(1)
     outputs = random_outputs(1, batch)

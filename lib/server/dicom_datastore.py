@@ -66,7 +66,7 @@ class DicomStudyDatastore(StudyDatastore):
         self._store, self._hierarchy, self._spacing_unit = store, hierarchy, spacing_unit
         self._listed: tuple[float, dict[str, StoredSeries]] = (0.0, {})
         self._locks: dict[str, threading.Lock] = {}
-        self._sync_lock = threading.Lock()
+        self._sync_lock, self._send_lock = threading.Lock(), threading.Lock()
         self._state = StoreState(Path(root))
         super().__init__(root, submit, **more)
         if mirror:
@@ -196,13 +196,14 @@ class DicomStudyDatastore(StudyDatastore):
             super().save_label(image_id, str(path), "final", told)
 
     def _send_unsent(self) -> None:
-        for image_id in self._state.unsent():
-            try:
-                sent = self._send(image_id)
-            except UNREACHABLE as error:
-                logger.warning("label of %s is not in the store yet: %s", image_id, error)
-                return
-            self._state.mark_sent(image_id, sent)
+        with self._send_lock:
+            for image_id, change in self._state.unsent().items():
+                try:
+                    sent = self._send(image_id)
+                except UNREACHABLE as error:
+                    logger.warning("label of %s is not in the store yet: %s", image_id, error)
+                    return
+                self._state.mark_sent(image_id, change, sent)
 
     def _send(self, image_id: str) -> str | None:
         """Store an image's labels; the SEG's UID, or None where nothing is known yet."""

@@ -32,7 +32,7 @@ class StoreState:
     def __init__(self, root: Path) -> None:
         self._path = root / STATE_FILE
         self._lock = threading.Lock()
-        self._state: dict[str, Any] = {"read": {}, "refused": {}, "unsent": []}
+        self._state: dict[str, Any] = {"read": {}, "refused": {}, "unsent": {}}
         if self._path.exists():
             self._state |= json.loads(self._path.read_text())
 
@@ -55,21 +55,26 @@ class StoreState:
     def mark_unsent(self, image_id: str) -> None:
         """An image's labels are newer than the store's."""
         with self._lock:
-            if image_id not in self._state["unsent"]:
-                self._state["unsent"].append(image_id)
+            self._state["unsent"][image_id] = self._state["unsent"].get(image_id, 0) + 1
             self._write()
 
-    def mark_sent(self, image_id: str, seg_uid: str | None) -> None:
-        """The store has an image's labels, as this SEG."""
+    def mark_sent(self, image_id: str, change: int, seg_uid: str | None) -> None:
+        """The store has an image's labels as they were at a change, as this SEG.
+
+        Args:
+            change: from `unsent`; what has changed since then stays to be sent.
+        """
         with self._lock:
-            self._state["unsent"].remove(image_id)
+            if self._state["unsent"].get(image_id) == change:
+                del self._state["unsent"][image_id]
             if seg_uid is not None:
                 self._state["read"][seg_uid] = image_id
             self._write()
 
-    def unsent(self) -> list[str]:
-        """Images whose labels the store has not got."""
-        return list(self._state["unsent"])
+    def unsent(self) -> dict[str, int]:
+        """Images whose labels the store has not got, and the number of the last change."""
+        with self._lock:
+            return dict(self._state["unsent"])
 
     def _write(self) -> None:
         write_json(self._path, self._state)

@@ -250,6 +250,20 @@ def test_a_store_that_is_down_loses_nothing(lab: Lab) -> None:
     assert len(lab.client.instances) == before + 1
 
 
+def test_a_label_that_changes_while_it_is_sent_is_sent_again(lab: Lab) -> None:
+    uid = lab.add_image("piece")[0].series_uid
+    server = lab.server("one")
+    server.fetch(uid)
+    state = server._state
+    state.mark_unsent(uid)
+    change = state.unsent()[uid]
+    state.mark_unsent(uid)  # another submission, while the first is on its way
+    state.mark_sent(uid, change, "1.2.3")
+    assert list(state.unsent()) == [uid] and state.knows("1.2.3")
+    state.mark_sent(uid, state.unsent()[uid], "1.2.4")
+    assert not state.unsent()
+
+
 def test_labels_that_cannot_be_used_are_left_alone(lab: Lab) -> None:
     series, _ = lab.add_image("piece")
     path = lab.folder / "shifted.dcm"

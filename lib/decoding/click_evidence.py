@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from lib.decoding.feature_cache import WindowFeatures
 from lib.decoding.forward import Precision, use_bfloat16
 from lib.networks.model import NeuropilNet
 from lib.prompts.encoder import SparseResidual, flat_index, unflat_index
 from lib.prompts.points import POSITIVE, PointPrompts
-from lib.volumes.boxes import Box, box_shape
+from lib.volumes.boxes import Box, Triple, box_shape
 
 NOT_A_CANDIDATE = -8.0
 """Logit of voxels whose embedding is farther than 2 delta_d from every positive point's."""
@@ -26,6 +27,8 @@ STAND_INS = 5
 """Negative points the mask head is used to from training (training.num_neg_points)."""
 CHUNK = 1 << 13
 """Voxels judged at once: what they need stays in the processor's cache."""
+LOOK_CLOSER = -3.0
+"""Logit from which the neighbours of a voxel are judged as well."""
 LATTICE = (5, 5, 3)
 """Voxels of a window, along each axis, among which stand-ins are looked for."""
 CLASS_FLOOR = -4.0
@@ -109,14 +112,44 @@ def window_logits(
         clicked = net.task_heads.rows(
             prompted_rows(window.features, voxels, residual)[which], ("instance", "semantic")
         )
-        logits = [
-            _logits_at(net, window.features, part, residual, clicked, prompts, shape[:dims])
-            for part in torch.split(index, CHUNK)
-        ]
         whole = torch.full((window.features.shape[0],), NOT_A_CANDIDATE, device=device)
-        whole[index] = torch.cat(logits)
+
+        def judge(voxels: Tensor) -> None:
+            logits = [
+                _logits_at(net, window.features, part, residual, clicked, prompts, shape[:dims])
+                for part in torch.split(voxels, CHUNK)
+            ]
+            whole[voxels] = torch.cat(logits)
+
+        if len(index) <= CHUNK:
+            judge(index)
+        else:
+            # Every second voxel in plane first, then the rest where those come near.
+            sparse = _every_second(shape).to(device)[index]
+            judge(index[sparse])
+            near = _near(whole.view(shape), prompts.coords[0])
+            judge(index[~sparse & near.flatten()[index]])
     values: NDArray[np.float32] = whole.view(shape).cpu().numpy()
     return values
+
+
+def _every_second(shape: Triple) -> Tensor:
+    """(V,) bool: voxels whose place in plane is even along both axes."""
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask[::2, ::2] = True
+    return mask.flatten()
+
+
+def _near(logits: Tensor, points: Tensor) -> Tensor:
+    """(x, y, z) bool: blocks of 2 x 2 voxels in plane whose first voxel, or a neighbour's, may
+    belong to the object, and those of the points."""
+    first = logits[::2, ::2].clone()
+    for point in points.tolist():
+        x, y, z = (*point, 0)[:3]
+        first[x // 2, y // 2, z] = first[x // 2, y // 2, z].clamp(min=LOOK_CLOSER)
+    best = functional.max_pool3d(first[None, None], (3, 3, 1), 1, (1, 1, 0))[0, 0]
+    near = (best >= LOOK_CLOSER).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    return near[: logits.shape[0], : logits.shape[1]]
 
 
 def _logits_at(

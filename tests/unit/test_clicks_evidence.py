@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from lib.configs.settings import LossSettings, ModelSettings
+from lib.decoding import click_evidence
 from lib.decoding.click_evidence import (
     NOT_A_CANDIDATE,
     WindowPoints,
@@ -68,6 +70,34 @@ def test_cached_answer_equals_the_whole_network() -> None:
     low = mask <= 0
     assert low.any() and np.abs(found - mask)[low].max() < 0.05
     assert (found[~low] <= mask[~low] + 0.05).all()
+
+
+@pytest.mark.parametrize("shape", [(41, 30, 5), (24, 25, 6)])
+def test_looking_at_every_second_voxel_first_finds_the_same_object(
+    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the answer is positive it does not depend on what was looked at first."""
+    net = network(0.0)
+    box: Box = tuple((0, n) for n in shape)  # type: ignore[assignment]
+    torch.nn.init.zeros_(net.prompt_encoder.gate)  # the clicked voxel stays like its neighbours
+    noise = np.random.default_rng(0).standard_normal((*shape, 16))
+    smooth = 30 * gaussian_filter(noise, (4, 4, 1, 0)).reshape(-1, 16)
+    features = torch.from_numpy(smooth.astype(np.float16))
+    with torch.no_grad():
+        embedding = net.task_heads.rows(features.float(), ("instance",))["instance"].t()
+    window = WindowFeatures(box, features, embedding.half())
+    at = int(np.ravel_multi_index((12, 14, 2), shape))
+    net.delta_d = float((embedding - embedding[:, [at]]).norm(dim=0).quantile(0.3))
+    points = WindowPoints(np.array([[12, 14, 2]]), np.zeros((0, 3), np.int64), -1, True)
+    monkeypatch.setattr(click_evidence, "CHUNK", 10**9)
+    at_once = window_logits(net, window, points, (8.0, 8.0, 8.0))
+    monkeypatch.setattr(click_evidence, "CHUNK", 100)
+    in_steps = window_logits(net, window, points, (8.0, 8.0, 8.0))
+    inside = at_once > 0
+    assert 50 < inside.sum() < inside.size / 2
+    assert ((in_steps > 0) & ~inside).sum() == 0
+    assert ((in_steps > 0) & inside).sum() > 0.99 * inside.sum()
+    assert (in_steps == NOT_A_CANDIDATE).sum() >= (at_once == NOT_A_CANDIDATE).sum()
 
 
 def test_stand_ins_are_where_no_answer_can_be() -> None:

@@ -14,11 +14,12 @@ from lib.queries.select import next_region
 
 logger = logging.getLogger("neuropil.queries")
 
+# In the order of benchmarks/active_learning.py: viewers offer the first one first.
 DESCRIPTIONS: dict[Name, str] = {
-    "uncertainty": "Where the network is unsure, class by class",
     "hierarchy": "Where fine and coarse head, or automatic and prompted classes, disagree",
-    "diverse": "Unsure regions that are unlike what is annotated",
     "random": "A random region of tissue",
+    "diverse": "Unsure regions that are unlike what is annotated",
+    "uncertainty": "Where the network is unsure, class by class",
 }
 
 

@@ -42,7 +42,7 @@ ITEMS = ("fib25-train", "fib25-val")
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
 
 
-def settings_of(modes: Sequence[str], steps: int, seed: int) -> Settings:
+def settings_of(modes: Sequence[str], steps: int, seed: int, patch: Sequence[int]) -> Settings:
     """The same run but for its modes."""
     every = max(1, steps // 6)
     return load_settings(
@@ -59,7 +59,7 @@ def settings_of(modes: Sequence[str], steps: int, seed: int) -> Settings:
             "training.image_interval": 1000,
             "training.workers": 1,
             "training.seed": seed,
-            "data.patch_size": [96, 96, 24],
+            "data.patch_size": list(patch),
         },
     )
 
@@ -115,6 +115,7 @@ def main() -> int:
     parser.add_argument("--studies", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path("runs/curves"))
+    parser.add_argument("--patch", type=int, nargs=3, default=(96, 96, 24))
     parser.add_argument("--places", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -129,7 +130,7 @@ def main() -> int:
                 validation_limit=args.places,
                 note=lambda sentence, name=name: print(f"{name}: {sentence}", flush=True),
             )
-            train(settings_of(modes, args.steps, args.seed), options)
+            train(settings_of(modes, args.steps, args.seed, args.patch), options)
     curves = read_curves(runs)
     draw(curves, args.out / "curves.png")
     text = table(curves, args.steps)

@@ -14,10 +14,10 @@ import numpy as np
 
 from lib.data.appearance import change_appearance
 from lib.data.items import DataItem, Patch
-from lib.data.positions import Stratum, index_positions
+from lib.data.positions import OBJECTS_ONLY, Stratum, index_positions
 from lib.data.splits import Box, Triple
 from lib.data.warp import draw_turn, draw_warp
-from lib.labels.hierarchy import IGNORE_INDEX
+from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 
 LARGEST_STRETCH = 3.0
 """How much a patch grows in plane at most where an item has few sections."""
@@ -74,6 +74,26 @@ class PatchSampler:
         self.shapes = sorted({entry.shape for entry in self.entries})
         weights = [sum(e.weight for e in self.entries if e.shape == s) for s in self.shapes]
         self.shape_shares = np.array(weights) / sum(weights)
+
+    def group_shares(self) -> dict[str, float]:
+        """The share of all patches that each group of items gives."""
+        total = sum(e.weight for e in self.entries)
+        groups = sorted({e.item.group for e in self.entries})
+        return {g: sum(e.weight for e in self.entries if e.item.group == g) / total for g in groups}
+
+    def class_shares(self, hierarchy: LabelHierarchy) -> dict[str, float]:
+        """The share of all patches drawn at each class set ("objects": of unknown class)."""
+        shares: dict[str, float] = {}
+        total = sum(e.weight for e in self.entries)
+        for shape in self.shapes:
+            for group in sorted({e.item.group for e in self.entries}):
+                inside = [e for e in self.entries if e.shape == shape and e.item.group == group]
+                keys = sorted({key for e in inside for key in e.strata})
+                for key in keys:
+                    name = hierarchy.describe(key) if key != OBJECTS_ONLY else "objects"
+                    part = sum(e.weight for e in inside) / total / len(keys)
+                    shares[name] = shares.get(name, 0.0) + part
+        return shares
 
     def batch(self, step: int, places: Sequence[int]) -> list[Patch]:
         """The patches of one step.

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lib.engine.options import RunResult
 from lib.engine.state import RunState
 from lib.engine.validation import ValidationReport
 from lib.volumes.atomic import write_json
-
-if TYPE_CHECKING:
-    from lib.engine.run import RunResult
 
 
 class ReportWriter:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -15,7 +13,6 @@ from ignite.engine import Engine, Events
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
 from lib.data.batches import Batch, collate, to_device
-from lib.data.items import DataItem, labelled_items
 from lib.data.prefetch import Prefetcher
 from lib.data.sampler import PatchSampler
 from lib.engine.checkpoints import check_fits, load_weights, save_weights
@@ -28,6 +25,9 @@ from lib.engine.devices import (
 )
 from lib.engine.log import RESIDUAL_RATIO, TrainingLog, step_scalars
 from lib.engine.optimise import Guard, clip_gradients
+from lib.engine.options import RunOptions as RunOptions
+from lib.engine.options import RunResult as RunResult
+from lib.engine.options import load_items
 from lib.engine.pictures import place_picture
 from lib.engine.publish import Publisher
 from lib.engine.report import ReportWriter
@@ -36,71 +36,9 @@ from lib.engine.step import StepContext, StepResult, combined_step, draw_prompts
 from lib.engine.validation import ValidationReport, validate, validation_places
 from lib.losses.criterion import Criterion
 from lib.networks.model import NeuropilNet
-from lib.volumes.study import Study
 
 BatchGroup = tuple[int, list[Batch]]
 """A step's number and its accumulated batches."""
-
-
-def _never() -> bool:
-    return False
-
-
-def _ignore(*told: object) -> None:
-    """Nobody listens."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a run is given beside the settings.
-
-    Args:
-        studies: study folders; their labelled items train.
-        out_dir: checkpoints, logs, reports and the run's best weights.
-        published: the weights file that better weights replace; None: publish nothing.
-        start: weights to start from; None: from scratch.
-        resume: go on from a checkpoint in `out_dir` if there is one.
-        max_steps: optimiser steps at most; None: epochs times steps per epoch.
-        device: "cpu", "cuda", "cuda:1"; None chooses.
-        validation_limit: most places that are validated on.
-        stop: asked after each step; True ends the run after a checkpoint.
-        progress: called after each step with (step, steps in all, figures).
-        note: told what happens, in sentences.
-    """
-
-    studies: tuple[Path, ...]
-    out_dir: Path
-    published: Path | None = None
-    start: Path | None = None
-    resume: bool = True
-    max_steps: int | None = None
-    device: str | None = None
-    validation_limit: int = 24
-    stop: Callable[[], bool] = _never
-    progress: Callable[[int, int, dict[str, float]], None] = _ignore
-    note: Callable[[str], None] = _ignore
-
-
-@dataclass
-class RunResult:
-    """How a run ended.
-
-    Args:
-        steps: optimiser steps done, those before a resume included.
-        stopped: it was asked to stop before its end.
-        best: score of the best weights; None without validation.
-        published: whether this run changed the published weights.
-        reason: why it did or did not.
-        report: the last validation.
-    """
-
-    steps: int = 0
-    stopped: bool = False
-    best: float | None = None
-    published: bool = False
-    reason: str = "no weights to publish to"
-    report: ValidationReport | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def train(settings: Settings, options: RunOptions) -> RunResult:
@@ -115,23 +53,6 @@ def train(settings: Settings, options: RunOptions) -> RunResult:
         return run.execute()
     finally:
         run.log.close()
-
-
-def load_items(settings: Settings, studies: tuple[Path, ...]) -> list[DataItem]:
-    """The labelled items of all studies."""
-    hierarchy = hierarchy_of(settings)
-    sources = [
-        item
-        for root in studies
-        for item in Study(root, hierarchy, settings.data.spacing_unit).items()
-    ]
-    return labelled_items(
-        sources,
-        hierarchy,
-        settings.training.val_fraction,
-        settings.data.cache_bytes,
-        settings.model.finest_nm,
-    )
 
 
 class Run:
@@ -193,6 +114,8 @@ class Run:
             f"places, steps {self.state.step} to {self.total}, device {self.device}, "
             f"{'mixed precision' if self.state.dtype else 'float32'}"
         )
+        shares = self.sampler.group_shares()
+        self.options.note("patches from " + ", ".join(f"{g} {s:.0%}" for g, s in shares.items()))
         if self.state.step < self.total:
             engine = self._engine()
             engine.run(

@@ -19,18 +19,18 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from lib.configs.settings import Mode, Settings
 from lib.data.batches import Batch
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.losses.criterion import Criterion
+from lib.losses.mask import mask_loss
 from lib.networks.model import NeuropilNet
 from lib.prompts.points import PointPrompts
 from lib.prompts.sampling import SampledPrompts, sample_prompts
 from lib.targets.prepare import Targets, prepare_targets
-from lib.targets.processes import shared_count, sum_over_processes
+from lib.targets.processes import sum_over_processes
 
 LARGEST_TINY = 16
 """Voxels on a side up to which a patch is trained in float32 on the CPU."""
@@ -191,31 +191,6 @@ def separate_step(
     total = torch.stack([losses[mode]["loss"] for mode in modes]).mean()
     count = int(prompts.prompts.prompted.sum()) if prompts is not None else 0
     return StepResult(losses, total, ratio, count)
-
-
-def mask_loss(logits: Tensor, prompts: SampledPrompts) -> Tensor:
-    """Cross-entropy and soft Dice of the clicked object, over known voxels of prompted samples.
-
-    Args:
-        logits: (B, 1, *S) of the mask head.
-        prompts: target and known voxels.
-
-    Returns:
-        scalar; the mean over the prompted samples (of all processes, see
-        lib/targets/processes.py).
-    """
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    losses = []
-    for b in torch.nonzero(prompts.prompts.prompted).flatten().tolist():
-        known = prompts.known[b]
-        value, target = logits[b, 0][known], prompts.target[b][known].to(logits.dtype)
-        entropy = functional.binary_cross_entropy_with_logits(value, target)
-        chance = value.sigmoid()
-        dice = (2 * (chance * target).sum() + 1) / (chance.sum() + target.sum() + 1)
-        losses.append(entropy + 1 - dice)
-    count = torch.tensor(len(losses), device=logits.device)
-    total = torch.stack(losses).sum() if losses else logits.flatten()[:0].sum()
-    return total / shared_count(count).to(logits.dtype)
 
 
 def _pointed_anywhere(prompts: SampledPrompts | None, device: torch.device) -> bool:

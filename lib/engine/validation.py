@@ -161,7 +161,10 @@ def validate(
         alone: this process scores all places by itself, without the others.
     """
     tally = _Tally(ClassScores(hierarchy))
-    criterion = Criterion(settings.loss, hierarchy)
+    loss = settings.loss
+    if "geometry" not in net.task_heads.layers:  # published weights may lack a head of this run
+        loss = loss.model_copy(update={"weight_geometry": 0.0})
+    criterion = Criterion(loss, hierarchy)
     training = net.training
     net.eval()
     with torch.no_grad(), one_process():
@@ -171,7 +174,7 @@ def validate(
             with autocast():
                 features = net.features(batch["image"])
                 outputs = net.heads(features)
-            targets = prepare_targets(batch, hierarchy, settings.loss)
+            targets = prepare_targets(batch, hierarchy, loss)
             losses = criterion(outputs, targets)
             tally.losses.append({k: float(v) for k, v in losses.items()})
             tally.scores.update(

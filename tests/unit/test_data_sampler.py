@@ -79,6 +79,20 @@ def test_classes_that_occur_are_drawn_alike(tmp_path: Path) -> None:
         (patch,) = sampler.batch(step, [0])
         held.update(HIERARCHY.describe(int(v)) for v in np.unique(patch.class_sets))
     assert 30 < held["tear"] < 75 and held["organelle"] > 40
+    shares = sampler.class_shares(HIERARCHY)
+    assert shares == {name: pytest.approx(1 / 3) for name in ("axon", "tear", "organelle")}
+
+
+def test_groups_weigh_by_the_root_of_their_voxels_however_they_are_cut(tmp_path: Path) -> None:
+    study = Study(tmp_path, HIERARCHY)
+    add_cells(study, "one-whole", (64, 64, 16), split="train")
+    add_cells(study, "cut-a", (64, 32, 16), split="train")
+    add_cells(study, "cut-b", (64, 32, 16), split="train")
+    add_cells(study, "small-a", (32, 32, 16), split="train")
+    shares = PatchSampler(items_of(study), SIZE, seed=0, augment=False).group_shares()
+    assert shares == {
+        k: pytest.approx(v) for k, v in {"cut": 0.4, "one": 0.4, "small": 0.2}.items()
+    }
 
 
 def test_a_draw_depends_on_seed_step_and_place_only(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from lib.volumes.study import Study
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.timeout(900)  # several processes start, one after the other
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -267,6 +269,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None
             training__batch_size=size,
             training__fractionary_prompts=False,
             training__schedule="constant",
+            training__learning_rate=1e-4,  # Adam turns rounding into steps of this size
         )
         config = tmp_path / f"{processes}.yaml"
         config.write_text(dump_settings(settings))
@@ -281,6 +284,9 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None
         if key.startswith("train/") and key.split("/")[-1] not in (
             "samples_per_second", "data_wait", "residual_ratio"
         ):  # fmt: skip
-            np.testing.assert_allclose(two[key], one[key], rtol=2e-4, atol=1e-6, err_msg=key)
+            np.testing.assert_allclose(two[key], one[key], rtol=5e-4, atol=2e-5, err_msg=key)
+    np.testing.assert_allclose(two["train/loss"][0], one["train/loss"][0], rtol=1e-6)
+    norms = (two["train/gradient_norm"][0], one["train/gradient_norm"][0])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
     np.testing.assert_allclose(two["val/score"], one["val/score"], atol=1e-3)
-    assert largest_difference(tmp_path / "1", tmp_path / "2") < 1e-4
+    assert largest_difference(tmp_path / "1", tmp_path / "2") < 1e-3

@@ -19,10 +19,10 @@ from lib.engine.step import (
     combined_step,
     draw_prompts,
     fractionary_samples,
-    mask_loss,
     separate_step,
 )
 from lib.losses.criterion import Criterion
+from lib.losses.mask import mask_loss
 from lib.networks.model import build_network
 from lib.prompts.points import PADDING
 

@@ -1,0 +1,90 @@
+"""What a run is given, what it trains on, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.configs.load import hierarchy_of
+from lib.configs.settings import Settings
+from lib.data.items import DataItem, labelled_items
+from lib.engine.validation import ValidationReport
+from lib.volumes.study import Study
+
+
+def _never() -> bool:
+    return False
+
+
+def _ignore(*told: object) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run is given beside the settings.
+
+    Args:
+        studies: study folders; their labelled items train.
+        out_dir: checkpoints, logs, reports and the run's best weights.
+        published: the weights file that better weights replace; None: publish nothing.
+        start: weights to start from; None: from scratch.
+        resume: go on from a checkpoint in `out_dir` if there is one.
+        max_steps: optimiser steps at most; None: epochs times steps per epoch.
+        device: "cpu", "cuda", "cuda:1"; None chooses.
+        validation_limit: most places that are validated on.
+        stop: asked after each step; True ends the run after a checkpoint.
+        progress: called after each step with (step, steps in all, figures).
+        note: told what happens, in sentences.
+    """
+
+    studies: tuple[Path, ...]
+    out_dir: Path
+    published: Path | None = None
+    start: Path | None = None
+    resume: bool = True
+    max_steps: int | None = None
+    device: str | None = None
+    validation_limit: int = 24
+    stop: Callable[[], bool] = _never
+    progress: Callable[[int, int, dict[str, float]], None] = _ignore
+    note: Callable[[str], None] = _ignore
+
+
+@dataclass
+class RunResult:
+    """How a run ended.
+
+    Args:
+        steps: optimiser steps done, those before a resume included.
+        stopped: it was asked to stop before its end.
+        best: score of the best weights; None without validation.
+        published: whether this run changed the published weights.
+        reason: why it did or did not.
+        report: the last validation.
+    """
+
+    steps: int = 0
+    stopped: bool = False
+    best: float | None = None
+    published: bool = False
+    reason: str = "no weights to publish to"
+    report: ValidationReport | None = None
+
+
+def load_items(settings: Settings, studies: tuple[Path, ...]) -> list[DataItem]:
+    """The labelled items of all studies."""
+    hierarchy = hierarchy_of(settings)
+    sources = [
+        item
+        for root in studies
+        for item in Study(root, hierarchy, settings.data.spacing_unit).items()
+    ]
+    return labelled_items(
+        sources,
+        hierarchy,
+        settings.training.val_fraction,
+        settings.data.cache_bytes,
+        settings.model.finest_nm,
+    )

@@ -269,7 +269,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None
             training__batch_size=size,
             training__fractionary_prompts=False,
             training__schedule="constant",
-            training__learning_rate=1e-4,  # Adam turns rounding into steps of this size
+            training__learning_rate=1e-8,  # Adam turns rounding into steps of this size
         )
         config = tmp_path / f"{processes}.yaml"
         config.write_text(dump_settings(settings))
@@ -284,9 +284,14 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None
         if key.startswith("train/") and key.split("/")[-1] not in (
             "samples_per_second", "data_wait", "residual_ratio"
         ):  # fmt: skip
-            np.testing.assert_allclose(two[key], one[key], rtol=5e-4, atol=2e-5, err_msg=key)
-    np.testing.assert_allclose(two["train/loss"][0], one["train/loss"][0], rtol=1e-6)
-    norms = (two["train/gradient_norm"][0], one["train/gradient_norm"][0])
-    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+            # A nearest point may change with the last bit, and the gradient with it.
+            rtol = 2e-3 if key == "train/gradient_norm" else 1e-4
+            np.testing.assert_allclose(two[key], one[key], rtol=rtol, atol=1e-6, err_msg=key)
     np.testing.assert_allclose(two["val/score"], one["val/score"], atol=1e-3)
-    assert largest_difference(tmp_path / "1", tmp_path / "2") < 1e-3
+    averages = [
+        load_weights(tmp_path / name / "checkpoint.pt")["optimiser"]["state"] for name in "12"
+    ]
+    assert averages[0].keys() == averages[1].keys()
+    for key, state in averages[0].items():  # the running mean of all gradients
+        found, expected = averages[1][key]["exp_avg"], state["exp_avg"]
+        assert float((found - expected).norm()) <= 5e-3 * float(expected.norm()) + 1e-7

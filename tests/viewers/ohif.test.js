@@ -157,7 +157,7 @@ test('OHIF drives the app', { timeout: 1100000 }, async t => {
         shown = await viewer.tab(1).locator('td[title*="epochs"], td[title="Not Running"]')
           .first().getAttribute('title');
         const { status } = await viewer.json('/train/');
-        if (status !== 'RUNNING' && status !== 'PENDING') break;
+        if (!['SUBMITTED', 'RUNNING', 'PENDING'].includes(status)) break;
       }
       assert.match(shown, /^\d+\/\d+ epochs completed$/);
       await viewer.screenshot('ohif-training');

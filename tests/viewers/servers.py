@@ -166,7 +166,11 @@ class Client:
         """Train and wait for the end; the last status."""
         answer = requests.post(f"{self.url}/train/combined", json=params, timeout=60)
         assert answer.status_code == 200, answer.text[-2000:]
-        while (status := self.get("/train/").json())["status"] in ("PENDING", "RUNNING"):
+        while (status := self.get("/train/").json())["status"] in (
+            "SUBMITTED",
+            "PENDING",
+            "RUNNING",
+        ):
             time.sleep(1)
         return dict(status)
 

@@ -99,7 +99,7 @@ class Session:
         while True:
             now = self.slicer.training()
             shown.append(now)
-            if now["status"] not in ("RUNNING", "PENDING"):
+            if now["status"] not in ("SUBMITTED", "RUNNING", "PENDING"):
                 return shown
             time.sleep(1)
 

@@ -155,3 +155,4 @@ def check_stored_seg(folder: Path, store: Store) -> tuple[NDArray[np.uint8], dic
     assert (
         sum(int((seg.layers[s.layer] == s.value).sum()) for s in seg.segments) == (page > 0).sum()
     )
+    return page, values

@@ -303,7 +303,11 @@ def wait_until_idle(client: Client, seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while True:
         answer = client.get("/scoring/")
-        if answer.status_code != 200 or answer.json()["status"] not in ("RUNNING", "PENDING"):
+        if answer.status_code != 200 or answer.json()["status"] not in (
+            "SUBMITTED",
+            "RUNNING",
+            "PENDING",
+        ):
             return
         assert time.monotonic() < end, answer.text
         time.sleep(1)

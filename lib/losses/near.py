@@ -10,8 +10,12 @@ Source: Luther & Seung 2019, Lee et al. 2021 (metric learning judged by the affi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from lib.configs.settings import LossSettings
 from lib.decoding.affinities import pair_offsets
@@ -46,24 +50,58 @@ def near_term(embedding: Tensor, targets: Targets, loss: LossSettings) -> Tensor
     sizes = targets.voxel_size_nm.double().mean(0).tolist()
     sizes += [max(sizes)] * (3 - len(sizes))
     offsets = pair_offsets(sizes, loss.near_reach, instance.shape[1:])
-    sums: list[Tensor] = []
-    counts: list[Tensor] = []
-    for offset in offsets:
-        x, y, z = (n - d for n, d in zip(instance.shape[1:], offset, strict=True))
-        dx, dy, dz = offset
-        one, other = instance[:, :x, :y, :z], instance[:, dx:, dy:, dz:]
-        known = (one > 0) & (other > 0)
-        together = known & (one == other)
-        apart = known & (one != other)
-        difference = embedding[:, :, :x, :y, :z] - embedding[:, :, dx:, dy:, dz:]
-        distance = (difference.square().sum(1) + SMALLEST).sqrt()
-        sums.append((distance - loss.delta_v).clamp_min(0).square()[together].sum())
-        sums.append((2 * loss.delta_d - distance).clamp_min(0).square()[apart].sum())
-        counts += [together.sum(), apart.sum()]
-    if not sums:
+    if not offsets:
         return embedding.flatten()[:0].sum()
-    # one mean over all processes, so that two of them equal one with twice the batch
-    total = sum_over_processes(torch.stack(counts)).clamp_min(1)
-    means = torch.stack(sums) * process_count() / total.to(embedding.dtype)
-    weight = means.new_tensor([1.0, APART_SHARE]).repeat(len(offsets))
-    return (means * weight).sum() / len(offsets)
+    value: Tensor = _Pairs.apply(embedding, instance, offsets, loss)  # type: ignore[no-untyped-call]
+    return value
+
+
+class _Pairs(torch.autograd.Function):
+    """The two hinges over all offsets; the gradient is made on the way, in one buffer."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        embedding: Tensor,
+        instance: Tensor,
+        offsets: Sequence[Sequence[int]],
+        loss: LossSettings,
+    ) -> Tensor:
+        pairs = [_ends(instance, offset) for offset in offsets]
+        known = [(one > 0) & (other > 0) for one, other in pairs]
+        same = [one == other for one, other in pairs]
+        counts = [(k & s).sum() for k, s in zip(known, same, strict=True)]
+        counts += [(k & ~s).sum() for k, s in zip(known, same, strict=True)]
+        # one mean over all processes, so that two of them equal one with twice the batch
+        total = sum_over_processes(torch.stack(counts)).clamp_min(1).to(embedding.dtype)
+        together, apart = (process_count() / (total * len(offsets))).chunk(2)
+        value = embedding.new_zeros(())
+        slope = torch.zeros_like(embedding)
+        for k, offset in enumerate(offsets):
+            one, other = _ends(embedding, offset)
+            difference = one - other
+            distance = (difference.square().sum(1) + SMALLEST).sqrt_()
+            share = torch.where(same[k], together[k], APART_SHARE * apart[k]) * known[k]
+            near, far = distance - loss.delta_v, distance - 2 * loss.delta_d
+            excess = torch.where(same[k], near.clamp_min_(0), far.clamp_max_(0))
+            scaled = excess * share
+            value += torch.dot(scaled.flatten(), excess.flatten())
+            difference *= (2 * scaled / distance).unsqueeze(1)
+            to_one, to_other = _ends(slope, offset)
+            to_one += difference
+            to_other -= difference
+        ctx.save_for_backward(slope)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        (slope,) = ctx.saved_tensors
+        return slope * grad, None, None, None
+
+
+def _ends(values: Tensor, offset: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Both ends of all pairs `offset` apart, as views; axes X, Y, Z are the last."""
+    x, y, z = (n - d for n, d in zip(values.shape[-3:], offset, strict=True))
+    dx, dy, dz = offset
+    return values[..., :x, :y, :z], values[..., dx:, dy:, dz:]

@@ -6,8 +6,9 @@ answered by evaluating them anew on cached features.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -43,20 +44,38 @@ class Heads(nn.Module):
         Returns:
             name -> (B, channels, *S), and "hidden" -> (B, 2 F, *S), the shared block's output.
         """
-        hidden = self.shared(features)
-        out = {n: layer(hidden) for n, layer in self.layers.items() if only is None or n in only}
-        return {**out, "hidden": hidden}
+        out = self.rows(features.movedim(1, -1), self.layers if only is None else only)
+        return {name: values.movedim(-1, 1) for name, values in out.items()}
 
     def rows(self, features: Tensor, only: Collection[str]) -> dict[str, Tensor]:
-        """The same for single voxels: (V, F) -> name -> (V, channels), and "hidden"."""
-        hidden = functional.relu(_pointwise(self.shared[0], features))
-        out = {n: _pointwise(layer, hidden) for n, layer in self.layers.items() if n in only}
-        return {**out, "hidden": hidden}
+        """The same with channels last: (..., F) -> name -> (..., channels), and "hidden".
+
+        All wanted heads are one matrix product: the gradients of the hidden channels then meet
+        inside it, where one layer a head would add up as many volumes of them.
+        """
+        hidden = functional.relu(_pointwise([self.shared[0]], features))
+        wanted = {name: layer for name, layer in self.layers.items() if name in only}
+        if not wanted:
+            return {"hidden": hidden}
+        sizes = [_kernel(layer).shape[0] for layer in wanted.values()]
+        parts = _pointwise(list(wanted.values()), hidden).split(sizes, -1)
+        return {**dict(zip(wanted, parts, strict=True)), "hidden": hidden}
 
 
-def _pointwise(layer: nn.Module, rows: Tensor) -> Tensor:
+def _pointwise(layers: Sequence[nn.Module], rows: Tensor) -> Tensor:
+    weight = torch.cat([_kernel(layer) for layer in layers])
+    bias = torch.cat([_bias(layer) for layer in layers])
+    return functional.linear(rows, weight, bias)
+
+
+def _kernel(layer: nn.Module) -> Tensor:
     assert isinstance(layer, nn.Conv2d | nn.Conv3d)
-    return functional.linear(rows, layer.weight.flatten(1), layer.bias)
+    return layer.weight.flatten(1)
+
+
+def _bias(layer: nn.Module) -> Tensor:
+    assert isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.bias is not None
+    return layer.bias
 
 
 def head_sizes(

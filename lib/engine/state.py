@@ -41,7 +41,7 @@ class RunState:
         self.net = build_network(settings.model, settings.loss, hierarchy).to(device)
         if device.type == "cpu":
             # Channels last predicts faster, but the gradient of its group norm is slow there.
-            self.net.to(memory_format=torch.contiguous_format)
+            self.net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.optimiser = build_optimiser(self.net, settings.training)
         self.schedule = build_schedule(self.optimiser, settings.training, total)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)

@@ -44,7 +44,7 @@ class Heads(nn.Module):
         Returns:
             name -> (B, channels, *S), and "hidden" -> (B, 2 F, *S), the shared block's output.
         """
-        out = self.rows(features.movedim(1, -1), self.layers if only is None else only)
+        out = self.rows(features.movedim(1, -1), list(self.layers) if only is None else only)
         return {name: values.movedim(-1, 1) for name, values in out.items()}
 
     def rows(self, features: Tensor, only: Collection[str]) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ class Heads(nn.Module):
         if not wanted:
             return {"hidden": hidden}
         sizes = [_kernel(layer).shape[0] for layer in wanted.values()]
-        parts = _pointwise(list(wanted.values()), hidden).split(sizes, -1)
+        parts = torch.split(_pointwise(list(wanted.values()), hidden), sizes, -1)
         return {**dict(zip(wanted, parts, strict=True)), "hidden": hidden}
 
 

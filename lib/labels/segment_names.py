@@ -70,6 +70,29 @@ def parse_segment_name(
     return SegmentMeaning(_any_object(hierarchy), "object", number)
 
 
+def check_mapping(mapping: Mapping[str, str], hierarchy: LabelHierarchy, key: str) -> None:
+    """Refuse a mapping that `parse_segment_name` would stumble over at the first submission.
+
+    Args:
+        mapping: names of the lab -> a class or group name, or "uncertain".
+        key: of the configuration, for the message.
+
+    Raises:
+        ValueError: one line for each name that is mapped to nothing known, and what is known.
+    """
+    known = {normalize_name(n) for n in (*hierarchy.class_names, *hierarchy.group_names, UNCERTAIN)}
+    faults = [
+        f"{key}: {name!r} is mapped to {target!r}, which is no class or group"
+        for name, target in mapping.items()
+        if normalize_name(target) not in known
+    ]
+    if faults:
+        groups = f"groups: {', '.join(hierarchy.group_names)}; " if hierarchy.group_names else ""
+        classes = f"classes: {', '.join(hierarchy.class_names)}"
+        faults.append(f"known {classes}; {groups}or {UNCERTAIN!r}")
+        raise ValueError("\n".join(faults))
+
+
 def object_name(class_set: int, number: int, hierarchy: LabelHierarchy) -> str:
     """The name under which an object is shown, which `parse_segment_name` reads back.
 

@@ -9,6 +9,7 @@ from typing import Any
 from lib.configs.settings import Settings
 from lib.infers.clicks import region
 from lib.labels.hierarchy import LabelHierarchy
+from lib.labels.segment_names import check_mapping
 from lib.server.errors import refuse
 from lib.volumes.deriving import Derived
 from lib.volumes.study import Study
@@ -29,11 +30,15 @@ class Submissions:
         root: the study folder.
         hierarchy: the classes.
         settings: of the server; `labels.segment_names` maps a lab's own names.
+
+    Raises:
+        ValueError: such a name is mapped to what is no class, group or "uncertain".
     """
 
     def __init__(self, root: Path, hierarchy: LabelHierarchy, settings: Settings) -> None:
         self.study = Study(root, hierarchy, settings.data.spacing_unit)
         self.mapping = settings.labels.segment_names
+        check_mapping(self.mapping, hierarchy, "labels.segment_names")
 
     def recover(self) -> list[str]:
         """Derive what was submitted to a server that was killed before it could."""

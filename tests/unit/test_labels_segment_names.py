@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lib.labels.hierarchy import FineClass, LabelHierarchy, flat_hierarchy, load_hierarchy
 from lib.labels.segment_names import (
     SegmentMeaning,
+    check_mapping,
     keeps_number,
     object_name,
     parse_segment_name,
@@ -66,6 +67,19 @@ def test_a_mapping_wins_over_class_names():
 def test_a_mapping_to_nothing_known_is_refused():
     with pytest.raises(ValueError, match="'axxon' is neither a class nor a group"):
         parse_segment_name("a", H, {"a": "axxon"})
+
+
+def test_a_mapping_is_checked_before_anyone_submits():
+    check_mapping({"neurite": "neuron part", "?": "Uncertain", "mito": "mitochondria"}, H, "k")
+    with pytest.raises(ValueError, match="is mapped to") as caught:
+        check_mapping({"a": "axon", "b": "axxon", "c": "cell"}, H, "labels.segment_names")
+    wrong = str(caught.value).splitlines()
+    assert [line.split(",")[0] for line in wrong[:-1]] == [
+        "labels.segment_names: 'b' is mapped to 'axxon'",
+        "labels.segment_names: 'c' is mapped to 'cell'",
+    ]
+    for name in (*H.class_names, *H.group_names, "uncertain"):
+        assert name in wrong[-1]
 
 
 def test_class_names_that_end_in_numbers_are_no_objects():

@@ -38,12 +38,13 @@ from lib.infers.proofread_classes import ProofreadClasses
 from lib.infers.segmentation import Segmentation
 from lib.infers.viewer_labels import ViewerLabels
 from lib.server.batch import BatchInfer
+from lib.server.children import name_server, serve_server
 from lib.server.datastore import StudyDatastore
 from lib.server.dicom_open import mirror_folder, open_dicom_datastore
 from lib.server.finite import finite
 from lib.server.inference import run_task
 from lib.server.mend import in_server, mend_server
-from lib.server.scoring import score_if_stale
+from lib.server.scoring import score_at_start, score_if_stale
 from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork
 from lib.trainers.combined import Combined
@@ -78,7 +79,10 @@ class NeuropilApp(MONAILabelApp):
             labels=self.viewer_labels.segments,
         )
         self._auto_update_scoring = False  # lib/server/scoring.py does it when it is due
-        mend_server(self, self.settings.server)
+        if mend_server(self, self.settings.server):
+            name_server()
+        else:
+            serve_server()
 
     def init_datastore(self) -> Datastore:
         if self.remote:
@@ -130,9 +134,12 @@ class NeuropilApp(MONAILabelApp):
         """Before the first request: finish what a killed server had been sent."""
         self.submissions.recover()
         super().on_init_complete()
+        if stock_settings.MONAI_LABEL_AUTO_UPDATE_SCORING and self.settings.queries.score_at_start:
+            score_at_start(self.queries, self.datastore())
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """What an annotator should know about a submission; goes into the answer."""
+        self.queries.note_label(self.datastore(), image_id)
         info = self.datastore().get_label_info(label_id, "final")
         return {key: info[key] for key in ("notes", "known_share") if key in info}
 

@@ -25,7 +25,7 @@ inference:
   click_window: [32, 32, 8]
   click_window_limit: [48, 48, 12]
   min_object_voxels: 5
-queries: {region: [32, 32, 8]}
+queries: {region: [32, 32, 8], score_at_start: false}
 server: {max_upload_bytes: 20000000}
 """
 

@@ -44,6 +44,13 @@ class QueryParts:
                 self._stores[root] = ScoreStore(study, self.settings.queries)
             return self._stores[root]
 
+    def note_label(self, datastore: Datastore, image_id: str) -> None:
+        """Count what a new label makes known, so that the next sample need not."""
+        store = self.store(datastore)
+        item = store.study.item(image_id)
+        scores = store.scores(item)
+        store.known_share(item, scores.grid if scores is not None else store.grid_of(item))
+
     @property
     def weights(self) -> str:
         """Version of the published weights; "" before the first training."""

@@ -1,4 +1,4 @@
-"""Scores for the strategies are computed in the background, once, when something needs them.
+"""Scores for the strategies are computed in the background: at the start and when they are stale.
 
 The stock server starts every scoring method anew at its start, after each training and with
 each sample handed out, and lets them queue up.
@@ -7,6 +7,7 @@ each sample handed out, and lets them queue up.
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 from monailabel.utils.async_tasks.task import AsyncTask
@@ -18,6 +19,7 @@ logger = logging.getLogger("neuropil.queries")
 
 METHOD = "uncertainty"
 WAITING = ("SUBMITTED", "RUNNING")
+_deciding = threading.Lock()
 
 
 def score_if_stale(queries: QueryParts, datastore: Any) -> bool:
@@ -26,14 +28,24 @@ def score_if_stale(queries: QueryParts, datastore: Any) -> bool:
     Returns:
         Whether a scoring process was started.
     """
-    weights = queries.weights
-    if not weights or processes("scoring"):
-        return False
-    if any(task["status"] in WAITING for task in tasks("scoring")):
-        return False
-    store = queries.store(datastore)
-    stale = [i.id for i in store.study.items() if store.freshness(i, weights) != "fresh"]
-    if stale:
-        logger.info("scoring %d items in the background", len(stale))
-        AsyncTask.run("scoring", request={"method": METHOD}, enqueue=True)
-    return bool(stale)
+    with _deciding:
+        weights = queries.weights
+        if not weights or processes("scoring"):
+            return False
+        if any(task["status"] in WAITING for task in tasks("scoring")):
+            return False
+        store = queries.store(datastore)
+        stale = [i.id for i in store.study.items() if store.freshness(i, weights) != "fresh"]
+        if stale:
+            logger.info("scoring %d items in the background", len(stale))
+            AsyncTask.run("scoring", request={"method": METHOD}, enqueue=True)
+        return bool(stale)
+
+
+def score_at_start(queries: QueryParts, datastore: Any) -> threading.Thread:
+    """`score_if_stale` beside the first requests: looking through a large study takes a while."""
+    thread = threading.Thread(
+        target=score_if_stale, args=(queries, datastore), name="scoring", daemon=True
+    )
+    thread.start()
+    return thread

@@ -17,6 +17,7 @@ from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
 from lib.engine.checkpoints import save_weights
 from lib.networks.model import build_network
+from lib.server import scoring
 from lib.server.datastore import StudyDatastore
 from lib.server.weights import SharedNetwork
 from lib.synthetic.commands import write_synthetic_item
@@ -97,3 +98,36 @@ def test_agreement_goes_into_the_items_info(tmp_path: Path, datastore: StudyData
     assert datastore.get_image_info("item-0")["agreement"]["classes"]["mean_iou"] == 1.0
     known = (study.item("item-0").read_class_sets() != HIERARCHY.unknown).sum()
     assert found["item-0"]["classes"]["voxels"] == int(np.asarray(known))
+
+
+def test_what_has_no_scores_is_scored_when_the_server_starts(
+    tmp_path: Path, datastore: StudyDatastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, str]] = []
+
+    def run(kind: str, request: dict[str, str], enqueue: bool) -> None:
+        started.append((kind, request["method"]))
+
+    monkeypatch.setattr(scoring.AsyncTask, "run", run)
+    parts = make_parts(tmp_path)
+    scoring.score_at_start(parts, datastore).join()
+    assert started == [], "there are no weights"
+    for seed in (0, 1):
+        publish(parts, seed)
+        scoring.score_at_start(parts, datastore).join()
+        assert started == [("scoring", "uncertainty")]
+        scoring_methods(parts)["uncertainty"]({"device": "cpu"}, datastore)
+        scoring.score_at_start(parts, datastore).join()
+        assert started == [("scoring", "uncertainty")], "all scores are fresh"
+        started.clear()
+
+
+def test_what_a_label_makes_known_is_counted_when_it_comes(
+    tmp_path: Path, datastore: StudyDatastore
+) -> None:
+    parts = make_parts(tmp_path)
+    parts.note_label(datastore, "item-0")
+    counted = json.loads((tmp_path / "studies" / "scores" / "item-0.known.json").read_text())
+    item = Study(tmp_path / "studies", HIERARCHY).item("item-0")
+    known = (item.read_class_sets() != HIERARCHY.unknown).mean()
+    assert np.mean(counted["share"]) == pytest.approx(float(known), abs=1e-3)

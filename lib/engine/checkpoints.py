@@ -6,6 +6,7 @@ go on exactly where it stopped.
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from lib.configs.load import dump_settings
 from lib.configs.settings import Settings
+from lib.engine.digests import place_weights, read_checked
 from lib.labels.hierarchy import LabelHierarchy, hierarchy_from_dict
 from lib.networks.model import NeuropilNet, build_network
 from lib.volumes.atomic import StagedFiles, write_bytes
@@ -31,7 +33,7 @@ def save_weights(
     hierarchy: LabelHierarchy,
     meta: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a weights file atomically.
+    """Write a weights file atomically, with its digest beside it.
 
     Args:
         path: target; its folder is made.
@@ -40,16 +42,16 @@ def save_weights(
         hierarchy: its classes and groups.
         meta: figures, step, data sets; plain values only.
     """
-    _write(
-        path,
-        {
-            "format": FORMAT,
-            "model": {k: v.detach().cpu() for k, v in state.items()},
-            "settings": settings.model_dump(mode="json"),
-            "hierarchy": hierarchy.to_dict(),
-            "meta": dict(meta or {}),
-        },
-    )
+    data = {
+        "format": FORMAT,
+        "model": {k: v.detach().cpu() for k, v in state.items()},
+        "settings": settings.model_dump(mode="json"),
+        "hierarchy": hierarchy.to_dict(),
+        "meta": dict(meta or {}),
+    }
+    written = io.BytesIO()
+    torch.save(data, written)
+    place_weights(path, written.getvalue())
 
 
 def load_weights(path: Path | str) -> dict[str, Any]:
@@ -61,8 +63,9 @@ def load_weights(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"weights {path}: no such file; train first or give another --weights")
+    content = read_checked(path)
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load raises many kinds for a damaged or foreign file.
         raise ValueError(

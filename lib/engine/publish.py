@@ -1,14 +1,12 @@
 """Publication: the weights that inference uses change only for better ones.
 
-`model/neuropil.pt` is replaced by a rename; the version before stays under
-`model/previous/`, from where it can be restored.
+`model/neuropil.pt` is replaced by a rename, its digest with it (`lib/engine/digests.py`); the
+version before stays under `model/previous/`, from where it can be restored.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,9 +18,9 @@ from torch import Tensor
 
 from lib.configs.settings import Settings
 from lib.engine.checkpoints import load_network, load_weights, save_weights
+from lib.engine.digests import digest_path, place_weights, recorded_digest
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.volumes.atomic import StagedFiles
 
 KEPT_VERSIONS = 5
 
@@ -88,7 +86,9 @@ class Publisher:
 
 
 def keep_version(path: Path) -> Path | None:
-    """Copy the published file aside, atomically; the oldest of many copies go.
+    """Copy the published file aside, atomically, with its digest; the oldest of many copies go.
+
+    A file that is not what its digest says is kept so too: restoring it is then refused.
 
     Returns:
         the copy, None where nothing is published.
@@ -100,12 +100,10 @@ def keep_version(path: Path) -> Path | None:
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(seconds))
     target = folder / f"{path.stem}-{stamp}-{fraction:09d}{path.suffix}"
     if not target.exists():
-        with StagedFiles() as staged, path.open("rb") as source:
-            shutil.copyfileobj(source, staged.create(target))
-            staged.commit()
-        shutil.copystat(path, target)
+        place_weights(target, path.read_bytes(), recorded_digest(path))
     for old in versions(path)[KEPT_VERSIONS:]:
         old.unlink()
+        digest_path(old).unlink(missing_ok=True)
     return target
 
 
@@ -132,8 +130,5 @@ def restore_version(path: Path, version: Path | None = None) -> Path:
     load_weights(version)
     data = version.read_bytes()
     keep_version(path)
-    with StagedFiles() as staged:
-        staged.create(path).write(data)
-        staged.commit()
-    os.utime(path)
+    place_weights(path, data)
     return version

@@ -11,9 +11,9 @@ from fastapi import BackgroundTasks, UploadFile
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.engine.checkpoints import load_network
+from lib.engine.digests import place_weights
 from lib.engine.publish import keep_version
 from lib.server.errors import refuse
-from lib.volumes.atomic import write_bytes
 
 
 def update_model(background_tasks: BackgroundTasks, model: str, file: UploadFile) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def update_model(background_tasks: BackgroundTasks, model: str, file: UploadFile
     if hierarchy.to_dict() != app.hierarchy.to_dict():
         raise refuse("these weights have other classes or groups than this server's hierarchy")
     keep_version(app.network.path)
-    write_bytes(app.network.path, data)
+    place_weights(app.network.path, data)
     return dict(app.model_info(model))
 
 

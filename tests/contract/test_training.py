@@ -11,6 +11,7 @@ import nrrd
 import pytest
 import requests
 
+from lib.engine.digests import place_weights
 from tests.conftest import make_study, start_server
 from tests.contract.conftest import SLICER
 
@@ -51,7 +52,7 @@ def without_weights(server):
     answer = requests.delete(f"{server.url}/model/segmentation", timeout=20)
     assert answer.status_code == 200
     yield
-    server.weights.write_bytes(kept)
+    place_weights(server.weights, kept)
     shutil.rmtree(server.app / "model" / "combined", ignore_errors=True)
 
 

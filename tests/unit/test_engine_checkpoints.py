@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lib.engine.checkpoints import (
     save_weights,
     with_shape_of,
 )
+from lib.engine.digests import digest_path, place_weights, read_checked, recorded_digest
 from lib.engine.state import RunState
 from lib.labels.hierarchy import LabelHierarchy, flat_hierarchy, hierarchy_from_dict
 from lib.networks.model import build_network
@@ -45,7 +47,7 @@ def test_a_network_comes_back_as_it_was_saved(tmp_path: Path) -> None:
         assert torch.equal(value, net.state_dict()[key])
     assert read == settings and hierarchy.to_dict() == HIERARCHY.to_dict() and meta["step"] == 5
     assert not net.training
-    assert [p.name for p in path.parent.iterdir()] == ["w.pt"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["w.pt", "w.pt.sha256"]
 
 
 def test_files_that_are_no_weights_are_refused_by_name(tmp_path: Path) -> None:
@@ -58,6 +60,59 @@ def test_files_that_are_no_weights_are_refused_by_name(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "bare.pt")
     with pytest.raises(ValueError, match="bare state dicts"):
         load_weights(tmp_path / "bare.pt")
+
+
+def test_a_changed_byte_or_a_cut_file_is_told_by_its_digest(tmp_path: Path) -> None:
+    path = written(tmp_path / "w.pt", tiny_settings())
+    whole = path.read_bytes()
+    expected = hashlib.sha256(whole).hexdigest()
+    assert digest_path(path).read_text() == f"{expected}  w.pt\n"
+    middle = len(whole) // 2
+    changed = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for damaged in (changed, whole[:-1000]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"w\.pt: damaged") as told:
+            load_network(path)
+        found = hashlib.sha256(damaged).hexdigest()
+        assert all(part in str(told.value) for part in (found, expected, "sha256sum w.pt"))
+    digest_path(path).write_text("no digest")
+    with pytest.raises(ValueError, match=r"w\.pt\.sha256: expected 64 hexadecimal"):
+        load_network(path)
+    digest_path(path).unlink()
+    path.write_bytes(whole)
+    assert load_network(path)[3]["step"] == 5, "a file without a digest is read as it is"
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "w.pt"
+    place_weights(path, b"old")
+    read, replaced = Path.read_bytes, []
+
+    def read_late(self: Path) -> bytes:
+        if not replaced:
+            replaced.append(True)
+            place_weights(path, b"new")
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read_late)
+    assert read_checked(path) == b"new"
+
+
+def test_a_kill_between_weights_and_digest_leaves_a_file_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "w.pt"
+    place_weights(path, b"old")
+
+    def killed(target: Path, data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lib.engine.digests.write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        place_weights(path, b"new")
+    assert read_checked(path) == b"new" and recorded_digest(path) is None
 
 
 def test_a_pickle_that_runs_code_does_not_run(tmp_path: Path) -> None:

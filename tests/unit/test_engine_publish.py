@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 from engine_cases import HIERARCHY, tiny_settings
 
 from lib.engine.checkpoints import load_network, save_weights
-from lib.engine.publish import KEPT_VERSIONS, Publisher, restore_version, versions
+from lib.engine.digests import digest_path, recorded_digest
+from lib.engine.publish import KEPT_VERSIONS, Publisher, keep_version, restore_version, versions
 from lib.labels.hierarchy import flat_hierarchy
 from lib.networks.model import NeuropilNet, build_network
 
@@ -91,6 +93,30 @@ def test_a_damaged_version_is_not_restored(tmp_path: Path) -> None:
     for k in (1, 2):
         publisher(path).offer(state_of(k / 4), k / 4, {})
     versions(path)[0].write_bytes(b"half")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="damaged"):
         restore_version(path)
     assert published(path) == 0.5
+
+
+def test_digests_follow_publication_and_restoring(tmp_path: Path) -> None:
+    path = tmp_path / "neuropil.pt"
+    for k in range(KEPT_VERSIONS + 2):
+        assert publisher(path).offer(state_of(k / 64), k / 64, {})[0]
+        assert recorded_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    restore_version(path)
+    assert recorded_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    kept = sorted((tmp_path / "previous").iterdir())
+    assert kept == sorted(f for v in versions(path) for f in (v, digest_path(v)))
+
+
+def test_a_published_file_that_was_damaged_is_kept_but_not_restored(tmp_path: Path) -> None:
+    path = tmp_path / "neuropil.pt"
+    publisher(path).offer(state_of(0.25), 0.25, {})
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="damaged"):
+        publisher(path).offer(state_of(0.5), 0.5, {})
+    keep_version(path)
+    save_weights(path, state_of(0.5), SETTINGS, HIERARCHY)
+    assert published(path) == 0.5
+    with pytest.raises(ValueError, match="damaged"):
+        restore_version(path)

@@ -1,10 +1,13 @@
 """The lock: what a fresh machine installs, and what it does not."""
 
+import hashlib
 import re
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from lib.engine.digests import recorded_digest
 
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.txt").read_text().splitlines()
@@ -46,3 +49,9 @@ def test_what_is_not_used_is_an_empty_placeholder(name: str):
 
 def test_the_lock_names_no_registry():
     assert not [line for line in LOCK if "://" in line or line.startswith("-")]
+
+
+def test_the_shipped_weights_are_what_their_digest_says():
+    shipped = ROOT / "model" / "neuropil.pt"
+    assert recorded_digest(shipped) == hashlib.sha256(shipped.read_bytes()).hexdigest()
+    assert shipped.stat().st_size <= 25 * 2**20

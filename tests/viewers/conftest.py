@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lib.engine.digests import place_weights
 from lib.labels.hierarchy import load_hierarchy
 from lib.synthetic.generate import SyntheticVolume, generate
 from lib.volumes.dicom_export import SeriesIdentity
@@ -143,7 +144,7 @@ def app_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("server") / "app"
     make_app(folder, CONFIGURATION + RANDOM_NETWORK)
     if (weights := _weights()) is not None:
-        shutil.copy(weights, folder / "model" / "neuropil.pt")
+        place_weights(folder / "model" / "neuropil.pt", weights.read_bytes())
         (folder / "tiny.yaml").write_text(CONFIGURATION)  # the network is that of the weights
     return folder
 

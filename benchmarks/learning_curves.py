@@ -48,7 +48,9 @@ def settings_of(modes: Sequence[str], steps: int, seed: int, patch: Sequence[int
     return load_settings(
         None,
         {
-            "loss.weight_prompt": 1.0,
+            "loss.weight_near": 3.0,
+            "loss.weight_prompt": 0.5,
+            "training.vary_points": True,
             "training.training_modes": list(modes),
             "training.fractionary_prompts": True,
             "training.learning_rate": 2e-3,

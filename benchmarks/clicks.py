@@ -162,7 +162,7 @@ def uncached(
 def spread_embedding(source: ClickSource, point: list[int], share: float) -> float:
     """The factor on the embedding that leaves a share of a window within 2 delta_d."""
     box = window_at(point, source.window, source.shape)
-    embedding = source.features(box).embedding.float().t()
+    embedding = source.features(box).embedding.float()
     apart = (embedding - embedding[len(embedding) // 2]).norm(dim=1)
     source.cache.clear()
     return 2 * source.net.delta_d / max(float(apart[::7].quantile(share)), 1e-6)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.decoding.click_evidence import WindowPoints, window_logits
-from lib.decoding.click_masks import Points, clicked_object, contradictions, interior_points
+from lib.decoding.click_flood import UNREACHED
+from lib.decoding.click_masks import Mask, Points, clicked_object, contradictions, interior_points
 from lib.decoding.click_source import Clicks, ClickSource
 from lib.decoding.click_windows import (
     centrality,
@@ -31,10 +32,17 @@ a whole volume shall still come soon."""
 
 @dataclass
 class Canvas:
-    """Logits of several windows, blended where they overlap."""
+    """Logits of several windows, blended where they overlap.
+
+    Args:
+        source: what they come from.
+        logits: of each window; a window has no say where it is UNREACHED.
+        objects: the clicked object of each window and the number of its parts.
+    """
 
     source: ClickSource
     logits: dict[Box, NDArray[np.float32]] = field(default_factory=dict)
+    objects: dict[Box, tuple[Mask, int]] = field(default_factory=dict)
 
     def box(self, also: Sequence[Box] = ()) -> Box:
         boxes = [*self.logits, *also]
@@ -48,7 +56,9 @@ class Canvas:
         weight = np.full(box_shape(whole), 1e-6, np.float32)
         origin = box_origin(whole)
         for box, logits in self.logits.items():
-            share = centrality(box, self.source.shape)
+            seen = logits > UNREACHED
+            share = centrality(box, self.source.shape) * seen
+            logits = np.where(seen, logits, 0.0)
             at = box_slices(shift_box(box, (-origin[0], -origin[1], -origin[2])))
             total[at] += share * logits
             weight[at] += share
@@ -84,7 +94,9 @@ def grow(
         points = _window_points(clicks, positive, negative, carried, box)
         logits = window_logits(source.net, source.features(box), points, source.voxel_size_nm)
         canvas.logits[box] = logits
-        mask, _ = clicked_object(in_section(logits, box, section), points.positive, points.negative)
+        seen = in_section(logits, box, section)
+        mask, parts = clicked_object(seen, points.positive, points.negative)
+        canvas.objects[box] = mask, parts
         for axis, side, following in neighbours(box, source.shape):
             if (section is not None and axis == 2) or not touches(mask, axis, side):
                 continue

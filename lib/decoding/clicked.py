@@ -98,10 +98,13 @@ def segment_clicked(
     if limited:
         warnings.append("the object goes on beyond the limit of the click window")
     whole = canvas.box([] if start is None else [start.box])
-    logits = in_section(canvas.blended(whole), whole, section)
     low, high = np.array(whole).T
     negative = negative[((negative >= low) & (negative < high)).all(1)]
-    mask, parts = clicked_object(logits, anchors - low, negative - low)
+    if len(canvas.objects) == 1 and whole in canvas.objects:  # nothing to blend
+        mask, parts = canvas.objects[whole]
+    else:
+        logits = in_section(canvas.blended(whole), whole, section)
+        mask, parts = clicked_object(logits, anchors - low, negative - low)
     if parts > 1 and len(positive):
         warnings.append(
             f"the positive points lie in {parts} parts that do not touch; all are in the answer"

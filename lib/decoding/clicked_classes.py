@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.decoding.classes import FINE_VALUE, Progress, predict_classes
-from lib.decoding.click_evidence import prompted_rows
+from lib.decoding.click_judge import prompted_rows
 from lib.decoding.click_masks import Points
 from lib.decoding.click_source import Clicks, ClickSource
 from lib.decoding.click_windows import window_at

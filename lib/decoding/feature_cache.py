@@ -46,7 +46,7 @@ class WindowFeatures:
     Args:
         box: the window, network voxels.
         features: (V, F) half precision.
-        embedding: (E, V) half precision, of the automatic mode.
+        embedding: (V, E) half precision, of the automatic mode.
     """
 
     box: Box

@@ -61,6 +61,11 @@ class Heads(nn.Module):
         parts = torch.split(_pointwise(list(wanted.values()), hidden), sizes, -1)
         return {**dict(zip(wanted, parts, strict=True)), "hidden": hidden}
 
+    def kernel(self, name: str) -> tuple[Tensor, Tensor]:
+        """Weight (out, in) and bias (out,) of "shared" or of one head, as of a linear layer."""
+        layer = self.shared[0] if name == "shared" else self.layers[name]
+        return _kernel(layer), _bias(layer)
+
 
 def _pointwise(layers: Sequence[nn.Module], rows: Tensor) -> Tensor:
     weight = torch.cat([_kernel(layer) for layer in layers])

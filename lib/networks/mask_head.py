@@ -107,8 +107,19 @@ class MaskHead(nn.Module):
         apart = torch.cdist(embedding, point_embedding)
         scale = voxel_size_nm.to(embedding.dtype) / LENGTH_NM
         space = torch.cdist(place.to(scale.dtype) * scale, point_place * scale)
+        return self.decide(self.context(hidden), apart.t(), space.t(), point_label)
+
+    def decide(self, context: Tensor, apart: Tensor, space: Tensor, point_label: Tensor) -> Tensor:
+        """Logits (V,) from what has been computed of V voxels and N points.
+
+        Args:
+            context: (V, width) of the shared features.
+            apart: (N, V) distances in embedding.
+            space: (N, V) distances in space, in units of LENGTH_NM.
+            point_label: (N,).
+        """
         near = [
-            self._nearest(apart[:, point_label == sign], space[:, point_label == sign], k)
+            self._nearest(apart[point_label == sign], space[point_label == sign], k)
             for k, sign in enumerate((POSITIVE, NEGATIVE))
         ]
         (positive, positive_joint), (negative, negative_joint) = near
@@ -120,20 +131,19 @@ class MaskHead(nn.Module):
                 negative_joint.clamp(max=NO_POINT),
                 (negative_joint - positive_joint).clamp(-3.0, 3.0),
                 (negative - positive).clamp(-self.margin, self.margin),
-            ),
-            1,
-        )
-        inner = torch.relu(self.context(hidden) + self.evidence(evidence))
+            )
+        ).t()
+        inner = torch.relu(context + self.evidence(evidence))
         logits: Tensor = self.out(inner) + self.rule(evidence)
         return logits.squeeze(1)
 
     def _nearest(self, apart: Tensor, space: Tensor, sign: int) -> tuple[Tensor, Tensor]:
         """Smallest embedding distance, and smallest joint of embedding and space, (V,) each."""
-        if not apart.shape[1]:
-            far = apart.new_full((len(apart),), NO_POINT)
+        if not len(apart):
+            far = apart.new_full((apart.shape[1],), NO_POINT)
             return far, far
         joint = apart + torch.exp(self.spread[sign]) * torch.log1p(space)
-        return apart.amin(1), joint.amin(1)
+        return apart.amin(0), joint.amin(0)
 
 
 def _rows(volume: Tensor, dtype: torch.dtype) -> Tensor:

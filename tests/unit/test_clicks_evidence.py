@@ -6,15 +6,16 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from lib.configs.settings import LossSettings, ModelSettings
-from lib.decoding import click_evidence
+from lib.decoding import click_flood
 from lib.decoding.click_evidence import (
-    NOT_A_CANDIDATE,
     WindowPoints,
     compute_features,
-    prompted_rows,
     window_logits,
     with_stand_ins,
 )
+from lib.decoding.click_flood import UNREACHED
+from lib.decoding.click_judge import NOT_A_CANDIDATE, ClickJudge, prompted_rows
+from lib.decoding.click_masks import clicked_object
 from lib.decoding.feature_cache import WindowFeatures
 from lib.labels.hierarchy import load_hierarchy
 from lib.networks.model import NeuropilNet, build_network
@@ -54,50 +55,86 @@ def test_rows_of_a_residual_equal_the_dense_sum() -> None:
             torch.testing.assert_close(prompted_rows(features, index, residual), dense[index])
 
 
-def test_cached_answer_equals_the_whole_network() -> None:
-    """With the mask head: the same logits where the network is run on everything anew."""
-    net = network(1.0)
+@pytest.mark.parametrize("prompt", [0.0, 1.0], ids=["distance", "mask head"])
+def test_cached_answer_equals_the_whole_network(prompt: float) -> None:
+    """The same logits where the network is run on everything anew."""
+    net = network(prompt)
     net.delta_d = 1e3  # every voxel is a candidate
     patch = np.random.default_rng(0).random(SHAPE, np.float32)
     window = compute_features(net, BOX, patch, "float32")
-    assert window.features.dtype == torch.float16 and window.embedding.shape == (8, patch.size)
+    assert window.features.dtype == torch.float16 and window.embedding.shape == (patch.size, 8)
     found = window_logits(net, window, clicks(), (8.0, 8.0, 40.0))
+    reached = found > UNREACHED
+    assert reached[3, 4, 1] and reached[10, 10, 3] and reached.mean() > 0.2
+    assert (found[reached] != NOT_A_CANDIDATE).all()
+    if net.mask_head is None:
+        return  # the rule of distance is not part of the network
     with torch.no_grad():
         prompts = clicks().prompts((8.0, 8.0, 40.0), 3)
         out = net(torch.from_numpy(patch)[None, None], prompts)
     mask = out["mask"][0, 0].numpy()
     # Where the object is not, nothing is added; where it is, its class counts as well.
-    low = mask <= 0
+    low, high = reached & (mask <= 0), reached & (mask > 0)
     assert low.any() and np.abs(found - mask)[low].max() < 0.05
-    assert (found[~low] <= mask[~low] + 0.05).all()
+    assert (found[high] <= mask[high] + 0.05).all()
 
 
-@pytest.mark.parametrize("shape", [(41, 30, 5), (24, 25, 6)])
-def test_looking_at_every_second_voxel_first_finds_the_same_object(
-    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the answer is positive it does not depend on what was looked at first."""
-    net = network(0.0)
-    box: Box = tuple((0, n) for n in shape)  # type: ignore[assignment]
-    torch.nn.init.zeros_(net.prompt_encoder.gate)  # the clicked voxel stays like its neighbours
+def smooth_window(shape: tuple[int, int, int], net: NeuropilNet) -> WindowFeatures:
+    """Features that change slowly: objects of any form and size."""
     noise = np.random.default_rng(0).standard_normal((*shape, 16))
     smooth = 30 * gaussian_filter(noise, (4, 4, 1, 0)).reshape(-1, 16)
     features = torch.from_numpy(smooth.astype(np.float16))
     with torch.no_grad():
-        embedding = net.task_heads.rows(features.float(), ("instance",))["instance"].t()
-    window = WindowFeatures(box, features, embedding.half())
+        embedding = net.task_heads.rows(features.float(), ("instance",))["instance"]
+    box: Box = ((0, shape[0]), (0, shape[1]), (0, shape[2]))
+    return WindowFeatures(box, features, embedding.half())
+
+
+@pytest.mark.parametrize("prompt", [0.0, 1.0], ids=["distance", "mask head"])
+@pytest.mark.parametrize("shape", [(61, 50, 5), (48, 64, 8)])
+def test_judging_only_what_the_object_reaches_finds_the_same_object(
+    shape: tuple[int, int, int], prompt: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network(prompt)
+    torch.nn.init.zeros_(net.prompt_encoder.gate)  # the clicked voxel stays like its neighbours
+    window = smooth_window(shape, net)
+    point = np.array([[12, 14, 2]])
     at = int(np.ravel_multi_index((12, 14, 2), shape))
-    net.delta_d = float((embedding - embedding[:, [at]]).norm(dim=0).quantile(0.3))
-    points = WindowPoints(np.array([[12, 14, 2]]), np.zeros((0, 3), np.int64), -1, True)
-    monkeypatch.setattr(click_evidence, "CHUNK", 10**9)
-    at_once = window_logits(net, window, points, (8.0, 8.0, 8.0))
-    monkeypatch.setattr(click_evidence, "CHUNK", 100)
+    apart = (window.embedding.float() - window.embedding[at].float()).norm(dim=1)
+    net.delta_d = float(apart.quantile(0.1))
+    if net.mask_head is not None:
+        torch.nn.init.zeros_(net.mask_head.out.weight)  # the starting rule, at this distance
+        with torch.no_grad():
+            net.mask_head.rule.weight[0, 5] = 0.0
+            net.mask_head.rule.bias.fill_(3 * net.delta_d)
+    points = WindowPoints(point, np.zeros((0, 3), np.int64), -1, True)
+    monkeypatch.setattr(click_flood, "BLOCK", (8, 8, 4))
     in_steps = window_logits(net, window, points, (8.0, 8.0, 8.0))
-    inside = at_once > 0
-    assert 50 < inside.sum() < inside.size / 2
-    assert ((in_steps > 0) & ~inside).sum() == 0
-    assert ((in_steps > 0) & inside).sum() > 0.99 * inside.sum()
-    assert (in_steps == NOT_A_CANDIDATE).sum() >= (at_once == NOT_A_CANDIDATE).sum()
+    monkeypatch.setattr(click_flood, "BLOCK", shape)
+    at_once = window_logits(net, window, points, (8.0, 8.0, 8.0))
+    reached = in_steps > UNREACHED
+    assert (at_once > UNREACHED).all() and 0.1 < reached.mean() < 0.95
+    np.testing.assert_allclose(in_steps[reached], at_once[reached], atol=1e-3)
+    none = np.zeros((0, 3), np.int64)
+    whole, _ = clicked_object(at_once, point, none)
+    found, _ = clicked_object(in_steps, point, none)
+    assert np.array_equal(found, whole) and 200 < whole.sum() < whole.size / 2
+
+
+def test_the_order_of_voxels_does_not_matter_to_a_judge() -> None:
+    net = network(1.0)
+    patch = np.random.default_rng(0).random(SHAPE, np.float32)
+    window = compute_features(net, BOX, patch, "float32")
+    judge = ClickJudge(net, window, clicks().prompts((8.0, 8.0, 40.0), 3))
+    places = torch.from_numpy(np.argwhere(np.ones(SHAPE)))
+    voxels = torch.arange(len(places))
+    some = torch.randperm(len(places))[:500]
+    with torch.no_grad():
+        everything = judge(voxels, places.float())
+        assert (everything > NOT_A_CANDIDATE).any()
+        torch.testing.assert_close(
+            judge(voxels[some], places[some].float()), everything[some], atol=1e-3, rtol=1e-4
+        )
 
 
 def test_stand_ins_are_where_no_answer_can_be() -> None:
@@ -105,9 +142,9 @@ def test_stand_ins_are_where_no_answer_can_be() -> None:
     window = WindowFeatures(
         BOX,
         torch.zeros(24 * 20 * 6, 16),
-        torch.zeros((8, 24, 20, 6), dtype=torch.float16).flatten(1),
+        torch.zeros((24, 20, 6, 8), dtype=torch.float16).flatten(0, 2),
     )
-    window.embedding.view(8, *SHAPE)[0, 12:] = 5.0
+    window.embedding.view(*SHAPE, 8)[12:, ..., 0] = 5.0
     points = WindowPoints(np.array([[3, 4, 1]]), np.zeros((0, 3), np.int64), 3, True)
     filled = with_stand_ins(window, points, 3.0)
     assert len(filled.negative) == 5 and (filled.negative[:, 0] >= 12).all()
@@ -123,14 +160,14 @@ def test_far_voxels_are_not_looked_at() -> None:
     patch = np.random.default_rng(0).random(SHAPE, np.float32)
     window = compute_features(net, BOX, patch, "float32")
     points = WindowPoints(np.array([[3, 4, 1]]), np.zeros((0, 3), np.int64), -1, True)
-    apart = (window.embedding.float() - window.embedding[:, [(3 * 20 + 4) * 6 + 1]].float()).norm(
-        dim=0
-    )
+    here = window.embedding[(3 * 20 + 4) * 6 + 1].float()
+    apart = (window.embedding.float() - here).norm(dim=1)
     net.delta_d = float(apart.median()) / 2
     logits = window_logits(net, window, points, (8.0, 8.0, 8.0)).ravel()
-    far = (apart > 2.01 * net.delta_d).numpy()
-    assert (logits[far] == NOT_A_CANDIDATE).all()
-    assert (logits[(apart < 1.99 * net.delta_d).numpy()] != NOT_A_CANDIDATE).all()
+    far, judged = (apart > 2.01 * net.delta_d).numpy(), logits > UNREACHED
+    assert (logits[far & judged] == NOT_A_CANDIDATE).all() and (far & judged).any()
+    near = (apart < 1.99 * net.delta_d).numpy() & judged
+    assert near.any() and (logits[near] != NOT_A_CANDIDATE).all()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -132,7 +132,7 @@ def test_contradicting_and_stray_points_give_an_answer_and_a_warning() -> None:
 def test_a_click_where_nothing_answers_still_marks_its_voxel() -> None:
     image = two_blocks()
     net = grey_network()
-    net.delta_d = 1e-6  # no voxel is near enough, not even the clicked one
+    net.delta_d = 0.0  # no voxel is near enough, not even the clicked one
     answer = segment_clicked(source(image, net), Clicks([(6, 6, 3)]))
     assert whole(answer, image)[6, 6, 3] and whole(answer, image).sum() == 9
 

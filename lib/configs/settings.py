@@ -109,6 +109,7 @@ class ModelSettings(Section):
     head_size: Annotated[int, Field(ge=4)] = 16  # features F handed to heads and prompts
     section_ratio: Annotated[int, Field(ge=1)] = 4  # downsample in plane first, up to this ratio
     finest_nm: Annotated[float, Field(ge=0.0)] = 10.0  # voxels up to half of this are binned
+    most_split: Count = 3  # those of volumes from twice this on are split, into so many at most
     embedding_size: Annotated[int, Field(ge=2)] = 8
     norm: Literal["group", "instance"] = "group"
     pretrained_encoder: str | None = None  # a local file with published VISTA3D weights

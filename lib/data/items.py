@@ -115,7 +115,7 @@ class DataItem:
         hierarchy: the label hierarchy.
         val_fraction: share of blocks that validate where the record declares no split.
         cache: where compact labels are kept.
-        finest_nm: `model.finest_nm`, finer voxels are binned.
+        finest_nm, most_split: of the model settings: finer voxels are binned, coarser split.
     """
 
     def __init__(
@@ -125,11 +125,12 @@ class DataItem:
         val_fraction: float,
         cache: LabelCache,
         finest_nm: float = 0.0,
+        most_split: int = 1,
     ) -> None:
         self.source, self.hierarchy, self.cache = source, hierarchy, cache
         self.id = source.id
         image = source.open_image()
-        self.frame = viewer_frame(image.shape, source.record.voxel_size_nm, finest_nm)
+        self.frame = viewer_frame(image.shape, source.record.voxel_size_nm, finest_nm, most_split)
         self._image = self.frame.view(image)
         self.shape: Triple = self.frame.network_shape
         self.voxel_size_nm = self.frame.network_voxel_size_nm
@@ -210,11 +211,12 @@ def labelled_items(
     val_fraction: float,
     cache_bytes: int,
     finest_nm: float = 0.0,
+    most_split: int = 1,
 ) -> list[DataItem]:
     """The items that carry labels, in the order given."""
     cache = LabelCache(cache_bytes)
     return [
-        DataItem(source, hierarchy, val_fraction, cache, finest_nm)
+        DataItem(source, hierarchy, val_fraction, cache, finest_nm, most_split)
         for source in sources
         if source.has_label("final") or source.has_label("instance")
     ]

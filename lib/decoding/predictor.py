@@ -31,7 +31,8 @@ class Predictor:
         net: in evaluation mode, on the device that computes.
         hierarchy: of the network.
         inference: windows and decoding.
-        finest_nm: finer voxels are binned before the network sees them.
+        finest_nm: voxels up to half of this are binned before the network sees them.
+        most_split: voxels of volumes from twice `finest_nm` on are split, into so many at most.
         meta: of the weights file.
         group: groups the voxels of one block into objects.
     """
@@ -40,12 +41,13 @@ class Predictor:
     hierarchy: LabelHierarchy
     inference: InferenceSettings
     finest_nm: float = 0.0
+    most_split: int = 1
     meta: dict[str, Any] | None = None
     group: GroupBlock = group_block
 
     def frame(self, shape: Sequence[int], voxel_size_nm: Sequence[float]) -> ViewerFrame:
         """The way between an image's voxels and the network's."""
-        return viewer_frame(shape, voxel_size_nm, self.finest_nm)
+        return viewer_frame(shape, voxel_size_nm, self.finest_nm, self.most_split)
 
     def classes(
         self,
@@ -96,7 +98,8 @@ def load_predictor(
         ValueError: no such file, or not a weights file.
     """
     net, trained, hierarchy, meta = load_network(weights, device)
-    return Predictor(net, hierarchy, settings.inference, trained.model.finest_nm, meta)
+    model = trained.model
+    return Predictor(net, hierarchy, settings.inference, model.finest_nm, model.most_split, meta)
 
 
 def _to_image(values: NDArray[Any], frame: ViewerFrame) -> NDArray[Any]:

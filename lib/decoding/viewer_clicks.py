@@ -119,7 +119,9 @@ def _network_section(frame: ViewerFrame, section: tuple[int, int] | None) -> int
     """The network section of a viewer's; None where the viewer cuts along another axis."""
     if section is None or section[0] != frame.order[2]:
         return None
-    return section[1] // frame.bins[2]
+    at = [0, 0, 0]
+    at[section[0]] = section[1]
+    return int(frame.to_network([at])[0, 2])
 
 
 def _only_section(mask: NDArray[np.bool_], box: Box, axis: int, at: int) -> NDArray[np.bool_]:

@@ -87,4 +87,5 @@ def load_items(settings: Settings, studies: tuple[Path, ...]) -> list[DataItem]:
         settings.training.val_fraction,
         settings.data.cache_bytes,
         settings.model.finest_nm,
+        settings.model.most_split,
     )

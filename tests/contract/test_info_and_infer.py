@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import nrrd
 import numpy as np
 import pytest
@@ -55,10 +57,23 @@ def test_segmentation_at_each_level(server, client, level: str):
     np.testing.assert_allclose(np.diag(header["space directions"]), [-8, -8, 40])
 
 
+def test_a_reply_says_what_voxels_the_network_saw(server, client, tmp_path: Path):
+    _, params = client.infer("segmentation", ITEM, {})
+    assert params["network_voxel_size_nm"] == [8.0, 8.0, 40.0]
+    assert params["binned"] == params["split"] == [1, 1, 1]
+    image = np.random.default_rng(0).integers(0, 255, (32, 32, 16), dtype=np.uint8)
+    seen = {2.0: (10.0, 5, 1), 20.0: (10.0, 1, 2)}
+    for nm, (network, binned, split) in seen.items():
+        path = tmp_path / "other.nii"  # 1 nm is 1 mm in files
+        nib.save(nib.Nifti1Image(image, np.diag([nm, nm, nm, 1.0])), path)
+        file, params = client.infer("segmentation", "", {}, file=str(path))
+        assert params["network_voxel_size_nm"] == [network] * 3
+        assert params["binned"] == [binned] * 3 and params["split"] == [split] * 3
+        assert voxels(file).shape == image.shape
+
+
 def test_answers_lie_on_the_images_own_grid(server, client):
     file, _ = client.infer("segmentation", ITEM, {})
-    import nibabel as nib
-
     image: Any = nib.load(server.studies / f"{ITEM}.nii")
     answer: Any = nib.load(file)
     np.testing.assert_allclose(answer.affine, image.affine)

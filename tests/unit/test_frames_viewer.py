@@ -102,6 +102,85 @@ def test_binning_averages_and_masks_follow_the_majority() -> None:
     assert np.argwhere(frame.mask_to_network(mask)).tolist() == [[0, 0, 0], [0, 1, 0]]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(2, 7)] * 3),
+    sizes=st.tuples(*[st.sampled_from([20.0, 25.0, 33.0, 90.0])] * 3),
+    most=st.sampled_from([2, 3]),
+    seed=st.integers(0, 999),
+)
+def test_split_boxes_masks_and_points_agree(
+    shape: tuple[int, int, int], sizes: tuple[float, float, float], most: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    frame = viewer_frame(shape, sizes, 10.0, most)
+    image = rng.integers(0, 255, shape).astype(np.uint8)
+    seen, all_of_it = frame.view(image), tuple((0, n) for n in frame.network_shape)
+    low = [int(rng.integers(n)) for n in frame.network_shape]
+    high = [int(rng.integers(a + 1, n + 1)) for a, n in zip(low, frame.network_shape, strict=True)]
+    box = tuple(zip(low, high, strict=True))
+    whole = seen[box_slices(all_of_it)]
+    assert whole.shape == frame.network_shape
+    assert np.allclose(seen[box_slices(box)], whole[box_slices(box)]), "windows agree"
+    # A voxel, its centre in the network's frame, and back.
+    voxels = np.argwhere(np.ones(shape))
+    centres = frame.to_network(voxels)
+    assert np.array_equal(frame.to_viewer(centres), voxels)
+    assert (centres < np.array(frame.network_shape)).all()
+    # Labels go there and come back; of a part too.
+    labels = rng.integers(0, 9, shape)
+    there = frame.labels_to_network(labels, all_of_it)
+    assert np.array_equal(there[tuple(centres.T)], labels.ravel())
+    assert np.array_equal(frame.mask_to_viewer(there, all_of_it), labels)
+    inside = frame.viewer_box(box)
+    part = frame.labels_to_network(labels[box_slices(inside)], box)
+    assert np.array_equal(part, there[box_slices(box)])
+    assert np.array_equal(frame.mask_to_viewer(part, box), labels[box_slices(inside)])
+    assert np.array_equal(frame.mask_to_network(labels > 4), there > 4)
+    assert frame.viewer_box(frame.network_box(inside)) == inside
+
+
+def test_coarse_voxels_are_split_and_what_lies_between_is_interpolated() -> None:
+    frame = viewer_frame((3, 4, 5), (20.0, 20.0, 20.0), 10.0, 3)
+    assert frame.splits == (2, 2, 2) and frame.network_shape == (6, 8, 10)
+    ramp = np.broadcast_to(np.array([0, 40, 80], np.uint8)[:, None, None], (3, 4, 5))
+    seen = frame.view(ramp)[:, :, :]
+    assert seen[:, 0, 0].tolist() == [0, 10, 30, 50, 70, 80]
+    assert np.ptp(seen, axis=(1, 2)).max() == 0
+    assert frame.resampling() == {
+        "network_voxel_size_nm": [10.0, 10.0, 10.0], "binned": [1, 1, 1], "split": [2, 2, 2]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes", "splits"),
+    [
+        ((9, 9, 9), (19.0, 19.0, 19.0), (1, 1, 1)),
+        ((9, 9, 9), (35.0, 35.0, 40.0), (3, 3, 3)),
+        ((9, 9, 9), (20.0, 20.0, 50.0), (2, 2, 1)),
+        ((9, 9, 9), (50.0, 20.0, 20.0), (2, 2, 1)),  # sections along x come last
+        ((9, 9, 9), (59.0, 59.0, 59.0), (3, 3, 3)),
+        ((9, 9, 9), (60.0, 60.0, 60.0), (1, 1, 1)),  # would stay too coarse
+        ((9, 9, 1), (20.0, 20.0, 20.0), (1, 1, 1)),  # a section
+        ((2**10, 2**10, 2**7), (20.0, 20.0, 20.0), (1, 1, 1)),  # maps would be too large
+    ],
+)
+def test_what_is_split(
+    shape: tuple[int, int, int], sizes: tuple[float, ...], splits: tuple[int, ...]
+) -> None:
+    assert viewer_frame(shape, sizes, 10.0, 3).splits == splits
+    assert viewer_frame(shape, sizes, 10.0).splits == (1, 1, 1)
+    assert viewer_frame(shape, sizes, 0.0, 3).splits == (1, 1, 1)
+
+
+def test_a_reply_tells_the_resampling_along_the_viewers_axes() -> None:
+    frame = viewer_frame((9, 40, 40), (40.0, 2.4, 4.8), 10.0, 3)
+    assert frame.order == (1, 2, 0) and frame.bins == (4, 2, 1)
+    assert frame.resampling() == {
+        "network_voxel_size_nm": [40.0, 9.6, 9.6], "binned": [1, 4, 2], "split": [1, 1, 1]
+    }  # fmt: skip
+
+
 def test_points_outside_stay_outside_and_nonsense_is_refused() -> None:
     frame = viewer_frame((4, 5, 6), (2.0, 2.0, 2.0), finest_nm=4.0)
     assert frame.to_network([[-1, 5, 6]]).tolist() == [[-1, 2, 3]]

@@ -151,7 +151,8 @@ def start_server(
         if process.poll() is not None:
             break
         try:
-            if requests.get(f"{server.url}/info/", timeout=5).status_code == 200:
+            status = requests.get(f"{server.url}/info/", timeout=5).status_code
+            if status in (200, 401):  # 401: it is there, and wants a token
                 return server
         except requests.RequestException:
             time.sleep(0.2)

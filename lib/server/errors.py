@@ -14,6 +14,7 @@ from monailabel.interfaces.exception import (
 
 NOT_FOUND = 404
 BAD_REQUEST = 400
+BAD_GATEWAY = 502
 BUSY = 503
 
 

@@ -43,6 +43,7 @@ def mend_server(app: Known, settings: ServerSettings) -> bool:
         datastore,
         infer,
         info,
+        login,
         logs,
         model,
         proxy,
@@ -58,12 +59,12 @@ def mend_server(app: Known, settings: ServerSettings) -> bool:
     mend_router(info.router, pools.info, {})
     for slow in (infer, wsi_infer, batch_infer, train, scoring):
         mend_router(slow.router, pools.slow, checks)
-    for quick in (activelearning, datastore, session, model, logs):
+    for quick in (activelearning, datastore, session, model, logs, login):
         mend_router(quick.router, pools.quick, checks)
     mend_inference(infer)
     mend_models(model)
     mend_proxy(proxy, stock_settings.MONAI_LABEL_STUDIES, pools.store)
-    mend_tokens(auth)
+    mend_tokens(auth, login)
     web = module.app
     origins = [str(origin) for origin in stock_settings.MONAI_LABEL_CORS_ORIGINS]
     web.user_middleware = [

@@ -15,10 +15,8 @@ from urllib.parse import unquote
 import requests
 from fastapi import HTTPException, Request
 
-from lib.server.errors import NOT_FOUND, refuse
+from lib.server.errors import BAD_GATEWAY, NOT_FOUND, refuse
 from lib.server.routes import finish
-
-BAD_GATEWAY = 502
 
 
 def mend_proxy(endpoint: ModuleType, studies: str, pool: ThreadPoolExecutor) -> None:

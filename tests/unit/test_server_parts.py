@@ -6,9 +6,12 @@ import threading
 
 import jwt
 import pytest
+import requests
 import torch
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastapi import HTTPException
+from monailabel.endpoints import login
 from monailabel.endpoints.user import auth
 
 from lib.configs.settings import InferenceSettings, ServerSettings, Settings
@@ -25,6 +28,8 @@ def keys(monkeypatch):
     monkeypatch.setattr(auth.settings, "MONAI_LABEL_AUTH_ENABLE", True)
     monkeypatch.setattr(auth, "get_public_key", lambda _realm: public.decode())
     monkeypatch.setattr(auth, "jwt", jwt)
+    monkeypatch.setattr(auth, "requests", requests)
+    monkeypatch.setattr(login, "requests", requests)
     return private, public
 
 
@@ -33,12 +38,12 @@ def test_signed_tokens_are_accepted(keys):
     token = jwt.encode(claims, keys[0], algorithm="RS256")
     with pytest.raises(jwt.exceptions.PyJWTError):
         auth.from_token(token)  # the stock fault
-    mend_tokens(auth)
+    mend_tokens(auth, login)
     assert auth.from_token(token).username == "ann"
 
 
 def test_forged_tokens_are_refused(keys):
-    mend_tokens(auth)
+    mend_tokens(auth, login)
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     claims = {"preferred_username": "eve"}
     unsigned = jwt.encode(claims, None, algorithm="none")
@@ -47,6 +52,13 @@ def test_forged_tokens_are_refused(keys):
     for token in (unsigned, forged, secret):
         with pytest.raises(jwt.exceptions.InvalidTokenError):
             auth.from_token(token)
+
+
+def test_a_login_server_that_is_away_is_told(keys):
+    mend_tokens(auth, login)
+    with pytest.raises(HTTPException, match="login server does not answer") as told:
+        auth.open_id_configuration("http://127.0.0.1:9/realms/away")
+    assert told.value.status_code == 502
 
 
 def test_what_json_cannot_say_becomes_null():

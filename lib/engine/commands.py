@@ -99,6 +99,8 @@ def _process(_: int, settings: Settings, args: argparse.Namespace) -> RunResult:
 
     def progress(step: int, total: int, figures: dict[str, float]) -> None:
         if bar is not None:
+            if not bar.n:
+                bar.initial = step - 1  # of a resumed run: the rate counts this session's steps
             bar.total, bar.n = total, step
             bar.set_postfix(
                 loss=f"{figures['train/loss']:.3f}",

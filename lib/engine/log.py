@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lib.engine.step import StepResult
 
 RESIDUAL_RATIO = "train/proofread/residual_ratio"
+LARGEST_WEIGHT = "train/largest_weight"
 
 
 class TrainingLog:
@@ -52,7 +53,8 @@ def step_scalars(results: Sequence[StepResult]) -> dict[str, Tensor]:
     """The keys of one optimiser step: the mean over its accumulated batches.
 
     `train/loss` is the mean over modes, `train/{mode}/...` each mode's terms,
-    `train/proofread/residual_ratio` the prompts' residual against the features.
+    `train/proofread/residual_ratio` the prompts' residual against the features,
+    `train/largest_weight` the largest edge times bone weight (100 on thin neurites by default).
     """
     values: dict[str, list[Tensor]] = {"train/loss": [r.loss for r in results]}
     for result in results:
@@ -61,4 +63,5 @@ def step_scalars(results: Sequence[StepResult]) -> dict[str, Tensor]:
                 values.setdefault(f"train/{mode}/{key}", []).append(value)
         if result.residual_ratio is not None:
             values.setdefault(RESIDUAL_RATIO, []).append(result.residual_ratio)
-    return {key: torch.stack(found).mean() for key, found in values.items()}
+    means = {key: torch.stack(found).mean() for key, found in values.items()}
+    return {**means, LARGEST_WEIGHT: torch.stack([r.largest_weight for r in results]).amax()}

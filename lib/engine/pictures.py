@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.configs.settings import InferenceSettings
 from lib.data.batches import collate, to_device
 from lib.engine.patch_objects import group_patch
 from lib.engine.validation import Place
+from lib.labels.colors import Rgb, id_colors, overlay, set_colors
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
 
-Rgb = NDArray[np.float32]
-LABEL_OPACITY = 0.6
 GAP_PIXELS = 4
 
 
@@ -80,13 +77,13 @@ def section_picture(
     sets = class_sets[..., z].cpu().numpy()
     ids = instance[..., z].cpu().numpy()
     panels = [grey]
-    panels.append(_overlay(grey, _set_colors(sets, hierarchy), sets != hierarchy.unknown))
+    panels.append(overlay(grey, set_colors(sets, hierarchy), sets != hierarchy.unknown))
     classes = outputs["semantic"][..., z].argmax(0).cpu().numpy()
-    panels.append(_overlay(grey, _set_colors(1 << classes, hierarchy), np.ones_like(ids, bool)))
-    panels.append(_overlay(grey, _id_colors(ids), ids > 0))
+    panels.append(overlay(grey, set_colors(1 << classes, hierarchy), np.ones_like(ids, bool)))
+    panels.append(overlay(grey, id_colors(ids), ids > 0))
     if found is not None:
         guess = found[..., z].cpu().numpy()
-        panels.append(_overlay(grey, _id_colors(guess), guess > 0))
+        panels.append(overlay(grey, id_colors(guess), guess > 0))
     else:
         panels.append(_embedding_colors(outputs["instance"][..., z]))
     if "geometry" in outputs:
@@ -96,31 +93,6 @@ def section_picture(
     # The first axis is x: it runs to the right in the picture.
     picture: Rgb = np.concatenate(strip).transpose(2, 1, 0).astype(np.float32)
     return np.clip(picture, 0.0, 1.0)
-
-
-def _overlay(grey: Rgb, colors: Rgb, where: NDArray[np.bool_]) -> Rgb:
-    mixed: Rgb = np.where(
-        where[..., None], (1 - LABEL_OPACITY) * grey + LABEL_OPACITY * colors, grey
-    )
-    return mixed
-
-
-def _set_colors(sets: NDArray[np.int64], hierarchy: LabelHierarchy) -> Rgb:
-    """The mean colour of the classes of each set."""
-    table = np.array([c.color for c in hierarchy.classes], np.float32) / 255
-    colors = np.zeros((*sets.shape, 3), np.float32)
-    for value in np.unique(sets):
-        colors[sets == value] = table[list(hierarchy.members(int(value)))].mean(0)
-    return colors
-
-
-def _id_colors(ids: NDArray[np.int64]) -> Rgb:
-    """A colour for each id; neighbouring ids differ in hue (golden ratio)."""
-    colors = np.zeros((*ids.shape, 3), np.float32)
-    for value in np.unique(ids[ids > 0]):
-        hue = value * 0.618034 % 1.0
-        colors[ids == value] = colorsys.hsv_to_rgb(hue, 0.75, 0.95 - 0.25 * (value % 3) / 2)
-    return colors
 
 
 def _embedding_colors(embedding: Tensor) -> Rgb:

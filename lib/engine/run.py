@@ -23,7 +23,7 @@ from lib.engine.devices import (
     choose_device,
     mean_over_processes,
 )
-from lib.engine.log import RESIDUAL_RATIO, TrainingLog, step_scalars
+from lib.engine.log import LARGEST_WEIGHT, RESIDUAL_RATIO, TrainingLog, step_scalars
 from lib.engine.optimise import Guard, clip_gradients
 from lib.engine.options import RunOptions as RunOptions
 from lib.engine.options import RunResult as RunResult
@@ -219,11 +219,13 @@ class Run:
         now, waited = time.perf_counter(), self._loader.waited_seconds
         seconds = max(now - self._speed[0], 1e-9)
         values = step_scalars(results)
+        largest = idist.all_reduce(values.pop(LARGEST_WEIGHT), "MAX")
         shared = {k: v for k, v in values.items() if k != RESIDUAL_RATIO}  # others differ by rank
         means = mean_over_processes(torch.stack(list(shared.values())))
         figures: dict[str, float] = dict(zip(shared, means.tolist(), strict=True))
         if RESIDUAL_RATIO in values:
             figures[RESIDUAL_RATIO] = values[RESIDUAL_RATIO].item()
+        figures[LARGEST_WEIGHT] = float(largest)
         figures["train/learning_rate"] = float(self.state.schedule.get_last_lr()[0])
         figures["train/gradient_norm"] = float(norm)
         figures["train/samples_per_second"] = (

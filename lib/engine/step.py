@@ -46,12 +46,14 @@ class StepResult:
         residual_ratio: norm of the prompts' residual against the features', mean over the
             prompted samples; None where nothing was prompted.
         prompted: number of samples that had prompts.
+        largest_weight: largest edge times bone weight of a voxel in the pull term.
     """
 
     losses: dict[Mode, dict[str, Tensor]]
     loss: Tensor
     residual_ratio: Tensor | None
     prompted: int
+    largest_weight: Tensor
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def combined_step(
     _backward(features, leaf.grad)
     total = torch.stack([losses[mode]["loss"] for mode in modes]).mean()
     count = int(prompts.prompts.prompted.sum()) if prompts is not None else 0
-    return StepResult(losses, total, ratio, count)
+    return StepResult(losses, total, ratio, count, targets.largest_weight)
 
 
 def separate_step(
@@ -190,7 +192,7 @@ def separate_step(
         losses[mode] = _detached(found)
     total = torch.stack([losses[mode]["loss"] for mode in modes]).mean()
     count = int(prompts.prompts.prompted.sum()) if prompts is not None else 0
-    return StepResult(losses, total, ratio, count)
+    return StepResult(losses, total, ratio, count, targets.largest_weight)
 
 
 def _pointed_anywhere(prompts: SampledPrompts | None, device: torch.device) -> bool:

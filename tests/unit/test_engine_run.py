@@ -158,7 +158,7 @@ def test_the_log_has_the_specified_keys(study: Path, uninterrupted: Path) -> Non
     expected = {f"train/{mode}/loss{p}" for mode in ("automatic", "proofread") for p in parts}
     expected |= {"train/loss", "train/learning_rate", "train/gradient_norm"}
     expected |= {"train/samples_per_second", "train/data_wait", "train/proofread/residual_ratio"}
-    expected |= {"train/proofread/loss_prompt"}
+    expected |= {"train/proofread/loss_prompt", "train/largest_weight"}
     assert {key for key in found if key.startswith("train/")} == expected
     assert all(len(found[key]) == 6 for key in expected)
     for both, one, two in zip(

@@ -284,9 +284,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None
         if key.startswith("train/") and key.split("/")[-1] not in (
             "samples_per_second", "data_wait", "residual_ratio"
         ):  # fmt: skip
-            # A nearest point may change with the last bit, and the gradient with it.
-            rtol = 2e-3 if key == "train/gradient_norm" else 1e-4
-            np.testing.assert_allclose(two[key], one[key], rtol=rtol, atol=1e-6, err_msg=key)
+            np.testing.assert_allclose(two[key], one[key], rtol=1e-4, atol=1e-6, err_msg=key)
     np.testing.assert_allclose(two["val/score"], one["val/score"], atol=1e-3)
     averages = [
         load_weights(tmp_path / name / "checkpoint.pt")["optimiser"]["state"] for name in "12"
@@ -294,4 +292,4 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None
     assert averages[0].keys() == averages[1].keys()
     for key, state in averages[0].items():  # the running mean of all gradients
         found, expected = averages[1][key]["exp_avg"], state["exp_avg"]
-        assert float((found - expected).norm()) <= 5e-3 * float(expected.norm()) + 1e-7
+        assert float((found - expected).norm()) <= 2e-3 * float(expected.norm()) + 1e-7

@@ -13,11 +13,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.heavy_heads import heavy_heads
 from lib.configs.load import load_settings
 from lib.engine.run import RunOptions, train
 
@@ -38,6 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "accumulate-2": {"training.accumulate": 2},
     "no-ema": {"training.ema_decay": 0.0},
     "no-augmentation": {"data.augment": False},
+    "heavy-heads": {},  # see benchmarks/heavy_heads.py
 }
 COLUMNS = {
     "score": "score",
@@ -80,7 +83,8 @@ def run_variant(name: str, args: argparse.Namespace) -> dict[str, Any]:
             validation_limit=args.places,
             note=lambda sentence: print(f"{name}: {sentence}", flush=True),
         )
-        train(load_settings(args.config, fixed | change), options)
+        with heavy_heads() if name == "heavy-heads" else nullcontext():
+            train(load_settings(args.config, fixed | change), options)
     result: dict[str, Any] = json.loads(found.read_text())
     return result
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,23 @@ def clickable_objects(instances: NDArray[np.int64], min_voxels: int, most: int =
     return found
 
 
+@dataclass(frozen=True)
+class Session:
+    """Simulated clicks on one object.
+
+    Args:
+        instance: its id.
+        truth: (X, Y, Z) bool, network voxels.
+        clicks: in order, network voxels.
+        quality: IoU after each.
+    """
+
+    instance: int
+    truth: Mask
+    clicks: list[Click]
+    quality: list[float]
+
+
 def measure_clicks(
     answer: Answers,
     frame: ViewerFrame,
@@ -80,6 +98,22 @@ def measure_clicks(
     most: int,
     min_voxels: int,
 ) -> ClickScores:
+    """The scores of `click_sessions`."""
+    scores = ClickScores()
+    for session in click_sessions(answer, frame, instances, item_id, most, min_voxels):
+        scores.update(session.quality)
+    return scores
+
+
+def click_sessions(
+    answer: Answers,
+    frame: ViewerFrame,
+    instances: NDArray[np.int64],
+    item_id: str,
+    most: int,
+    min_voxels: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Session]:
     """Sessions on the objects of one item, in network voxels.
 
     Args:
@@ -89,17 +123,20 @@ def measure_clicks(
         item_id: seeds the clicks, with the object.
         most: number of objects at most.
         min_voxels: least size of an object.
+        progress: called with (sessions done, sessions in all).
     """
     ids = frame.labels_to_network(instances, whole_box(frame.network_shape))
     known = ids >= 0
-    scores = ClickScores()
-    for instance in clickable_objects(ids, min_voxels, most):
-        _, quality = simulate_clicks(
+    objects = clickable_objects(ids, min_voxels, most)
+    for done, instance in enumerate(objects, 1):
+        truth = ids == instance
+        clicks, quality = simulate_clicks(
             answer,
-            ids == instance,
+            truth,
             known,
             frame.network_voxel_size_nm,
             seeded_generator(item_id, instance),
         )
-        scores.update(quality)
-    return scores
+        if progress is not None:
+            progress(done, len(objects))
+        yield Session(instance, truth, clicks, quality)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from tqdm import tqdm
 
 from lib.configs.load import hierarchy_of, load_settings
 from lib.configs.settings import Settings
-from lib.decoding.evaluate import Evaluation, EvaluationOptions, evaluate
+from lib.decoding.evaluate import EvaluationOptions, evaluate
+from lib.decoding.evaluation import Evaluation
 from lib.decoding.evaluation_table import evaluation_table
 from lib.decoding.predictor import Predictor, load_predictor
 from lib.engine.devices import choose_device
@@ -25,6 +27,9 @@ from lib.volumes.writing import Sliceable, label_file, write_label
 DEFAULT_WEIGHTS = Path("model/neuropil.pt")
 TAGS = {"segmentation": "original", "instances": "instance_predicted"}
 """Where a task's map of a study item goes: labels/<tag>/."""
+CLICKED, CLICK_VOXELS = 20, 1000
+WORST = 3
+"""Pictures of each data set and figure."""
 
 
 def add_predict_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -75,18 +80,33 @@ def add_evaluate_parser(subparsers: Any) -> argparse.ArgumentParser:
         "evaluate",
         help="measure weights on annotated items",
         description="Class, object and click figures of weights on the known voxels of "
-        "studies, for each item and pooled by data set.",
+        "studies, for each item and pooled by data set, with their spread over sections and "
+        "objects. Every figure of the model card comes from here.",
     )
     parser.add_argument("--studies", type=Path, nargs="+", required=True, metavar="DIR")
     parser.add_argument("--items", nargs="+", default=[], metavar="ID", help="default: all items")
     parser.add_argument("--split", choices=("val", "train", "all"), default="val")
     parser.add_argument(
-        "--min-voxels", type=int, default=0, help="smallest object for matching and clicks"
+        "--min-voxels", type=int, default=0, help="smallest object that matching looks at"
     )
     parser.add_argument(
-        "--clicks", type=int, default=0, metavar="N", help="click sessions on N objects an item"
+        "--clicks",
+        type=int,
+        default=CLICKED,
+        metavar="N",
+        help=f"click sessions on N objects an item (default {CLICKED}; 0: none)",
+    )
+    parser.add_argument(
+        "--click-voxels",
+        type=int,
+        default=CLICK_VOXELS,
+        metavar="N",
+        help=f"smallest object that is clicked on (default {CLICK_VOXELS})",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+    parser.add_argument(
+        "--worst", type=Path, metavar="DIR", help="write the worst cases here, as pictures"
+    )
     _add_common(parser)
     parser.set_defaults(run=run_evaluate)
     return parser
@@ -97,12 +117,28 @@ def run_evaluate(args: argparse.Namespace) -> int:
     try:
         found = _evaluate(args)
         if args.json:
-            write_json(args.json, found.to_dict())
+            write_json(args.json, {"about": _about(args), **found.to_dict()})
         print(evaluation_table(found))
+        if args.worst:
+            pictures = found.worst.write(args.worst)
+            print(f"\n{len(pictures)} worst cases in {args.worst / 'worst.md'}")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _about(args: argparse.Namespace) -> dict[str, Any]:
+    """What was measured, for whoever reads the figures later."""
+    weights = args.weights.read_bytes()
+    return {
+        "weights": {"file": args.weights.name, "sha256": hashlib.sha256(weights).hexdigest()},
+        "split": args.split,
+        "min_voxels": args.min_voxels,
+        "clicks": args.clicks,
+        "click_voxels": args.click_voxels,
+        "set": args.set,
+    }
 
 
 def _evaluate(args: argparse.Namespace) -> Evaluation:
@@ -120,6 +156,8 @@ def _evaluate(args: argparse.Namespace) -> Evaluation:
         val_fraction=settings.training.val_fraction,
         min_voxels=args.min_voxels,
         clicks=args.clicks,
+        click_voxels=args.click_voxels,
+        worst=WORST if args.worst else 0,
         items=tuple(args.items),
     )
     with tqdm(unit="window", disable=args.quiet or None) as bar:

@@ -65,9 +65,17 @@ class ClickScores:
         """Add the sessions of another accumulator."""
         self.sessions.extend(other.sessions)
 
+    def after(self, clicks: int) -> list[float]:
+        """IoU after so many clicks, of each session."""
+        return [_after(s, clicks) for s in self.sessions]
+
+    def needed(self, target: float) -> list[int]:
+        """Clicks to an IoU, of each session; LIMIT where it is never reached."""
+        return [_needed(s, target) or LIMIT for s in self.sessions]
+
     def curve(self, clicks: int = AFTER[-1]) -> list[float]:
         """Mean IoU after 1, 2 ... `clicks` clicks."""
-        return [_mean([_after(s, n) for s in self.sessions]) for n in range(1, clicks + 1)]
+        return [_mean(self.after(n)) for n in range(1, clicks + 1)]
 
     def result(self) -> ClickReport:
         """All figures of the sessions so far.
@@ -77,7 +85,7 @@ class ClickScores:
         """
         if not self.sessions:
             raise ValueError("no session was recorded, so there are no click figures")
-        after = {n: [_after(s, n) for s in self.sessions] for n in AFTER}
+        after = {n: self.after(n) for n in AFTER}
         needed = {t: [_needed(s, t) for s in self.sessions] for t in TARGETS}
         return ClickReport(
             objects=len(self.sessions),

@@ -154,6 +154,24 @@ def match_objects(table: Contingency, threshold: float, min_voxels: int = 0) -> 
     return Matches(matched, guesses - matched, objects - matched)
 
 
+def best_overlaps(table: Contingency, min_voxels: int = 0) -> dict[int, float]:
+    """For each true object the IoU of the predicted object that covers it best; 0 for none.
+
+    Args:
+        table: contingency over known voxels, background included.
+        min_voxels: smaller true objects are left out, but not their voxels.
+    """
+    true_ids, true_sizes = _sum_by(table.truth, table.counts)
+    guess_ids, guess_sizes = _sum_by(table.guess, table.counts)
+    t = np.searchsorted(true_ids, table.truth)
+    whole = true_sizes[t] + guess_sizes[np.searchsorted(guess_ids, table.guess)] - table.counts
+    iou = np.where(table.guess > 0, table.counts / whole, 0.0)
+    best = np.zeros(len(true_ids))
+    np.maximum.at(best, t, iou)
+    wanted = (true_ids > 0) & (true_sizes >= min_voxels)
+    return dict(zip(true_ids[wanted].tolist(), best[wanted].tolist(), strict=True))
+
+
 @dataclass(frozen=True)
 class ObjectReport:
     """The object figures of one volume.

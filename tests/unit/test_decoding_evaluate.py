@@ -1,5 +1,6 @@
 """`evaluate` and `predict` on small studies: figures, splits, files and faults."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,17 +8,24 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lib.commands import main
 from lib.configs.settings import InferenceSettings, ModelSettings, Settings
 from lib.decoding.click_sessions import clickable_objects
-from lib.decoding.evaluate import EvaluationOptions, evaluate, pool_objects
+from lib.decoding.evaluate import EvaluationOptions, evaluate
+from lib.decoding.evaluation import pool_objects
 from lib.decoding.evaluation_table import evaluation_table
 from lib.decoding.predictor import Predictor
+from lib.decoding.truth import parts_of
+from lib.decoding.worst_cases import WorstCases, class_picture, click_picture
 from lib.engine.checkpoints import save_weights
 from lib.labels.hierarchy import load_hierarchy
-from lib.metrics.object_scores import contingency, object_report
+from lib.metrics.clicks import Click
+from lib.metrics.object_scores import best_overlaps, contingency, object_report
+from lib.metrics.spread import spread_of
 from lib.networks.model import build_network
+from lib.volumes.boxes import box_slices
 from lib.volumes.study import Study
 
 HIERARCHY = load_hierarchy()
@@ -112,6 +120,77 @@ def test_a_study_without_known_voxels_says_so(study: Study) -> None:
         evaluate(predictor(), [study], options)
 
 
+def test_figures_spread_over_sections_and_pool_to_the_whole(study: Study) -> None:
+    made, options = predictor(), EvaluationOptions(items=("set-a", "set-b"))
+    found = evaluate(made, [study], options)
+    sections = [
+        (made.classes(item.open_image(), VOXEL, "fine")[4:, :, z] == AXON.bit_length()).mean()
+        for item in (study.item("set-a"), study.item("set-b"))
+        for z in range(8)
+    ]
+    spread = found.to_dict()["data_sets"]["set"]["classes"]["spread"]["classes"]["axon"]["iou"]
+    assert spread["mean"] == pytest.approx(np.mean(sections), abs=1e-6)
+    assert spread["std"] == pytest.approx(np.std(sections), abs=1e-6)
+    quartiles = [spread[k] for k in ("min", "q1", "median", "q3", "max")]
+    assert quartiles == pytest.approx(np.quantile(sections, [0, 0.25, 0.5, 0.75, 1]), abs=1e-6)
+    assert spread_of([float("nan")]) is None
+
+
+def test_a_single_section_is_cut_into_tiles() -> None:
+    seen = np.zeros((10, 2, 1), int)
+    parts = parts_of((10, 2, 1), 2)
+    for part in parts:
+        seen[box_slices(part.box)] += 1
+    assert len(parts) == 6 and (seen == 1).all()
+    assert [p.box for p in parts_of((3, 4, 5), 0)] == [
+        ((z, z + 1), (0, 4), (0, 5)) for z in (0, 1, 2)
+    ]
+
+
+def test_the_best_overlap_of_each_object() -> None:
+    truth = np.repeat([-1, 0, 1, 2, 3], [5, 10, 10, 10, 2])
+    guess = np.repeat([7, 0, 7, 7, 8, 9], [5, 5, 5, 4, 16, 2])
+    # 1: 4 of 7 and 6 of 8; 2: 8 only; 3: missed by 8 and found by 9.
+    assert best_overlaps(contingency(truth, guess)) == pytest.approx(
+        {1: 6 / 20, 2: 10 / 16, 3: 1.0}
+    )
+    assert set(best_overlaps(contingency(truth, guess), min_voxels=3)) == {1, 2}
+
+
+def test_only_the_worst_cases_are_drawn_and_kept(tmp_path: Path) -> None:
+    worst, drawn = WorstCases(2), []
+    for value in (0.5, 0.9, float("nan"), 0.1, 0.7, 0.3):
+
+        def draw(value: float = value) -> np.ndarray:
+            drawn.append(value)
+            return np.full((4, 5, 3), value, np.float32)
+
+        worst.offer("some set", "IoU", value, "item", f"section {value}", draw)
+    assert drawn == [0.5, 0.9, 0.1, 0.3]
+    paths = worst.write(tmp_path)
+    assert [np.asarray(Image.open(p))[0, 0, 0] for p in paths] == [26, 76]
+    assert "section 0.1" in (tmp_path / "worst.md").read_text()
+
+
+def test_pictures_show_what_is_wrong() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 1), np.uint8)
+    sets = np.full(image.shape, HIERARCHY.unknown, np.int32)
+    sets[:10], sets[10:15] = AXON, HIERARCHY.unknown & ~AXON
+    guess = np.full(image.shape, AXON.bit_length() - 1, np.int16)
+    width = 8 * 20 + 4
+    picture = class_picture(image, sets, guess, HIERARCHY)
+    assert picture.shape == (8 * 30, 3 * 8 * 20 + 2 * 4, 3)
+    bare, truth, found = (picture[:, n * width :][:, : 8 * 20] for n in range(3))
+    changed = [(np.abs(p - bare) > 1e-6).any(2).mean(0).round() for p in (truth, found)]
+    assert changed[0].tolist() == [1.0] * 80 + [0.0] * 80
+    assert changed[1].tolist() == [1.0] * 120 + [0.0] * 40, "wrong where it must not be axon"
+    mask = np.zeros((20, 30, 3), bool)
+    mask[5:9, 5:9, 1] = True
+    volume = np.repeat(image, 3, 2)
+    clicked = click_picture(volume, mask, ~mask & mask, [Click((6, 7, 1), True)])
+    assert (clicked[7 * 8, 6 * 8] == 1).all() and clicked.shape == picture.shape
+
+
 def test_pooled_objects_weigh_by_voxels() -> None:
     one = object_report(contingency(np.ones(10, int), np.repeat([1, 2], 5)))
     other = object_report(contingency(np.ones(30, int), np.ones(30, int)))
@@ -126,10 +205,25 @@ def test_the_evaluate_command_prints_and_writes(
     out = tmp_path / "figures.json"
     line = ["evaluate", "--studies", str(study.root), "--weights", str(weights), "--quiet"]
     line += ["--set", "inference.precision=float32", "--device", "cpu", "--json", str(out)]
+    line += ["--clicks", "1", "--worst", str(tmp_path / "worst")]
     assert main(line) == 0
     printed = capsys.readouterr().out
     assert "**set**" in printed and "axon" in printed and "ARE" in printed
-    assert set(json.loads(out.read_text())) == {"data_sets", "items"}
+    found = json.loads(out.read_text())
+    assert set(found) == {"about", "data_sets", "items"}
+    about, digest = found["about"], hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert about["weights"]["sha256"] == digest and about["split"] == "val"
+    figures = found["data_sets"]["set"]
+    assert figures["classes"]["spread"]["classes"]["axon"]["iou"]["count"] == 2 * 8
+    assert figures["objects"]["spread"]["are"]["count"] == 2 * 8
+    assert figures["objects"]["spread"]["best_iou"]["count"] == 2 * 2
+    assert figures["clicks"]["spread"]["noc_85"]["count"] == figures["clicks"]["objects"] == 2
+    listed = (tmp_path / "worst" / "worst.md").read_text()
+    for path in (tmp_path / "worst").glob("*.png"):
+        assert path.name in listed and Image.open(path).width >= 3 * 240
+    assert {p.name.rpartition("-")[0] for p in (tmp_path / "worst").glob("set*.png")} == {
+        "set-class_iou", "set-objects_1_are", "set-iou_after_3_clicks"
+    }  # fmt: skip
     assert main([*line, "--items", "bare"]) == 1
     assert "no item among bare" in capsys.readouterr().err
 

@@ -73,7 +73,9 @@ def compute_features(
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
         volume = net.features(image)[0]
     with torch.inference_mode():
-        features = volume.movedim(0, -1).reshape(-1, volume.shape[0]).to(torch.float16)
+        # The heads of the automatic mode read features in this type as well.
+        kept = torch.bfloat16 if half else torch.float16
+        features = volume.movedim(0, -1).reshape(-1, volume.shape[0]).to(kept)
         embedding = [
             net.task_heads.rows(part.float(), ("instance",))["instance"].half()
             for part in torch.split(features, 1 << 16)

@@ -49,23 +49,33 @@ def flood(shape: Triple, points: NDArray[np.int64], judge: Judge, device: torch.
     wave = _blocks_of(points, shape, grid)
     seen = wave.copy()
     while wave.any():
-        _judge_blocks(logits, np.argwhere(wave), judge)
-        wave = _beyond(logits.numpy(), wave) & ~seen
+        blocks = np.argwhere(wave)
+        positive = _judge_blocks(logits, blocks, judge) > 0
+        wave = _beyond(positive.numpy(), blocks, grid) & ~seen
         seen |= wave
     return logits
 
 
-def _judge_blocks(logits: Tensor, blocks: NDArray[np.int64], judge: Judge) -> None:
-    """Fill the voxels of some blocks (N, 3)."""
+def _judge_blocks(logits: Tensor, blocks: NDArray[np.int64], judge: Judge) -> Tensor:
+    """Fill the voxels of some blocks (N, 3).
+
+    Returns:
+        (N, *BLOCK) their logits, UNREACHED outside the window.
+    """
     shape = logits.shape
-    size = torch.tensor(BLOCK)
     local = torch.cartesian_prod(*(torch.arange(b) for b in BLOCK))
-    places = ((torch.from_numpy(blocks) * size).unsqueeze(1) + local).flatten(0, 1)
+    places = ((torch.from_numpy(blocks) * torch.tensor(BLOCK)).unsqueeze(1) + local).flatten(0, 1)
+    values = torch.full((len(places),), UNREACHED, device=logits.device)
+    inside: Tensor | slice = slice(None)
     if any(n % b for n, b in zip(shape, BLOCK, strict=True)):
-        places = places[(places < torch.tensor(shape)).all(1)]
+        inside = (places < torch.tensor(shape)).all(1)
+        places = places[inside]
     index = (places[:, 0] * shape[1] + places[:, 1]) * shape[2] + places[:, 2]
     index, places = index.to(logits.device), places.to(logits.device, torch.float32)
-    logits.view(-1)[index] = judge(index, places)
+    found = judge(index, places)
+    logits.view(-1)[index] = found
+    values[inside] = found
+    return values.view(-1, *BLOCK)
 
 
 def _blocks_of(
@@ -79,23 +89,20 @@ def _blocks_of(
     return wave
 
 
-def _beyond(logits: NDArray[np.float32], wave: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Blocks next to a face of a block of `wave` on which a voxel is positive."""
-    where = [np.flatnonzero(wave.any(tuple(b for b in range(3) if b != a))) for a in range(3)]
-    first = [int(w[0]) for w in where]
-    count = [int(w[-1]) + 1 - f for w, f in zip(where, first, strict=True)]
-    spans = tuple(slice(f * b, (f + c) * b) for f, c, b in zip(first, count, BLOCK, strict=True))
-    inside = logits[spans] > 0
-    missing = [c * b - n for c, b, n in zip(count, BLOCK, inside.shape, strict=True)]
-    if any(missing):
-        inside = np.pad(inside, [(0, m) for m in missing])
-    blocks = inside.reshape([n for pair in zip(count, BLOCK, strict=True) for n in pair])
-    here = wave[tuple(slice(f, f + c) for f, c in zip(first, count, strict=True))]
-    found = np.zeros([n + 2 for n in wave.shape], bool)
+def _beyond(
+    positive: NDArray[np.bool_], blocks: NDArray[np.int64], grid: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Blocks of the grid next to a face on which a voxel is positive.
+
+    Args:
+        positive: (N, *BLOCK) voxels of some blocks.
+        blocks: (N, 3) their places.
+    """
+    found = np.zeros([n + 2 for n in grid], bool)
     for axis in range(3):
         for side, face in ((-1, 0), (1, -1)):
-            plane = blocks.take([face], 2 * axis + 1).any((1, 3, 5)) & here
-            at = [slice(1 + f, 1 + f + c) for f, c in zip(first, count, strict=True)]
-            at[axis] = slice(at[axis].start + side, at[axis].stop + side)
-            found[tuple(at)] |= plane
+            hit = positive.take(face, axis + 1).any((1, 2))
+            beyond = blocks[hit] + 1
+            beyond[:, axis] += side
+            found[tuple(beyond.T)] = True
     return found[1:-1, 1:-1, 1:-1]

@@ -3,7 +3,8 @@
 Cached features plus the prompts' residual go through the heads, and what comes out is compared
 with what the heads say at the clicked voxels. The residual's constant part is folded into the
 heads' first bias, and the layers that follow are one matrix product: a click evaluates them on
-many thousand voxels.
+many thousand voxels. The products run in the precision in which the features are kept, as those
+of the automatic mode do.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ NOT_A_CANDIDATE = -8.0
 """Logit of voxels whose embedding is farther than 2 delta_d from every positive point's."""
 CHUNK = 1 << 13
 """Voxels judged at once: what they need stays in the processor's cache."""
+ROWS = 1 << 10
+"""Products take a multiple of this many rows: each new size has a price in half precision."""
 CLASS_FLOOR = -4.0
 """Most that a foreign class can take from a voxel's logit."""
 
@@ -48,7 +51,7 @@ class ClickJudge:
             prompted_rows(window.features, at, self.residual), ("instance", "semantic")
         )
         self.embedding = clicked["instance"]
-        self.kinds = (0.5 * clicked["semantic"][self.positive].log_softmax(1)).exp().t()
+        self.kinds = (0.5 * clicked["semantic"][self.positive].log_softmax(1)).exp()
 
     def __call__(self, voxels: Tensor, places: Tensor) -> Tensor:
         """(M,) logits of voxels (M,) at places (M, 3)."""
@@ -56,32 +59,41 @@ class ClickJudge:
         return torch.cat([self._part(v, p) for v, p in parts])
 
     def _part(self, voxels: Tensor, places: Tensor) -> Tensor:
-        logits = torch.full((len(voxels),), NOT_A_CANDIDATE, device=voxels.device)
         near = self._candidates(voxels)
-        if len(near) < len(voxels):
+        everything = len(near) == len(voxels)
+        logits = torch.full((len(voxels),), NOT_A_CANDIDATE, device=voxels.device)
+        if not everything:
             voxels, places = voxels[near], places[near]
-        rows = self.window.features.index_select(0, voxels).float()
-        hit, values = corrections(voxels, self.residual)
-        rows[hit] += values - self.residual.background
-        hidden = functional.linear(rows, *self._shared).relu_()
-        both = functional.linear(hidden, *self._layers)
-        size = self.net.embedding_size
-        mine = self._object(both[:, :size], both[:, size:], places)
-        inside = (mine > 0).nonzero().squeeze(1)
-        mine[inside] += self._class_evidence(hidden.index_select(0, inside))
-        logits[near] = mine
-        return logits
+        embedding, context, semantic = self._heads(voxels)
+        mine = self._object(embedding, context, places)
+        mine = torch.where(mine > 0, mine + self._class_evidence(semantic), mine)
+        return mine if everything else logits.index_copy_(0, near, mine)
 
     def _fold(self) -> None:
-        heads = self.net.task_heads
+        """The layers as two matrix products, the first with the residual's constant part."""
+        heads, head = self.net.task_heads, self.net.mask_head
         weight, bias = heads.kernel("shared")
-        self._shared = (weight, bias + (weight @ self.residual.background[0]))
-        weight, bias = heads.kernel("instance")
-        if self.net.mask_head is not None:
-            context = self.net.mask_head.context
-            weight, bias = torch.cat((weight, context.weight)), torch.cat((bias, context.bias))
-        self._layers = (weight, bias)
-        self._semantic = heads.kernel("semantic")
+        shared = (weight, bias + (weight @ self.residual.background[0]))
+        layers = [heads.kernel("instance"), heads.kernel("semantic")]
+        if head is not None:
+            layers.append((head.context.weight, head.context.bias))
+        self._sizes = [len(bias) for _, bias in layers]
+        kept = self.window.features.dtype
+        self._type = kept if kept == torch.bfloat16 else torch.float32
+        self._shared = [t.to(self._type) for t in shared]
+        self._layers = [torch.cat(t).to(self._type) for t in zip(*layers, strict=True)]
+
+    def _heads(self, voxels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embedding (M, E), the mask head's context (M, width) or nothing, classes (M, C)."""
+        count = len(voxels)
+        filled = functional.pad(voxels, (0, -count % ROWS))
+        rows = self.window.features.index_select(0, filled).to(self._type)
+        hit, values = corrections(voxels, self.residual)
+        rows[hit] += (values - self.residual.background).to(self._type)
+        hidden = functional.linear(rows, *self._shared).relu_()
+        out = functional.linear(hidden, *self._layers)[:count].float()
+        embedding, semantic, *context = torch.split(out, self._sizes, 1)
+        return embedding, context[0] if context else out[:, :0], semantic
 
     def _candidates(self, voxels: Tensor) -> Tensor:
         """Which voxels' automatic embedding is within 2 delta_d of a positive point's."""
@@ -108,14 +120,13 @@ class ClickJudge:
             logits += 2.0 * (negative.amin(0) - positive).clamp(-margin, margin)
         return logits
 
-    def _class_evidence(self, hidden: Tensor) -> Tensor:
+    def _class_evidence(self, semantic: Tensor) -> Tensor:
         """(M,) at most 0: voxels whose classes differ from those at every positive point.
 
         The overlap of two class distributions (Bhattacharyya coefficient) as a logarithm.
         """
-        semantic = functional.linear(hidden, *self._semantic)
         here = (0.5 * (semantic - semantic.amax(1, keepdim=True))).exp_()
-        overlap: Tensor = (here @ self.kinds).amax(1) / torch.linalg.vector_norm(here, dim=1)
+        overlap: Tensor = (self.kinds @ here.t()).amax(0) / torch.linalg.vector_norm(here, dim=1)
         return overlap.clamp_(min=1e-6).log_().clamp_(min=CLASS_FLOOR)
 
 

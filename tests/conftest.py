@@ -92,21 +92,26 @@ def make_study(root: Path, items: int = 3, size: tuple[int, int, int] = (64, 64,
 
 def make_app(folder: Path, config: str = TINY) -> None:
     """An app folder that shares the code and has weights of its own."""
-    from lib.configs.load import hierarchy_of, load_settings
-    from lib.engine.checkpoints import save_weights
-    from lib.networks.model import build_network
-
     (folder / "model").mkdir(parents=True)
     (folder / "main.py").symlink_to(ROOT / "main.py")
     (folder / "lib").symlink_to(ROOT / "lib")
     (folder / "tiny.yaml").write_text(config)
+    make_weights(folder / "model" / "neuropil.pt", folder / "tiny.yaml")
+
+
+def make_weights(path: Path, config: Path, seed: int = 0) -> None:
+    """Weights of an untrained network."""
     import torch
 
-    torch.manual_seed(0)
-    settings = load_settings(folder / "tiny.yaml")
+    from lib.configs.load import hierarchy_of, load_settings
+    from lib.engine.checkpoints import save_weights
+    from lib.networks.model import build_network
+
+    torch.manual_seed(seed)
+    settings = load_settings(config)
     hierarchy = hierarchy_of(settings)
     net = build_network(settings.model, settings.loss, hierarchy)
-    save_weights(folder / "model" / "neuropil.pt", net.state_dict(), settings, hierarchy)
+    save_weights(path, net.state_dict(), settings, hierarchy)
 
 
 def free_port() -> int:

@@ -52,7 +52,8 @@ class ProofreadClasses(NeuropilTask):
         final = frame.mask_to_viewer(found.classes, whole_box(frame.network_shape))
         shown = self.viewer_labels.lut[final].astype(dtype, copy=False)
         compress = bool(request.get("result_compress", True))
-        file = write_label(shown, image.affine, extension, compress=compress)
+        segments = self.viewer_labels.named(image.shape)
+        file = write_label(shown, image.affine, extension, compress=compress, segments=segments)
         return Answer(file, {"warnings": [*warnings, *found.warnings]})
 
     def _clicks(self, request: dict[str, Any]) -> tuple[dict[int, list[list[int]]], list[str]]:

@@ -44,5 +44,6 @@ class Segmentation(NeuropilTask):
             )
         shown = self.viewer_labels.lut[final].astype(dtype, copy=False)
         compress = bool(request.get("result_compress", True))
-        file = write_label(shown, image.affine, extension, compress=compress)
+        segments = self.viewer_labels.named(image.shape)
+        file = write_label(shown, image.affine, extension, compress=compress, segments=segments)
         return Answer(file, {"level": level})

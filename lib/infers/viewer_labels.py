@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.infers.writer import NamedSegment
 from lib.labels.encodings import GROUP_BASE
 from lib.labels.hierarchy import LabelHierarchy, normalize_name
 from lib.labels.segment_names import UNCERTAIN
@@ -61,6 +62,18 @@ class ViewerLabels:
         colors = np.array([self.hierarchy.classes[i].color for i in members], np.float64)
         red, green, blue = (int(v) for v in colors.mean(axis=0).round())
         return red, green, blue
+
+    def named(self, shape: tuple[int, int, int]) -> list[NamedSegment]:
+        """A segment for each name, empty or not: a viewer that takes them loses none of its own.
+
+        Args:
+            shape: of the map.
+        """
+        x, y, z = (size - 1 for size in shape)
+        return [
+            NamedSegment(value, name, self.color(name), (0, x, 0, y, 0, z))
+            for name, value in self.names.items()
+        ]
 
     def index_of(self, name: str) -> int | None:
         """The fine class that a name means, or None (a group, an object, a free name)."""

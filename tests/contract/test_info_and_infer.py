@@ -72,6 +72,22 @@ def test_a_reply_says_what_voxels_the_network_saw(server, client, tmp_path: Path
         assert voxels(file).shape == image.shape
 
 
+@pytest.mark.parametrize("model", ["segmentation", "proofread_classes"])
+def test_a_segmentation_has_named_segments_with_colors_of_their_own(server, client, model: str):
+    file, params = client.infer(model, ITEM, {**SLICER, "result_extension": ".seg.nrrd"})
+    labels, header = nrrd.read(file)
+    told = {
+        header[f"Segment{n}_Name"]: (
+            int(header[f"Segment{n}_LabelValue"]),
+            header[f"Segment{n}_Color"],
+        )
+        for n in range(len(params["label_names"]))
+    }
+    assert {name: value for name, (value, _) in told.items()} == params["label_names"]
+    assert len({color for _, color in told.values()}) == len(told)
+    assert set(np.unique(labels)) <= set(params["label_names"].values())
+
+
 def test_answers_lie_on_the_images_own_grid(server, client):
     file, _ = client.infer("segmentation", ITEM, {})
     image: Any = nib.load(server.studies / f"{ITEM}.nii")
@@ -100,6 +116,8 @@ def test_instances_for_each_kind_of_viewer(server, client):
         assert header[f"Segment{value - 1}_LabelValue"] == str(value)
         assert parse_segment_name(name, load_hierarchy()).kind == "object"
         assert (labels == value).any()
+    colors = [header[f"Segment{n}_Color"] for n in range(len(params["label_names"]))]
+    assert all(len(color.split()) == 3 for color in colors)
 
 
 def test_an_upload_and_a_session_are_segmented_too(server, client):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
 import requests
 
-from tests.conftest import Server, make_app, make_study, start_server
+from lib.engine.digests import place_weights
+from tests.conftest import Server, make_app, make_study, make_weights, start_server
 
 pytestmark = pytest.mark.contract
 
@@ -61,6 +66,51 @@ def test_scores_then_regions_and_a_heat_map(server: Server, tmp_path: Path) -> N
     assert heat.shape == image.shape and np.asarray(heat.dataobj).max() <= 100
 
 
+def test_scores_of_earlier_weights_serve_and_say_so(server: Server) -> None:
+    score(server, "uncertainty")
+    before = server.weights.read_bytes()
+    make_weights(server.app / "other.pt", server.app / "tiny.yaml", seed=1)
+    other = (server.app / "other.pt").read_bytes()
+    try:
+        for content, stale in ((other, True), (before, False)):
+            answer = requests.put(
+                f"{server.url}/model/segmentation", files={"file": ("w.pt", content)}, timeout=60
+            )
+            assert answer.status_code == 200, answer.text
+            requests.delete(f"{server.url}/scoring/", timeout=60)  # started by earlier samples
+            reason = ask(server, "uncertainty").json()["region"]["reason"]
+            assert ("the scores are of earlier weights" in reason) is stale
+    finally:
+        place_weights(server.weights, before)
+        requests.delete(f"{server.url}/scoring/", timeout=60)
+
+
+def test_the_automatic_label_is_compared_with_the_annotators(server: Server) -> None:
+    item = "synthetic-000"
+    params = {"params": json.dumps({"save_label": True, "result_extension": ".nrrd"})}
+    saved = requests.post(f"{server.url}/infer/segmentation?image={item}", data=params, timeout=120)
+    assert saved.status_code == 200
+    figures = score(server, "agreement")[item]["classes"]
+    labels = {
+        tag: requests.get(
+            f"{server.url}/datastore/label", params={"label": item, "tag": tag}, timeout=60
+        ).content
+        for tag in ("original", "final")
+    }
+    guess, _ = nrrd.read(_file(server.app / "original.nrrd", labels["original"]))
+    truth = np.asarray(nib.load(_file(server.app / "final.nii.gz", labels["final"])).dataobj)
+    known = (truth >= 1) & (truth <= 12)
+    assert figures["voxels"] == np.isin(truth, (0, 255), invert=True).sum()
+    assert figures["accuracy"] == pytest.approx((guess == truth)[known].mean())
+    info = requests.get(f"{server.url}/datastore/image/info?image={item}", timeout=20).json()
+    assert info["agreement"]["classes"] == figures
+
+
+def _file(path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+    return str(path)
+
+
 def test_nothing_to_hand_out_is_said_in_a_sentence(tmp_path: Path) -> None:
     make_app(tmp_path / "app")
     studies = tmp_path / "studies"
@@ -72,5 +122,11 @@ def test_nothing_to_hand_out_is_said_in_a_sentence(tmp_path: Path) -> None:
         make_study(studies, items=1)  # fully annotated
         answer = ask(server, "diverse")
         assert answer.status_code == 400 and "no unlabelled region is left" in answer.text
+        shutil.rmtree(studies / "labels")
+        status = {"running": True, "done": 0, "total": 1, "item": "", "at": time.time()}
+        (studies / "scores" / "status.json").write_text(json.dumps(status))
+        answer = ask(server, "diverse")
+        assert answer.status_code == 200, answer.text
+        assert "being scored, 0 of 1" in answer.json()["region"]["reason"]
     finally:
         server.stop()

@@ -79,6 +79,23 @@ def test_labels_follow_names_not_values(server, client, item, tmp_path):
     np.testing.assert_array_equal(raw, labels)
 
 
+def test_segments_that_annotators_added_renamed_and_left_empty(server, client, item, tmp_path):
+    labels = _boxes(1, 0, 3, 4)
+    names = ["My Favourite", "soma", "Mitochondria_5", "axon"]
+    answer = _submit(client, tmp_path, labels, item, names)
+    final, instance = _label(server, "final"), _label(server, "instance")
+    record = json.loads((server.studies / f"{ITEM}.neuropil.json").read_text())
+    (code,) = np.unique(final[labels == 1])
+    objects = [HIERARCHY.class_names[i] for i in HIERARCHY.members(HIERARCHY.object_set)]
+    assert sorted(record["class_sets"][str(code)]) == sorted(objects), "of unknown class"
+    (own,) = np.unique(instance[labels == 1])
+    assert own not in (0, 5, UNKNOWN_ID)
+    assert set(np.unique(final[labels == 3])) == {MITO}
+    assert set(np.unique(instance[labels == 3])) == {5}
+    assert set(np.unique(final[labels == 4])) == {AXON}
+    assert "without voxels: soma" in answer["notes"]
+
+
 def test_every_version_is_kept(server, client, item, tmp_path):
     first, second = _boxes(1), _boxes(0, 1)
     _submit(client, tmp_path, first, item, ["axon"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import requests
 
 from lib.engine.digests import place_weights
+from lib.labels.hierarchy import load_hierarchy
+from lib.volumes.study import Study
 from tests.conftest import make_study, start_server
 from tests.contract.conftest import SLICER
 
@@ -101,6 +104,39 @@ def test_a_killed_training_goes_on_where_it_was(server, client):
     assert stats["epoch"] == 10
     assert server.weights.read_bytes() == published, "this run was told not to publish"
     shutil.rmtree(checkpoint.parent)
+
+
+@pytest.fixture
+def bare(server):
+    """An image that nobody has annotated, beside those fully and partly annotated."""
+    with (server.studies / f"{ITEM}.nii").open("rb") as file:
+        requests.put(
+            f"{server.url}/datastore/image", params={"image": "bare"},
+            files={"file": ("bare.nii", file)}, timeout=60,
+        ).raise_for_status()  # fmt: skip
+    yield "bare"
+    requests.delete(f"{server.url}/datastore/image", params={"id": "bare"}, timeout=60)
+
+
+def test_retraining_goes_on_from_what_is_published_and_never_makes_it_worse(server, client, bare):
+    study = Study(server.studies, load_hierarchy())
+    fully = {item.record.fully_annotated for item in study.items() if item.has_label("final")}
+    assert fully == {True, False}
+    assert not study.item(bare).has_label("final")
+    published = server.weights.read_bytes()
+    asked = {"max_epochs": 1, "steps_per_epoch": 2, "name": "again", "device": "cpu"}
+    client.train_start("combined", {**asked, "learning_rate": 5e-4})
+    try:
+        _wait(client, _ended, "end of training")
+        assert f"started from {server.weights}" in Path(server.log).read_text(errors="replace")
+        stats = client.info()["train_stats"]["combined"]
+        reached, before = map(float, re.findall(r"-?\d+\.\d+", stats["reason"]))
+        if reached != before:  # as far as the message tells
+            assert stats["published"] is (reached > before)
+        assert (server.weights.read_bytes() != published) is stats["published"]
+    finally:
+        place_weights(server.weights, published)
+        shutil.rmtree(server.app / "model" / "combined" / "again", ignore_errors=True)
 
 
 def test_nothing_annotated_is_a_clear_answer(tmp_path, server):

@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no-near": {"loss.weight_near": 0.0},
     "no-mask-head": {"loss.weight_prompt": 0.0},
     "semantic-1": {"loss.weight_semantic": 1.0},
+    "instance-0.3": {"loss.weight_instance": 0.3, "loss.weight_geometry": 0.3},
     "accumulate-2": {"training.accumulate": 2},
     "no-ema": {"training.ema_decay": 0.0},
     "no-augmentation": {"data.augment": False},

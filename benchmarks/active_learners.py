@@ -1,8 +1,12 @@
-"""Learners for the simulation of annotation: a small network, and filters with trained heads."""
+"""Learners for the simulation of annotation: a small network, and trained heads on fixed filters.
+
+Trained heads on the shipped network's features: benchmarks/active_heads.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,6 +34,8 @@ HIERARCHY = load_hierarchy()
 SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Scales of the filters, voxels in plane."""
 
+LEAST_SHARE = 0.001
+"""Label sets with a smaller share of the known voxels are not measured: chance decides there."""
 
 _FILTERED: dict[tuple[Any, ...], Tensor] = {}
 
@@ -69,6 +75,11 @@ class Learner:
         """Settings for boxes of a size and a number of queries in all."""
         raise NotImplementedError
 
+    @staticmethod
+    def stamp() -> str:
+        """What the learner starts from; runs of other stamps are not compared with."""
+        return "scratch"
+
     def train(self, study: Study, known: Mapping[str, NDArray[np.int32]], steps: int) -> None:
         """Train on the labels of the study, which `known` holds as class sets."""
         raise NotImplementedError
@@ -82,8 +93,12 @@ class Learner:
                 hierarchy=HIERARCHY, level="fine",
             )  # fmt: skip
             scores.update(volume.truth, found.astype(np.int64) - 1)
-        present = {truth for truth, _ in scores.counts}
-        return {HIERARCHY.describe(s): scores.score(s).iou for s in sorted(present)}
+        voxels: Counter[int] = Counter()
+        for (truth, _), count in scores.counts.items():
+            voxels[truth] += count
+        least = LEAST_SHARE * sum(voxels.values())
+        present = sorted(truth for truth, count in voxels.items() if count >= least)
+        return {HIERARCHY.describe(s): scores.score(s).iou for s in present}
 
 
 class NetworkLearner(Learner):
@@ -151,11 +166,13 @@ class FilterNet(nn.Module):
         self, features: Tensor, prompts: object = None, only: Collection[str] | None = None
     ) -> dict[str, Tensor]:
         """Logits of classes and groups."""
-        hidden = self.hidden(features.movedim(1, -1))
-        return {
-            "semantic": self.fine(hidden).movedim(-1, 1),
-            "coarse": self.coarse(hidden).movedim(-1, 1),
-        }
+        fine, coarse = self.rows(features.movedim(1, -1))
+        return {"semantic": fine.movedim(-1, 1), "coarse": coarse.movedim(-1, 1)}
+
+    def rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., F) -> logits of classes and groups, channels last."""
+        hidden = self.hidden(x)
+        return self.fine(hidden), self.coarse(hidden)
 
 
 def filtered(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -213,35 +230,52 @@ class FilterLearner(Learner):
             where = torch.from_numpy(known[name] != HIERARCHY.unknown)
             rows.append(self._features(volume)[:, where].T)
             sets.append(torch.from_numpy(known[name])[where])
-        x, y = torch.cat(rows), torch.cat(sets)
-        strata = [torch.nonzero(y == s)[:, 0] for s in torch.unique(y)]
-        generator = torch.Generator().manual_seed(self.seed)
         torch.manual_seed(self.seed)
         modules = [self.filters.hidden[0], self.filters.fine, self.filters.coarse]
         for module in modules:
             cast(nn.Linear, module).reset_parameters()
-        optimizer = torch.optim.AdamW(self.filters.parameters(), 5e-3, weight_decay=1e-3)
-        share = max(1, 1024 // len(strata))
-        for _ in range(steps):
-            chosen = torch.cat(
-                [s[torch.randint(len(s), (share,), generator=generator)] for s in strata]
-            )
-            loss = _voxel_loss(self.filters, x[chosen], y[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        parameters = list(self.filters.parameters())
+        fit_rows(self.filters.rows, parameters, torch.cat(rows), torch.cat(sets), steps, self.seed)
 
 
-def _voxel_loss(net: FilterNet, x: Tensor, sets: Tensor) -> Tensor:
+def fit_rows(
+    logits: Callable[[Tensor], tuple[Tensor, Tensor]],
+    parameters: Sequence[nn.Parameter],
+    x: Tensor,
+    sets: Tensor,
+    steps: int,
+    seed: int,
+    rate: float = 5e-3,
+) -> None:
+    """Fit pointwise heads on voxels drawn equally from each label set.
+
+    Args:
+        logits: (N, F) -> classes (N, C) and groups (N, K).
+        parameters: to be trained.
+        x: (N, F) features of the known voxels.
+        sets: (N,) their class sets.
+        rate: the learning rate at first; it falls to nothing along a half cosine.
+    """
+    strata = [torch.nonzero(sets == s)[:, 0] for s in torch.unique(sets)]
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(parameters, rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    share = max(1, 1024 // len(strata))
+    for _ in range(steps):
+        chosen = torch.cat(
+            [s[torch.randint(len(s), (share,), generator=generator)] for s in strata]
+        )
+        loss = _voxel_loss(*logits(x[chosen]), sets[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+def _voxel_loss(fine: Tensor, coarse: Tensor, sets: Tensor) -> Tensor:
     """-log of the summed probability of each voxel's set, and 0.2 times BCE of known groups."""
-    hidden = net.hidden(x)
     members = set_members(sets[None], HIERARCHY.num_classes)[0].T
-    inside = net.fine(hidden).log_softmax(1).masked_fill(~members, -torch.inf)
+    inside = fine.log_softmax(1).masked_fill(~members, -torch.inf)
     bits, known = (t[0].T for t in coarse_targets(sets[None], HIERARCHY))
-    coarse = nn.functional.binary_cross_entropy_with_logits(
-        net.coarse(hidden), bits.float(), reduction="none"
-    )
-    return -inside.logsumexp(1).mean() + 0.2 * (coarse * known).sum() / known.sum().clamp_min(1)
-
-
-LEARNERS: dict[str, type[Learner]] = {"filters": FilterLearner, "network": NetworkLearner}
+    groups = nn.functional.binary_cross_entropy_with_logits(coarse, bits.float(), reduction="none")
+    return -inside.logsumexp(1).mean() + 0.2 * (groups * known).sum() / known.sum().clamp_min(1)

@@ -1,11 +1,13 @@
 """Clicks to quality: the app's answer against choosing instances and against plain watershed.
 
-    python benchmarks/proofread.py [--weights model/neuropil.pt] [--objects 40]
+    python benchmarks/proofread.py [--weights model/neuropil.pt] [--objects 30] [--ablate 10]
 
 On FIB-25's dev block (bodies over 1000 voxels), on the mitochondria of VNC's dev sections and
 on synthetic neuropil of an unseen seed. Every method sees the same first click; later clicks
 are drawn from its own errors with the same random stream. Prints Markdown tables and writes
-the curves as a picture. The data are looked for in $NEUROPIL_DATA, else in ../shared/data.
+the curves as a picture. A second table answers the app's own clicks in other ways
+(`proofread_variants.py`), a third heals split and merge errors of the automatic instances.
+The data are looked for in $NEUROPIL_DATA, else in ../shared/data.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cc3d
@@ -30,23 +32,32 @@ matplotlib.use("Agg")
 import torch  # noqa: E402
 from matplotlib import pyplot  # noqa: E402
 
+from benchmarks.proofread_variants import Session, replay, variants  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.decoding.click_baselines import AutomaticPick, PointWatershed, boundary_map  # noqa: E402
 from lib.decoding.click_sessions import Answers, app_answers_on, clickable_objects  # noqa: E402
 from lib.decoding.instances import collect_evidence, group_volume  # noqa: E402
 from lib.decoding.predictor import Predictor, load_predictor  # noqa: E402
 from lib.decoding.scratch import Scratch  # noqa: E402
-from lib.metrics.click_scores import AFTER, ClickScores  # noqa: E402
-from lib.metrics.clicks import Click, mask_iou, seeded_generator, simulate_clicks  # noqa: E402
+from lib.metrics.click_scores import AFTER, TARGETS, ClickScores  # noqa: E402
+from lib.metrics.clicks import (  # noqa: E402
+    Click,
+    Mask,
+    mask_iou,
+    seeded_generator,
+    simulate_clicks,
+)
 from lib.metrics.object_scores import contingency  # noqa: E402
 from lib.synthetic.generate import generate  # noqa: E402
 from lib.volumes.boxes import whole_box  # noqa: E402
+from lib.volumes.contrast import LazyImage  # noqa: E402
 from lib.volumes.readers.opening import open_source  # noqa: E402
 
 MIN_VOXELS = 1000
 UNSEEN_SEED = 987_001
 VNC_MITOCHONDRIA, VNC_DEV = 191, slice(16, 20)
 FIB_DEV = slice(210, 250)
+IOU_AFTER = " | ".join(f"IoU@{n}" for n in AFTER)
 CASES = 5
 """Split and merge errors that are healed, at most, of each kind."""
 
@@ -67,6 +78,7 @@ class Scene:
     """A data set in the network's frame, with every way of answering clicks."""
 
     data: DataSet
+    image: LazyImage
     ids: NDArray[np.int64]
     voxel_size_nm: tuple[float, float, float]
     automatic: NDArray[np.uint32]
@@ -111,6 +123,7 @@ def scene(predictor: Predictor, data: DataSet) -> Scene:
         boundary = boundary_map(evidence)
     return Scene(
         data,
+        image,
         frame.labels_to_network(data.ids, whole_box(frame.network_shape)),
         voxel,
         automatic,
@@ -122,21 +135,45 @@ def scene(predictor: Predictor, data: DataSet) -> Scene:
     )
 
 
-def measure(view: Scene, objects: list[int], answer: Answers) -> tuple[ClickScores, float]:
-    """Sessions of one method on the objects, and seconds for each click."""
-    scores, clicks, start = ClickScores(), 0, time.perf_counter()
+@dataclass(frozen=True)
+class Measured:
+    """Sessions of one method.
+
+    Args:
+        scores: of all sessions.
+        sessions: objects and their clicks.
+        seconds: that an answer took, on average.
+    """
+
+    scores: ClickScores
+    sessions: list[Session]
+    seconds: float
+
+
+def measure(view: Scene, objects: list[int], answer: Answers, most: int) -> Measured:
+    """Sessions of one method on the objects, of at most so many clicks."""
+    scores, sessions, taken = ClickScores(), [], []
     known = view.ids >= 0
+
+    def timed(clicks: Sequence[Click]) -> Mask:
+        start = time.perf_counter()
+        mask = answer(clicks)
+        taken.append(time.perf_counter() - start)
+        return mask
+
     for instance in objects:
         made, quality = simulate_clicks(
-            answer,
+            timed,
             view.ids == instance,
             known,
             view.voxel_size_nm,
             seeded_generator(view.data.name, instance),
+            max_clicks=most,
+            always=min(10, most),
         )
         scores.update(quality)
-        clicks += len(made)
-    return scores, (time.perf_counter() - start) / max(clicks, 1)
+        sessions.append((instance, made))
+    return Measured(scores, sessions, float(np.mean(taken)))
 
 
 def heal(view: Scene) -> Iterator[tuple[str, int, float, float]]:
@@ -178,7 +215,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
     parser.add_argument("--config", type=Path)
-    parser.add_argument("--objects", type=int, default=40, help="most objects of a data set")
+    parser.add_argument(
+        "--objects", type=int, default=30, help="of a data set, evenly drawn; 0: all"
+    )
+    parser.add_argument("--clicks", type=int, default=20, help="most clicks of a session")
+    parser.add_argument(
+        "--ablate", type=int, default=10, help="objects on which variants are compared; 0: none"
+    )
     parser.add_argument("--only", nargs="+", choices=("fib25", "vnc", "synthetic"))
     parser.add_argument("--picture", type=Path, default=ROOT / "benchmarks" / "proofread.png")
     parser.add_argument("--device", default="cpu")
@@ -192,33 +235,67 @@ def main() -> int:
         "synthetic": synthetic,
     }
     predictor = load_predictor(args.weights, load_settings(args.config), torch.device(args.device))
-    after = " | ".join(f"IoU@{n}" for n in AFTER)
-    print(f"| data | method | objects | {after} | area | NoC@85 | NoC@90 | fail@85 | s a click |")
-    print("|---" * (len(AFTER) + 8) + "|")
-    curves: dict[str, dict[str, list[float]]] = {}
-    healed: list[str] = []
+    tables = Tables()
     for name in args.only or sources:
         view = scene(predictor, sources[name]())
         objects = clickable_objects(view.ids, view.data.min_voxels, args.objects)
+        tables.add(predictor, view, objects, args.clicks, args.ablate)
+        if name == "fib25":
+            tables.healed = [f"| {k} | {t} | {b:.3f} | {a:.3f} |" for k, t, b, a in heal(view)]
+    print(tables.rest())
+    draw(tables.curves, args.picture)
+    return 0
+
+
+@dataclass
+class Tables:
+    """What is printed: the first table row by row, the rest at the end."""
+
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    ablation: list[str] = field(default_factory=list)
+    healed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        print(
+            f"| data | method | objects | {IOU_AFTER} | area | NoC@80 | NoC@85 | NoC@90 | "
+            "fail@85 | s an answer |"
+        )
+        print("|---" * (len(AFTER) + 9) + "|", flush=True)
+
+    def add(
+        self, predictor: Predictor, view: Scene, objects: list[int], most: int, ablate: int
+    ) -> None:
+        """Measure all methods on a data set, and the variants on some of the app's sessions."""
         for method, answer in view.methods.items():
-            scores, seconds = measure(view, objects, answer)
-            curves.setdefault(view.data.name, {})[method] = scores.curve()
-            r = scores.result()
+            measured = measure(view, objects, answer, most)
+            self.curves.setdefault(view.data.name, {})[method] = measured.scores.curve()
+            r = measured.scores.result()
             cells = " | ".join(f"{v:.3f}" for v in (*r.iou_after.values(), r.area))
-            noc = f"{r.clicks_to[0.85]:.2f} | {r.clicks_to[0.9]:.2f} | {r.failures[0.85]}"
+            noc = " | ".join(f"{r.clicks_to[t]:.2f}" for t in TARGETS)
             print(
-                f"| {view.data.name} | {method} | {r.objects} | {cells} | {noc} | {seconds:.2f} |",
+                f"| {view.data.name} | {method} | {r.objects} | {cells} | {noc} "
+                f"| {r.failures[0.85]} | {measured.seconds:.2f} |",
                 flush=True,
             )
-        if name == "fib25":
-            healed = [f"| {k} | {t} | {b:.3f} | {a:.3f} |" for k, t, b, a in heal(view)]
-    if healed:
-        print(
-            "\n| error | body | best automatic instance | app after two clicks |\n|---|---|---|---|"
-        )
-        print("\n".join(healed))
-    draw(curves, args.picture)
-    return 0
+            if method == "app" and ablate:
+                some = measured.sessions[:: max(1, len(measured.sessions) // ablate)][:ablate]
+                self._ablate(predictor, view, some)
+
+    def _ablate(self, predictor: Predictor, view: Scene, sessions: list[Session]) -> None:
+        for name, answer in variants(predictor, view.image, view.voxel_size_nm).items():
+            cells = " | ".join(f"{v:.3f}" for v in replay(answer, sessions, view.ids).values())
+            self.ablation.append(f"| {view.data.name} | {name} | {len(sessions)} | {cells} |")
+
+    def rest(self) -> str:
+        """Variants and healed errors."""
+        lines = []
+        if self.ablation:
+            lines += ["", f"| data | decoding of equal clicks | objects | {IOU_AFTER} |"]
+            lines += ["|---" * (len(AFTER) + 3) + "|", *self.ablation]
+        if self.healed:
+            lines += ["", "| error | body | best automatic instance | app after two clicks |"]
+            lines += ["|---|---|---|---|", *self.healed]
+        return "\n".join(lines)
 
 
 def draw(curves: dict[str, dict[str, list[float]]], target: Path) -> None:

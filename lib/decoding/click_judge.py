@@ -24,6 +24,8 @@ NOT_A_CANDIDATE = -8.0
 """Logit of voxels whose embedding is farther than 2 delta_d from every positive point's."""
 CHUNK = 1 << 13
 """Voxels judged at once: what they need stays in the processor's cache."""
+DEVICE_CHUNK = 1 << 17
+"""The same on a device where each step has a price to start."""
 ROWS = 1 << 10
 """Products take a multiple of this many rows: each new size has a price in half precision."""
 CLASS_FLOOR = -4.0
@@ -55,7 +57,8 @@ class ClickJudge:
 
     def __call__(self, voxels: Tensor, places: Tensor) -> Tensor:
         """(M,) logits of voxels (M,) at places (M, 3)."""
-        parts = zip(torch.split(voxels, CHUNK), torch.split(places, CHUNK), strict=True)
+        step = CHUNK if voxels.device.type == "cpu" else DEVICE_CHUNK
+        parts = zip(torch.split(voxels, step), torch.split(places, step), strict=True)
         return torch.cat([self._part(v, p) for v, p in parts])
 
     def _part(self, voxels: Tensor, places: Tensor) -> Tensor:

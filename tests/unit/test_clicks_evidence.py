@@ -155,6 +155,21 @@ def test_stand_ins_are_where_no_answer_can_be() -> None:
     assert with_stand_ins(window, points, 6.0) is points  # nothing is that far
 
 
+def test_half_precision_gives_the_same_logits_but_for_rounding() -> None:
+    net = network(1.0)
+    patch = np.random.default_rng(0).random(SHAPE, np.float32)
+    exact, rounded = (
+        compute_features(net, BOX, patch, precision) for precision in ("float32", "bfloat16")
+    )
+    assert rounded.features.dtype == torch.bfloat16
+    net.delta_d = 1e3  # every voxel is a candidate
+    first, second = (window_logits(net, w, clicks(), (8.0, 8.0, 40.0)) for w in (exact, rounded))
+    both = (first > UNREACHED) & (second > UNREACHED)
+    assert (
+        both.mean() > 0.2 and np.abs(first[both] - second[both]).mean() < 0.02 * first[both].std()
+    )
+
+
 def test_far_voxels_are_not_looked_at() -> None:
     net = network(0.0)
     patch = np.random.default_rng(0).random(SHAPE, np.float32)

@@ -1,0 +1,158 @@
+"""What an annotator waits for: from a click's HTTP request to the whole reply.
+
+    python benchmarks/served_clicks.py [--weights model/neuropil.pt] [--threads 2] [--repeats 7]
+
+Starts the real server on a study of 20 x 1024 x 1024 (z y x) made here: synthetic neuropil,
+mirrored until it is large enough. Each request is one that a viewer sends, the reply is read to
+its end; "first" has nothing in the cache (another place of the image), "next" adds a point to
+clicks made before. Windows of 24 x 160 x 160 do not grow unless `--limit` says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import nrrd
+import numpy as np
+import requests
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.labels.hierarchy import load_hierarchy
+from lib.synthetic.generate import SyntheticVolume, generate
+from lib.volumes.boxes import Triple
+from lib.volumes.record import ItemRecord
+from lib.volumes.writing import write_item
+from tests.conftest import Server, start_server
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPE: Triple = (1024, 1024, 20)
+PIECE: Triple = (256, 256, 20)
+SIZES_NM = (8.0, 8.0, 40.0)  # not binned: the network sees every voxel
+WINDOW: Triple = (160, 160, 24)
+VIEWERS: dict[str, dict[str, Any]] = {
+    "3D Slicer": {"result_extension": ".nrrd", "result_dtype": "uint8"},
+    "OHIF": {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False},
+}
+PLACES = ((128, 128), (384, 640), (640, 384), (896, 896))
+"""Middles of pieces, far enough apart that no two share a window."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=7, help="further clicks at a place")
+    parser.add_argument("--limit", type=int, nargs=3, default=WINDOW, help="x y z")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        piece = make_study(Path(folder) / "studies")
+        server = start(Path(folder), options)
+        try:
+            report(server, piece, options.repeats)
+        finally:
+            server.stop()
+
+
+def make_study(root: Path) -> SyntheticVolume:
+    """Write the image; returns the piece that it repeats."""
+    piece = generate(PIECE, SIZES_NM, 7)
+    row = np.concatenate([piece.image, piece.image[::-1]] * 2, 0)
+    image = np.concatenate([row, row[:, ::-1]] * 2, 1)
+    assert image.shape == SHAPE
+    record = ItemRecord(id="large", voxel_size_nm=SIZES_NM)
+    write_item(root, record, load_hierarchy(), image)
+    return piece
+
+
+def start(folder: Path, options: argparse.Namespace) -> Server:
+    """The real server, with an app folder that shares the code."""
+    app = folder / "app"
+    (app / "model").mkdir(parents=True)
+    for name in ("main.py", "lib"):
+        (app / name).symlink_to(ROOT / name)
+    shutil.copy(options.weights, app / "model" / "neuropil.pt")
+    (app / "tiny.yaml").write_text(
+        f"inference: {{click_window: {list(WINDOW)}, click_window_limit: {list(options.limit)}}}\n"
+        "queries: {score_at_start: false}\n"
+    )
+    threads = {"OMP_NUM_THREADS": str(options.threads)}
+    return start_server(app, folder / "studies", variables=threads)
+
+
+def report(server: Server, piece: SyntheticVolume, repeats: int) -> None:
+    """Click at some places and print the table."""
+    print("| viewer | first click | next click, median | next click, slowest | reply | object |")
+    print("|---|" + "---:|" * 5)
+    click(server, VIEWERS["OHIF"], [[512, 128, 10]], [])  # loads the weights
+    for k, (viewer, asks) in enumerate(VIEWERS.items()):
+        first, after, sizes, replies = [], [], [], []
+        for x, y in PLACES[2 * k : 2 * k + 2]:
+            positive, negative = points_at(piece, x, y, repeats)
+            seconds, _, _ = click(server, asks, positive[:1], [])
+            first.append(seconds)
+            for i in range(1, repeats + 1):
+                seconds, reply, size = click(
+                    server, asks, positive[: 1 + i // 2], negative[: (i + 1) // 2]
+                )
+                after.append(seconds)
+                replies.append(reply)
+                sizes.append(size)
+        cells = " | ".join(f"{1000 * t:.0f} ms" for t in (min(first), np.median(after), max(after)))
+        print(
+            f"| {viewer} | {cells} | {np.median(replies) / 2**20:.2f} MiB "
+            f"| {np.median(sizes):.0f} voxels |",
+            flush=True,
+        )
+
+
+def points_at(
+    piece: SyntheticVolume, x: int, y: int, count: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Points on the object at the middle of a piece, and on others around it."""
+    turned = piece.instance[:: -1 if (x // 256) % 2 else 1, :: -1 if (y // 256) % 2 else 1]
+    ids = turned[64:192, 64:192]
+    values, sizes = np.unique(ids[ids > 0], return_counts=True)
+    rng = np.random.default_rng(x)
+    own = values[np.argmax(sizes)]
+    corner = np.array([x - 64, y - 64, 0])
+    inside, outside = np.argwhere(ids == own), np.argwhere((ids > 0) & (ids != own))
+    drawn = [(rng.permutation(voxels)[:count] + corner).tolist() for voxels in (inside, outside)]
+    return drawn[0], drawn[1]
+
+
+def click(
+    server: Server, asks: dict[str, Any], positive: list[list[int]], negative: list[list[int]]
+) -> tuple[float, int, int]:
+    """Seconds from request to reply, the reply's bytes, and the object's voxels."""
+    params = {**asks, "label": "axon", "foreground": positive, "background": negative}
+    begin = time.perf_counter()
+    reply = requests.post(
+        f"{server.url}/infer/proofread",
+        params={"image": "large", "output": "image"},
+        data={"params": json.dumps(params)},
+        timeout=300,
+    )
+    content = reply.content
+    seconds = time.perf_counter() - begin
+    reply.raise_for_status()
+    return seconds, len(content), voxels_of(content)
+
+
+def voxels_of(content: bytes) -> int:
+    """Voxels of the object in an NRRD file."""
+    with tempfile.NamedTemporaryFile(suffix=".nrrd") as file:
+        file.write(content)
+        file.flush()
+        return int(np.count_nonzero(nrrd.read(file.name)[0]))
+
+
+if __name__ == "__main__":
+    main()

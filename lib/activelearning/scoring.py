@@ -37,15 +37,19 @@ class RegionScores(ScoringMethod):  # type: ignore[misc]
             Number of items scored, and the mean uncertainty of each.
 
         Raises:
-            ValueError: nothing is published yet.
+            ValueError: nothing is published yet, or images cannot be read; the others are scored.
         """
         store, weights = self.parts.store(datastore), self.parts.weights
         todo = [i for i in store.study.items() if store.freshness(i, weights) != "fresh"]
-        store.score(lambda: self.parts.load(request.get("device")), weights, report=_log)
+        failure: ValueError | None = None
+        try:
+            store.score(lambda: self.parts.load(request.get("device")), weights, report=_log)
+        except ValueError as error:
+            failure = error  # told below, when what could be scored has its maps
         found: dict[str, float] = {}
         for item in todo:
             scores = store.scores(item)
-            if scores is None:
+            if scores is None or store.freshness(item, weights) != "fresh":
                 continue
             found[item.id] = round(float(scores.entropy.mean()), 4)
             if str(request.get("heat_maps", True)).lower() != "false":
@@ -53,6 +57,8 @@ class RegionScores(ScoringMethod):  # type: ignore[misc]
                 _note_labels(datastore, item.id, {t: {"name": p.name} for t, p in files.items()})
             info = {"uncertainty": found[item.id], "scored_with": weights}
             datastore.update_image_info(item.id, info)
+        if failure is not None:
+            raise failure
         return {"scored": len(found), "uncertainty": found}
 
 

@@ -24,6 +24,7 @@ from lib.queries.regions import RegionGrid
 from lib.queries.scores import FOLDER, ItemScores, load_scores, save_scores, scores_path
 from lib.volumes.atomic import write_json
 from lib.volumes.boxes import Triple, slabs, whole_box
+from lib.volumes.errors import VolumeError
 from lib.volumes.frames import viewer_frame
 from lib.volumes.study import Study, StudyItem
 
@@ -154,6 +155,10 @@ class ScoreStore:
 
         Returns:
             Items scored.
+
+        Raises:
+            ValueError: images that cannot be read, once all others are scored; or the weights
+                are of other classes.
         """
         todo = [i for i in self.study.items() if self.freshness(i, weights) != "fresh"]
         if not todo:
@@ -166,14 +171,19 @@ class ScoreStore:
             )
         settings = settings.model_copy(update={"queries": self.queries})
         done = 0
+        unreadable: list[str] = []
         try:
             for item in todo:
                 self._note(done, len(todo), item.id)
                 tick = self._ticker(item.id, done, len(todo), report, stop)
-                scores = score_volume(
-                    net, item.open_image(), item.voxel_size_nm, settings, hierarchy,
-                    weights=weights, image=fingerprint(item), progress=tick,
-                )  # fmt: skip
+                try:
+                    scores = score_volume(
+                        net, item.open_image(), item.voxel_size_nm, settings, hierarchy,
+                        weights=weights, image=fingerprint(item), progress=tick,
+                    )  # fmt: skip
+                except VolumeError as error:
+                    unreadable.append(str(error))
+                    continue
                 save_scores(scores_path(self.study.root, item.id), scores)
                 self.known_share(item, scores.grid)
                 done += 1
@@ -181,6 +191,8 @@ class ScoreStore:
             return done
         finally:
             self._note(done, len(todo), "", running=False)
+        if unreadable:
+            raise ValueError("\n".join([f"{done} items are scored, not these:", *unreadable]))
         return done
 
     @property

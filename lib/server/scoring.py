@@ -6,6 +6,7 @@ each sample handed out, and lets them queue up.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from typing import Any
@@ -36,10 +37,18 @@ def score_if_stale(queries: QueryParts, datastore: Any) -> bool:
             return False
         store = queries.store(datastore)
         stale = [i.id for i in store.study.items() if store.freshness(i, weights) != "fresh"]
-        if stale:
-            logger.info("scoring %d items in the background", len(stale))
-            AsyncTask.run("scoring", request={"method": METHOD}, enqueue=True)
-        return bool(stale)
+        work = hashlib.blake2b(repr((weights, stale)).encode(), digest_size=8).hexdigest()
+        if not stale or _failed(work):
+            return False
+        logger.info("scoring %d items in the background", len(stale))
+        AsyncTask.run("scoring", request={"method": METHOD, "work": work}, enqueue=True)
+        return True
+
+
+def _failed(work: str) -> bool:
+    """Whether just this failed a moment ago: trying with each sample would not mend it."""
+    last = tasks("scoring")[-1:]
+    return any(t["status"] == "ERROR" and t["request"].get("work") == work for t in last)
 
 
 def score_at_start(queries: QueryParts, datastore: Any) -> threading.Thread:

@@ -122,6 +122,32 @@ def test_what_has_no_scores_is_scored_when_the_server_starts(
         started.clear()
 
 
+def test_an_image_that_cannot_be_read_keeps_no_other_from_its_scores(
+    tmp_path: Path, datastore: StudyDatastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study(tmp_path / "studies", HIERARCHY)
+    study.item("item-0").image_path.write_bytes(b"torn")
+    parts = make_parts(tmp_path)
+    publish(parts, 0)
+    with pytest.raises(ValueError, match=r"1 items are scored, not these:\n.*item-0"):
+        scoring_methods(parts)["uncertainty"]({"device": "cpu"}, datastore)
+    store = parts.store(datastore)
+    assert store.freshness(study.item("item-1"), parts.weights) == "fresh"
+    assert set(datastore.get_labels_by_image_id("item-1")) == {"heat-uncertainty", "heat-hierarchy"}
+
+    done: list[dict[str, Any]] = []
+
+    def run(_kind: str, request: dict[str, Any], enqueue: bool) -> None:
+        done.append({"status": "ERROR", "request": request})
+
+    monkeypatch.setattr(scoring.AsyncTask, "run", run)
+    monkeypatch.setattr(scoring, "tasks", lambda _kind: done)
+    assert scoring.score_if_stale(parts, datastore)
+    assert not scoring.score_if_stale(parts, datastore), "it would only fail again"
+    publish(parts, 1)
+    assert scoring.score_if_stale(parts, datastore)
+
+
 def test_what_a_label_makes_known_is_counted_when_it_comes(
     tmp_path: Path, datastore: StudyDatastore
 ) -> None:

@@ -3,7 +3,8 @@
     python main.py evaluate --studies runs/weights/real --json dev.json
     python main.py evaluate --studies runs/weights/unseen-sections runs/weights/unseen-isotropic \\
         --split all --json unseen.json
-    python benchmarks/card.py dev.json unseen.json [--travel travel.json] [--into model/README.md]
+    python benchmarks/card.py dev.json unseen.json [--travel travel.json] \\
+        [--worst docs/images/worst] [--into model/README.md]
 
 Prints Markdown; with `--into` it takes the place of what lies between the card's marks. Files
 are of one weights file; where two have the same figure, the later one counts.
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -173,8 +176,21 @@ def travel_table(path: Path) -> str:
     return f"On {part}; in brackets what is left of the unchanged image's figure.\n\n{head}\n{rows}"
 
 
-def card(figures: dict[str, Any], travel: Path | None) -> str:
-    """All tables."""
+def worst_pictures(folder: Path, target: Path) -> str:
+    """The worst case of each data set and figure, of what `evaluate --worst` wrote."""
+    text = (folder / "worst.md").read_text().splitlines()
+    parts = [text[0]]
+    for line in text:
+        found = re.match(r"\| !\[\]\((.+-1\.png)\) \| (.+) \|$", line)
+        if found:
+            data_set, figure, value, item, place = found[2].split(" | ")
+            picture = Path(os.path.relpath(folder / found[1], target.parent)).as_posix()
+            parts.append(f"{data_set}: {figure} {value} ({item}, {place})\n\n![{item}]({picture})")
+    return "\n\n".join(parts)
+
+
+def card(figures: dict[str, Any], travel: Path | None, worst: str = "") -> str:
+    """All tables, and the worst cases."""
     digest = figures["about"][0]["weights"]["sha256"]
     parts = [
         f"Weights with SHA-256 `{digest}`.",
@@ -183,6 +199,8 @@ def card(figures: dict[str, Any], travel: Path | None) -> str:
     ]
     if travel is not None:
         parts.append("### Other contrast, noise, bits and voxel sizes\n\n" + travel_table(travel))
+    if worst:
+        parts.append("### Worst cases\n\n" + worst)
     return "\n\n".join(parts)
 
 
@@ -214,9 +232,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("evaluations", nargs="+", type=Path, metavar="JSON")
     parser.add_argument("--travel", type=Path, help="JSON of benchmarks/travel.py")
+    parser.add_argument("--worst", type=Path, help="folder of evaluate --worst, in the repository")
     parser.add_argument("--into", type=Path, help="the card to change")
     args = parser.parse_args()
-    text = card(read(args.evaluations), args.travel)
+    target = args.into or ROOT / "model" / "README.md"
+    worst = worst_pictures(args.worst, target) if args.worst else ""
+    text = card(read(args.evaluations), args.travel, worst)
     if args.into:
         put_into(args.into, text)
     else:

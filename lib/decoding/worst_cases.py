@@ -23,6 +23,12 @@ from lib.volumes.contrast import intensity_window, normalize
 FEWEST_PIXELS, MOST_PIXELS = 256, 640
 """Of a panel's longer edge; smaller sections are enlarged, larger ones thinned out."""
 
+LEGEND = (
+    "Image, truth, prediction. Nothing is drawn where the truth is unknown; where it is a set of "
+    "several classes, only predictions outside the set are. White crosses are clicks on the "
+    "object, black ones beside it."
+)
+
 GAP_PIXELS = 4
 CROSS_PIXELS = 4
 WHITE, BLACK, ORANGE = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.55, 0.0)
@@ -79,6 +85,8 @@ class WorstCases:
     def write(self, folder: Path) -> list[Path]:
         """A PNG for each case, and `worst.md` that lists them."""
         lines = [
+            LEGEND,
+            "",
             "| picture | data set | figure | value | item | place |",
             "|---|---|---|--:|---|---|",
         ]

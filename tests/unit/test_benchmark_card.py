@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks.card import BEGIN, END, card, main_table, put_into, read
+from benchmarks.card import BEGIN, END, card, main_table, put_into, read, worst_pictures
+from lib.decoding.worst_cases import WorstCases
 from lib.metrics.spread import spread_of
 
 
@@ -48,6 +50,16 @@ def test_later_figures_count_and_weights_must_agree(tmp_path: Path) -> None:
     other = evaluation(tmp_path / "3.json", 0.9, digest="b" * 64)
     with pytest.raises(SystemExit, match="different weights"):
         read([first, other])
+
+
+def test_the_worst_case_of_each_figure_is_shown(tmp_path: Path) -> None:
+    worst = WorstCases(2)
+    for value in (0.3, 0.2):
+        worst.offer("vnc", "class IoU", value, "vnc-val", "section 1", lambda: np.zeros((2, 2, 3)))
+    worst.write(tmp_path / "docs" / "worst")
+    text = worst_pictures(tmp_path / "docs" / "worst", tmp_path / "model" / "README.md")
+    assert "vnc: class IoU 0.200 (vnc-val, section 1)" in text and "0.300" not in text
+    assert "![vnc-val](../docs/worst/vnc-class_iou-1.png)" in text
 
 
 def test_only_what_lies_between_the_marks_changes(tmp_path: Path) -> None:

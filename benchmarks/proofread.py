@@ -1,6 +1,6 @@
 """Clicks to quality: the app's answer against choosing instances and against plain watershed.
 
-    python benchmarks/proofread.py [--weights model/neuropil.pt] [--objects 30] [--ablate 10]
+    python benchmarks/proofread.py [--weights model/neuropil.pt] [--objects 12] [--ablate 6]
 
 On FIB-25's dev block (bodies over 1000 voxels), on the mitochondria of VNC's dev sections and
 on synthetic neuropil of an unseen seed. Every method sees the same first click; later clicks
@@ -216,11 +216,11 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
     parser.add_argument("--config", type=Path)
     parser.add_argument(
-        "--objects", type=int, default=30, help="of a data set, evenly drawn; 0: all"
+        "--objects", type=int, default=12, help="of a data set, evenly drawn; 0: all"
     )
     parser.add_argument("--clicks", type=int, default=20, help="most clicks of a session")
     parser.add_argument(
-        "--ablate", type=int, default=10, help="objects on which variants are compared; 0: none"
+        "--ablate", type=int, default=6, help="objects on which variants are compared; 0: none"
     )
     parser.add_argument("--only", nargs="+", choices=("fib25", "vnc", "synthetic"))
     parser.add_argument("--picture", type=Path, default=ROOT / "benchmarks" / "proofread.png")

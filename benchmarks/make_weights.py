@@ -81,7 +81,8 @@ def main() -> int:
     parser.add_argument("--max-steps", type=int, help="a smaller budget than the recipe's")
     args = parser.parse_args()
     out = args.out.resolve()
-    studies = []
+    studies: list[Path] = []
+    alone: list[str] = []
     if data_folder().is_dir():
         real = out / "real"
         real.mkdir(parents=True, exist_ok=True)
@@ -89,6 +90,7 @@ def main() -> int:
         studies.append(real)
     else:
         print(f"no data at {data_folder()} (set NEUROPIL_DATA): synthetic neuropil alone")
+        alone = ["--set", "data.group_weights={}"]
     for study in (*TRAINING, *UNSEEN):
         folder = out / study.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +100,7 @@ def main() -> int:
     run(
         "main.py", "train", "--studies", *map(str, studies), "--out", str(out / "run"),
         "--config", str(args.recipe.resolve()), "--from-scratch",
-        "--publish", str(args.publish.resolve()), *limit,
+        "--publish", str(args.publish.resolve()), *limit, *alone,
     )  # fmt: skip
     return 0
 

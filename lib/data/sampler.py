@@ -7,7 +7,7 @@ batch draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,13 +54,19 @@ class PatchSampler:
         patch_size: (x, y, z) voxels of a patch of an anisotropic volume.
         seed: of every draw.
         augment: whether patches are augmented.
+        group_weights: group -> factor on its share of the patches; 1 for groups not named.
 
     Raises:
-        ValueError: no item has a known voxel that may train.
+        ValueError: no item has a known voxel that may train, or a weighted group has none.
     """
 
     def __init__(
-        self, items: Sequence[DataItem], patch_size: Triple, seed: int, augment: bool
+        self,
+        items: Sequence[DataItem],
+        patch_size: Triple,
+        seed: int,
+        augment: bool,
+        group_weights: Mapping[str, float] | None = None,
     ) -> None:
         self.seed = seed
         self.augment = augment
@@ -71,6 +77,7 @@ class PatchSampler:
                 "outside validation; expected at least one annotated region; annotate and submit "
                 "a label, or import a labelled volume"
             )
+        self.entries = _weighted(self.entries, group_weights or {})
         self.shapes = sorted({entry.shape for entry in self.entries})
         weights = [sum(e.weight for e in self.entries if e.shape == s) for s in self.shapes]
         self.shape_shares = np.array(weights) / sum(weights)
@@ -203,6 +210,18 @@ def _group_factor(entry: Entry, entries: Sequence[Entry]) -> float:
     strata = {e.item.id: e.strata for e in group}
     voxels = sum(s.count for of_item in strata.values() for s in of_item.values())
     return float(np.sqrt(voxels)) / sum(e.weight for e in group)
+
+
+def _weighted(entries: Sequence[Entry], factors: Mapping[str, float]) -> list[Entry]:
+    """The entries with their groups' factors on their weights."""
+    groups = sorted({e.item.group for e in entries})
+    unknown = sorted(set(factors) - set(groups))
+    if unknown:
+        raise ValueError(
+            f"data.group_weights: no training patches from {', '.join(unknown)}; expected some of "
+            f"{', '.join(groups)} (an item's group is its name up to the first '-')"
+        )
+    return [replace(e, weight=e.weight * factors.get(e.item.group, 1.0)) for e in entries]
 
 
 def _choose(members: Sequence[Entry], generator: np.random.Generator) -> tuple[Entry, Triple]:

@@ -72,7 +72,11 @@ class Run:
             )
         training = settings.training
         self.sampler = PatchSampler(
-            items, settings.data.patch_size, training.seed, settings.data.augment
+            items,
+            settings.data.patch_size,
+            training.seed,
+            settings.data.augment,
+            settings.data.group_weights,
         )
         self.places = validation_places(items, settings.data.patch_size, options.validation_limit)
         self.device = choose_device(options.device)

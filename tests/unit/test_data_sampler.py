@@ -95,6 +95,17 @@ def test_groups_weigh_by_the_root_of_their_voxels_however_they_are_cut(tmp_path:
     }
 
 
+def test_group_weights_change_the_shares_and_must_name_groups(tmp_path: Path) -> None:
+    study = Study(tmp_path, HIERARCHY)
+    for name in ("one-a", "two-a"):
+        add_cells(study, name, (32, 32, 16), split="train")
+    items = items_of(study)
+    weighted = PatchSampler(items, SIZE, 0, False, {"two": 3.0})
+    assert weighted.group_shares() == pytest.approx({"one": 0.25, "two": 0.75})
+    with pytest.raises(ValueError, match="no training patches from three; .*one, two"):
+        PatchSampler(items, SIZE, 0, False, {"three": 2.0})
+
+
 def test_a_draw_depends_on_seed_step_and_place_only(tmp_path: Path) -> None:
     items = items_of(numbered_study(tmp_path, ISOTROPIC))
     one, other = (PatchSampler(items, SIZE, seed=5, augment=True) for _ in range(2))

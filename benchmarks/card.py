@@ -168,10 +168,10 @@ def class_table(figures: dict[str, Any]) -> str:
 def travel_table(path: Path) -> str:
     """What `benchmarks/travel.py --json` wrote."""
     data = json.loads(path.read_text())
-    changes: dict[str, dict[str, float]] = data["changes"]
-    first = next(iter(changes.values()))
+    changes: list[tuple[str, dict[str, float]]] = data["changes"]
+    first = {name: changes[0][1][name] for name in data["columns"]}
     head = "| image | " + " | ".join(first) + " |\n|---" + "|--:" * len(first) + "|"
-    rows = "\n".join(row(name, found, first) for name, found in changes.items())
+    rows = "\n".join(row(name, found, first) for name, found in changes)
     part = f"the middle {data['edge']} voxels of each image" if data["edge"] else "whole images"
     return f"On {part}; in brackets what is left of the unchanged image's figure.\n\n{head}\n{rows}"
 

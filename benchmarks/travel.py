@@ -231,7 +231,10 @@ def main() -> int:
             print(row(change.name, found, rows[CHANGES[0].name]), flush=True)
     print(f"\n{time.perf_counter() - begin:.0f} s, {time.process_time():.0f} s of CPU")
     if args.json:
-        write_json(args.json, {"changes": rows, "edge": edge})
+        write_json(  # which sorts keys: what has an order is a list
+            args.json,
+            {"columns": columns, "changes": [list(pair) for pair in rows.items()], "edge": edge},
+        )
     return 0
 
 

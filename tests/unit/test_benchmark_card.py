@@ -6,9 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.card import BEGIN, END, card, main_table, put_into, read, worst_pictures
+from benchmarks.card import (
+    BEGIN,
+    END,
+    card,
+    main_table,
+    put_into,
+    read,
+    travel_table,
+    worst_pictures,
+)
 from lib.decoding.worst_cases import WorstCases
 from lib.metrics.spread import spread_of
+from lib.volumes.atomic import write_json
 
 
 def evaluation(path: Path, iou: float, digest: str = "a" * 64, **more: dict) -> Path:
@@ -75,3 +85,14 @@ def test_only_what_lies_between_the_marks_changes(tmp_path: Path) -> None:
 def test_the_shipped_card_has_a_place_for_the_figures() -> None:
     text = (Path(__file__).parents[2] / "model" / "README.md").read_text()
     assert text.count(BEGIN) == text.count(END) == 1
+
+
+def test_changed_images_are_compared_with_the_unchanged_one(tmp_path: Path) -> None:
+    changes = [["as it is", {"b IoU": 0.5, "a ARE": 0.2}], ["a change", {"b IoU": 0.4}]]
+    path = tmp_path / "travel.json"
+    write_json(path, {"columns": ["b IoU", "a ARE"], "changes": changes, "edge": 0})
+    assert travel_table(path).splitlines()[-3:] == [
+        "|---|--:|--:|",
+        "| as it is | 0.500 (100%) | 0.200 (+0.000) |",
+        "| a change | 0.400 (80%) |  |",
+    ]

@@ -102,7 +102,7 @@ def test_group_weights_change_the_shares_and_must_name_groups(tmp_path: Path) ->
     items = items_of(study)
     weighted = PatchSampler(items, SIZE, 0, False, {"two": 3.0})
     assert weighted.group_shares() == pytest.approx({"one": 0.25, "two": 0.75})
-    with pytest.raises(ValueError, match="no training patches from three; .*one, two"):
+    with pytest.raises(ValueError, match=r"no training patches from three; .*one, two"):
         PatchSampler(items, SIZE, 0, False, {"three": 2.0})
 
 

@@ -4,8 +4,9 @@
 
 On FIB-25's dev block (bodies over 1000 voxels), on the mitochondria of VNC's dev sections and
 on synthetic neuropil of an unseen seed. Every method sees the same first click; later clicks
-are drawn from its own errors with the same random stream. Prints Markdown tables and writes
-the curves as a picture. A second table answers the app's own clicks in other ways
+are drawn from its own errors with the same random stream. The app starts from the automatic
+instances that the first method chooses among, as it does in a study. Prints Markdown tables and
+writes the curves as a picture. A second table answers the app's own clicks in other ways
 (`proofread_variants.py`), a third heals split and merge errors of the automatic instances.
 The data are looked for in $NEUROPIL_DATA, else in ../shared/data.
 """
@@ -129,7 +130,7 @@ def scene(predictor: Predictor, data: DataSet) -> Scene:
         automatic,
         {
             "automatic instance": AutomaticPick(automatic),
-            "app": app_answers_on(predictor, image, voxel, data.name),
+            "app": app_answers_on(predictor, image, voxel, data.name, automatic),
             "point watershed": PointWatershed(boundary),
         },
     )
@@ -282,7 +283,8 @@ class Tables:
                 self._ablate(predictor, view, some)
 
     def _ablate(self, predictor: Predictor, view: Scene, sessions: list[Session]) -> None:
-        for name, answer in variants(predictor, view.image, view.voxel_size_nm).items():
+        ways = variants(predictor, view.image, view.voxel_size_nm, view.automatic)
+        for name, answer in ways.items():
             cells = " | ".join(f"{v:.3f}" for v in replay(answer, sessions, view.ids).values())
             self.ablation.append(f"| {view.data.name} | {name} | {len(sessions)} | {cells} |")
 

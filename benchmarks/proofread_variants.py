@@ -31,9 +31,19 @@ Session = tuple[int, list[Click]]
 
 
 def variants(
-    predictor: Predictor, image: LazyImage, voxel_size_nm: tuple[float, float, float]
+    predictor: Predictor,
+    image: LazyImage,
+    voxel_size_nm: tuple[float, float, float],
+    automatic: LazyImage,
 ) -> dict[str, Answers]:
-    """Name -> a way of answering clicks on an image in the network's frame."""
+    """Name -> a way of answering clicks on an image in the network's frame.
+
+    Args:
+        predictor: network and settings.
+        image: in the network's frame.
+        voxel_size_nm: of it.
+        automatic: (X, Y, Z) ids of the objects found without clicks.
+    """
     found = {}
     rule = replace(predictor, net=copy.deepcopy(predictor.net))
     rule.net.mask_head = None
@@ -42,6 +52,9 @@ def variants(
         heads["mask head"] = predictor
     for name, way in heads.items():
         found[name] = app_answers_on(way, image, voxel_size_nm, name)
+        found[f"{name}, from the automatic objects"] = app_answers_on(
+            way, image, voxel_size_nm, name, automatic
+        )
         found[f"{name}, without connectivity"] = Unconnected(way, image, voxel_size_nm)
     return found
 

@@ -148,6 +148,7 @@ class InferenceSettings(Section):
     cache_bytes: Annotated[int, Field(ge=0)] = 2 * 2**30
     click_window: tuple[Count, Count, Count] = (160, 160, 24)
     click_window_limit: tuple[Count, Count, Count] = (480, 480, 96)
+    click_fragments: bool = True  # clicks start from the objects that `instances` found
     min_object_voxels: Annotated[int, Field(ge=0)] = 50
     object_threshold: Fraction = 0.5  # probability of "can be an object" that makes foreground
     instance_method: Literal["mutex", "agglomeration"] = "mutex"

@@ -21,7 +21,16 @@ from lib.decoding.click_windows import (
     neighbours,
     touches,
 )
-from lib.volumes.boxes import Box, Triple, box_origin, box_shape, box_slices, intersect, shift_box
+from lib.volumes.boxes import (
+    Box,
+    Triple,
+    box_origin,
+    box_shape,
+    box_slices,
+    hull,
+    intersect,
+    shift_box,
+)
 
 CARRIED_POINTS = 4
 """Voxels of the object that stand for it in the next window it grows into."""
@@ -45,9 +54,7 @@ class Canvas:
     objects: dict[Box, tuple[Mask, int]] = field(default_factory=dict)
 
     def box(self, also: Sequence[Box] = ()) -> Box:
-        boxes = [*self.logits, *also]
-        x, y, z = ((min(b[a][0] for b in boxes), max(b[a][1] for b in boxes)) for a in range(3))
-        return x, y, z
+        return hull([*self.logits, *also])
 
     def blended(self, whole: Box) -> NDArray[np.float32]:
         if len(self.logits) == 1 and whole in self.logits:

@@ -19,7 +19,10 @@ OUTSIDE_COST = 1e6
 
 
 def clicked_object(
-    logits: NDArray[np.float32], positive: Points, negative: Points
+    logits: NDArray[np.float32],
+    positive: Points,
+    negative: Points,
+    doubt: NDArray[np.float32] | None = None,
 ) -> tuple[Mask, int]:
     """The voxels that belong to the clicked object.
 
@@ -30,6 +33,8 @@ def clicked_object(
         logits: (x, y, z).
         positive: (P, 3) voxels inside, at least one.
         negative: (N, 3) voxels inside.
+        doubt: (x, y, z) logits by which to cut, negative ones too, where `logits` does not tell
+            how surely a voxel belongs.
 
     Returns:
         (x, y, z) mask, and the number of connected parts that hold a positive point.
@@ -50,18 +55,31 @@ def clicked_object(
     against = against[((against >= 0) & (against < mask.shape)).all(1)]
     against = against[mask[tuple(against.T)]]
     if len(against):
-        mask = separate(mask, logits[spans], positive - low, against)
+        steps = _steps(logits[spans])
+        if doubt is not None:
+            steps = _doubtful_steps(doubt[spans], against)
+        mask = separate(mask, steps, positive - low, against)
     whole = np.zeros_like(inside)
     whole[spans] = mask
     return whole, len(wanted)
 
 
-def separate(mask: Mask, logits: NDArray[np.float32], positive: Points, negative: Points) -> Mask:
+def separate(
+    mask: Mask,
+    steps: tuple[NDArray[np.float32], NDArray[np.float32]],
+    positive: Points,
+    negative: Points,
+) -> Mask:
     """Cut a mask between positive and negative points.
 
     A voxel stays where the cheapest way to a positive point costs no more than to a negative
-    one; a way costs more through voxels of low logit, as at the neck or the faint membrane
-    between two objects. What the cut leaves without a positive point goes.
+    one. What the cut leaves without a positive point goes.
+
+    Args:
+        mask: (x, y, z); each part holds a positive point.
+        steps: what a step through each voxel (x, y, z) costs on the way to a positive point,
+            and to a negative one.
+        positive: (P, 3), negative: (N, 3) voxels in the mask.
 
     Source: geodesic (seeded, minimum-cost path) segmentation, Bai & Sapiro 2009.
     """
@@ -72,21 +90,45 @@ def separate(mask: Mask, logits: NDArray[np.float32], positive: Points, negative
         spans = _bounds(parts == part)
         low = np.array([s.start for s in spans])
         here = parts[spans] == part
-        strong = logits[spans].clip(0.0, 4.0)
-        cost = np.where(here, 1.0 + 5.0 * np.exp(-strong), OUTSIDE_COST).astype(np.float32)
         mine = positive[parts[tuple(positive.T)] == part] - low
         theirs = negative[owners == part] - low
         # Points on one voxel: the positive one stands.
         theirs = np.array([p for p in theirs if not _holds(mine, p)], np.int64).reshape(-1, 3)
         if not len(theirs):
             continue
-        near = dijkstra3d.distance_field(cost, [tuple(p) for p in mine], connectivity=6)
-        far = dijkstra3d.distance_field(cost, [tuple(p) for p in theirs], connectivity=6)
+        near, far = (
+            dijkstra3d.distance_field(
+                np.where(here, step[spans], np.float32(OUTSIDE_COST)),
+                [tuple(p) for p in points],
+                connectivity=6,
+            )
+            for step, points in zip(steps, (mine, theirs), strict=True)
+        )
         keep = here & (near <= far)
         connected = cc3d.connected_components(np.asarray(keep), connectivity=CONNECTIVITY)
         keep &= _select(connected, np.unique(connected[tuple(mine.T)]))
         out[spans][here] = keep[here]
     return out
+
+
+def _steps(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Dear through voxels of low logit, as at the neck or the faint membrane of two objects."""
+    cost = (1.0 + 5.0 * np.exp(-logits.clip(0.0, 4.0))).astype(np.float32)
+    return cost, cost
+
+
+def _doubtful_steps(
+    logits: NDArray[np.float32], negative: Points
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Dear to a positive point through what is denied, to a negative one through what is not.
+
+    Where the logits do not deny the negative points (N, 3) either, theirs is the level that
+    counts as undecided.
+    """
+    logits = logits.clip(-8.0, 8.0)
+    undecided = max(float(logits[tuple(negative.T)].mean()), 0.0)
+    inside = 1.0 / (1.0 + np.exp(undecided - logits))
+    return (10.0 - 9.0 * inside).astype(np.float32), (1.0 + 9.0 * inside).astype(np.float32)
 
 
 def keep_edits(start: Mask, answer: Mask, positive: Points, negative: Points) -> Mask:

@@ -35,8 +35,17 @@ def app_answers_on(
     image: LazyImage,
     voxel_size_nm: tuple[float, float, float],
     image_key: str,
+    fragments: LazyImage | None = None,
 ) -> Answers:
-    """What the `proofread` task answers on an image in the network's frame."""
+    """What the `proofread` task answers on an image in the network's frame.
+
+    Args:
+        predictor: network and settings.
+        image: in the network's frame.
+        voxel_size_nm: of it.
+        image_key: its identity.
+        fragments: automatic objects in the network's frame; None: none were found before.
+    """
     source = ClickSource(
         predictor.net,
         "evaluated",
@@ -45,6 +54,7 @@ def app_answers_on(
         voxel_size_nm,
         FeatureCache(predictor.inference.cache_bytes),
         predictor.inference,
+        fragments,
     )
 
     def answer(clicks: Sequence[Click]) -> Mask:

@@ -43,6 +43,8 @@ class ClickSource:
         voxel_size_nm: (x, y, z) of the image.
         cache: shared by all requests.
         inference: window, limit and precision.
+        fragments: (X, Y, Z) ids of the automatic objects, 0 none, in the network's frame, read
+            lazily; None where there are none to start from.
     """
 
     net: NeuropilNet
@@ -52,6 +54,7 @@ class ClickSource:
     voxel_size_nm: tuple[float, float, float]
     cache: FeatureCache
     inference: InferenceSettings
+    fragments: LazyImage | None = None
 
     @property
     def shape(self) -> Triple:

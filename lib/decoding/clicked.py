@@ -2,6 +2,7 @@
 
     window around the clicks -> features (from the cache) -> logits -> connected object
     -> into neighbouring windows while the object reaches a face -> one mask
+    -> made of the automatic objects, where there are any (lib/decoding/click_fragments.py)
 
 Nothing is remembered but features, which do not depend on clicks: undo is dropping the last
 click, and a replay is exact.
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.decoding.click_growth import CARRIED_POINTS, grow, in_section, minus
+from lib.decoding.click_fragments import Evidence, join_fragments
+from lib.decoding.click_growth import CARRIED_POINTS, Canvas, grow, in_section, minus
 from lib.decoding.click_masks import (
     Mask,
     Points,
@@ -25,7 +27,8 @@ from lib.decoding.click_masks import (
     keep_edits,
 )
 from lib.decoding.click_source import Clicks, ClickSource
-from lib.volumes.boxes import Box, Triple, box_origin, box_slices, shift_box
+from lib.decoding.click_windows import growth_limit, window_at
+from lib.volumes.boxes import Box, Triple, box_origin, box_shape, box_slices, hull, shift_box
 
 NEAR_MISS = 2
 """A point this many voxels outside the volume is moved onto its border."""
@@ -53,12 +56,14 @@ class ClickAnswer:
         box: network voxels.
         warnings: for the annotator, sentences.
         windows: windows looked at.
+        fragments: whether it is made of automatic objects.
     """
 
     mask: Mask
     box: Box
     warnings: tuple[str, ...] = ()
     windows: int = 1
+    fragments: bool = False
 
 
 def segment_clicked(
@@ -95,16 +100,15 @@ def segment_clicked(
         warnings.append("no positive point inside the image; the answer is empty")
         return _nothing(start, warnings)
     canvas, limited = grow(source, clicks, anchors, negative, section)
+    evidence, parts = _evidence(canvas, start, anchors, negative, section)
+    if source.fragments is None:
+        mask, whole = evidence.mask, evidence.box
+    else:
+        mask, whole, parts, limited = _joined(source, evidence, anchors, negative, section)
     if limited:
         warnings.append("the object goes on beyond the limit of the click window")
-    whole = canvas.box([] if start is None else [start.box])
     low, high = np.array(whole).T
     negative = negative[((negative >= low) & (negative < high)).all(1)]
-    if len(canvas.objects) == 1 and whole in canvas.objects:  # nothing to blend
-        mask, parts = canvas.objects[whole]
-    else:
-        logits = in_section(canvas.blended(whole), whole, section)
-        mask, parts = clicked_object(logits, anchors - low, negative - low)
     if parts > 1 and len(positive):
         warnings.append(
             f"the positive points lie in {parts} parts that do not touch; all are in the answer"
@@ -113,7 +117,56 @@ def segment_clicked(
         before = np.zeros_like(mask)
         before[box_slices(shift_box(start.box, minus(box_origin(whole))))] = start.mask
         mask = _edited(before, mask, positive - low, negative - low, section, int(low[2]))
-    return ClickAnswer(mask, whole, tuple(warnings), len(canvas.logits))
+    used = source.fragments is not None
+    return ClickAnswer(mask, whole, tuple(warnings), len(canvas.logits), used)
+
+
+def _evidence(
+    canvas: Canvas,
+    start: StartingMask | None,
+    anchors: Points,
+    negative: Points,
+    section: int | None,
+) -> tuple[Evidence, int]:
+    """The network's answer, and the number of its parts."""
+    whole = canvas.box([] if start is None else [start.box])
+    low, high = np.array(whole).T
+    negative = negative[((negative >= low) & (negative < high)).all(1)]
+    logits = in_section(canvas.blended(whole), whole, section)
+    if len(canvas.objects) == 1 and whole in canvas.objects:  # nothing to blend
+        mask, parts = canvas.objects[whole]
+    else:
+        mask, parts = clicked_object(logits, anchors - low, negative - low)
+    return Evidence(mask, logits, whole), parts
+
+
+def _joined(
+    source: ClickSource,
+    evidence: Evidence,
+    anchors: Points,
+    negative: Points,
+    section: int | None,
+) -> tuple[Mask, Box, int, bool]:
+    """`join_fragments`, in one section where only that is asked for."""
+    assert source.fragments is not None
+    box = evidence.box
+    first = window_at(anchors[0].tolist(), source.window, source.shape)
+    limit = growth_limit(first, source.inference.click_window_limit, source.shape)
+    limit = hull([limit, box])
+    if section is not None:
+        at, flat = section - box[2][0], (section, section + 1)
+        seen = slice(at, at + 1)
+        limit = limit[0], limit[1], flat
+        evidence = Evidence(
+            evidence.mask[:, :, seen], evidence.logits[:, :, seen], (box[0], box[1], flat)
+        )
+    part, found, parts, limited = join_fragments(
+        source.fragments, evidence, limit, anchors, negative
+    )
+    whole = hull([found, box])
+    mask = np.zeros(box_shape(whole), bool)
+    mask[box_slices(shift_box(found, minus(box_origin(whole))))] = part
+    return mask, whole, parts, limited
 
 
 def clean_points(

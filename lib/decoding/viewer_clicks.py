@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.configs.settings import InferenceSettings
 from lib.decoding.classes import Progress
+from lib.decoding.click_fragments import FramedLabels
 from lib.decoding.click_source import Clicks, ClickSource
 from lib.decoding.clicked import ClickAnswer, StartingMask, segment_clicked
 from lib.decoding.clicked_classes import ClassAnswer, segment_classes
@@ -49,6 +50,7 @@ def click_source(
     frame: ViewerFrame,
     cache: FeatureCache,
     inference: InferenceSettings,
+    fragments: LazyImage | None = None,
 ) -> ClickSource:
     """What clicks on a viewer's image work on.
 
@@ -60,9 +62,17 @@ def click_source(
         frame: of the image (`lib/volumes/frames.py`).
         cache: shared by all requests.
         inference: window, limit and precision.
+        fragments: (X, Y, Z) ids of the automatic objects, viewer order, read lazily; None: none.
     """
     return ClickSource(
-        net, weights, frame.view(image), image_key, frame.network_voxel_size_nm, cache, inference
+        net,
+        weights,
+        frame.view(image),
+        image_key,
+        frame.network_voxel_size_nm,
+        cache,
+        inference,
+        None if fragments is None else FramedLabels(frame, fragments),
     )
 
 
@@ -86,7 +96,7 @@ def segment_in_viewer(
     box = frame.viewer_box(answer.box)
     if request.section is not None:
         mask = _only_section(mask, box, *request.section)
-    return ClickAnswer(mask, box, answer.warnings, answer.windows)
+    return replace(answer, mask=mask, box=box)
 
 
 def starting_mask(frame: ViewerFrame, values: NDArray[np.generic]) -> StartingMask | None:

@@ -12,6 +12,7 @@ from lib.decoding.clicked import ClickAnswer
 from lib.decoding.viewer_clicks import ViewerRequest, click_source, segment_in_viewer
 from lib.infers.base import Answer, NeuropilTask, Parts
 from lib.infers.clicks import clicked_class, region, starting_mask, viewer_points
+from lib.infers.fragments import FragmentStore
 from lib.infers.image import RequestImage
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.server.errors import refuse
@@ -29,6 +30,7 @@ class Proofread(NeuropilTask):
             "The clicked object; clicks in the background take voxels away",
             {},
         )
+        self.fragments = FragmentStore()
 
     def run(
         self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
@@ -50,6 +52,8 @@ class Proofread(NeuropilTask):
             starting_mask(request, image.shape),
             None if plane is None else (2, plane),
         )
+        wanted = predictor.inference.click_fragments
+        fragments, missed = self.fragments.open(image) if wanted else (None, [])
         source = click_source(
             predictor.net,
             loaded.version,
@@ -58,6 +62,7 @@ class Proofread(NeuropilTask):
             frame,
             self.cache,
             predictor.inference,
+            fragments,
         )
         with self.network.turn("click", device):
             found = segment_in_viewer(source, frame, asked)
@@ -66,8 +71,9 @@ class Proofread(NeuropilTask):
         file = write_label(mask, image.affine, extension, compress=compress)
         params = {
             "label_names": {str(request.get("label") or "object"): 1},
-            "warnings": list(found.warnings),
+            "warnings": [*missed, *found.warnings],
             "windows": found.windows,
+            "fragments": found.fragments,
         }
         return Answer(file, params)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import ceil
 
@@ -48,6 +48,12 @@ def intersect(one: Box, other: Box) -> Box | None:
     (x, y, z) = ((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))
     common = (x, y, z)
     return common if min(box_shape(common)) > 0 else None
+
+
+def hull(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all of some boxes."""
+    x, y, z = ((min(b[a][0] for b in boxes), max(b[a][1] for b in boxes)) for a in range(3))
+    return x, y, z
 
 
 def contains(outer: Box, inner: Box) -> bool:

@@ -1,0 +1,189 @@
+"""Clicks that start from the automatic objects: the annotator corrects what is on the screen.
+
+Where the objects of an image have been found before, their map cuts the image into fragments.
+A fragment that holds positive points only is part of the answer as a whole, one that holds
+negative points only is not; one that holds both is cut between them, by what the network says.
+The network's own answer decides on all others: a fragment that it mostly covers joins (a split
+error heals), and so do the voxels of no fragment that it covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fastremap
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.decoding.click_growth import minus
+from lib.decoding.click_masks import Mask, Points, clicked_object
+from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, shift_box
+from lib.volumes.contrast import LazyImage
+from lib.volumes.frames import ViewerFrame
+
+Ids = NDArray[np.uint32]
+
+UNKNOWN = 2**32 - 1
+MOSTLY = 0.5
+"""Share of a fragment that the network's answer must exceed for the whole fragment to join."""
+INSIDE = 1.0
+"""Logit of a fragment that is in: whatever the network says of its voxels."""
+
+
+class FramedLabels:
+    """A label map in the network's frame, read lazily.
+
+    Args:
+        frame: of the image.
+        labels: (shape of the frame), viewer order, integers.
+    """
+
+    def __init__(self, frame: ViewerFrame, labels: LazyImage) -> None:
+        assert tuple(labels.shape) == frame.shape, (labels.shape, frame.shape)
+        self.frame, self.labels = frame, labels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.frame.network_shape
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        (a, b), (c, d), (e, f) = ((s.start, s.stop) for s in index)
+        box: Box = ((a, b), (c, d), (e, f))
+        values = np.asarray(self.labels[box_slices(self.frame.viewer_box(box))])
+        return self.frame.labels_to_network(values, box)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the network says about the clicked object.
+
+    Args:
+        mask: (x, y, z) its answer on `box`.
+        logits: (x, y, z), UNREACHED or negative where it sees nothing of the object.
+        box: network voxels.
+    """
+
+    mask: Mask
+    logits: NDArray[np.float32]
+    box: Box
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What the points say about the fragments that they lie in.
+
+    Args:
+        wholly: ids with positive points only.
+        cut: ids with points of both signs.
+        denied: ids with negative points only.
+    """
+
+    wholly: NDArray[np.int64]
+    cut: NDArray[np.int64]
+    denied: NDArray[np.int64]
+
+
+def join_fragments(
+    labels: LazyImage, evidence: Evidence, limit: Box, positive: Points, negative: Points
+) -> tuple[Mask, Box, int, bool]:
+    """The clicked object, made of fragments.
+
+    Args:
+        labels: (X, Y, Z) ids of the fragments, 0 none.
+        evidence: of the network.
+        limit: how far the object is followed; holds `evidence.box`.
+        positive: (P, 3), negative: (N, 3) points in the volume, not on one voxel.
+
+    Returns:
+        mask on a box, the box, the number of parts with a positive point that do not touch,
+        and whether the limit cut the object.
+    """
+    claims = claims_of(labels, positive, negative)
+    box = evidence.box
+    while True:
+        ids = _read(labels, box)
+        at = box_slices(shift_box(evidence.box, minus(box_origin(box))))
+        chosen = _chosen(ids, at, evidence.mask, claims)
+        following, limited = _grown(box, chosen, limit, labels.shape)
+        if following == box:
+            break
+        box = following
+    logits = np.full(ids.shape, -1.0, np.float32)
+    logits[at] = np.where(evidence.mask & (ids[at] == 0), evidence.logits, -1.0)
+    logits[chosen] = INSIDE
+    doubt = np.zeros(ids.shape, np.float32)  # no opinion where the network did not look
+    doubt[at] = evidence.logits
+    low, high = np.array(box).T
+    near = [p[((p >= low) & (p < high)).all(1)] - low for p in (positive, negative)]
+    mask, parts = clicked_object(logits, near[0], near[1], doubt)
+    if len(claims.wholly):
+        mask |= _among(ids, claims.wholly)  # a cut beside it takes nothing from it
+    return mask, box, parts, limited
+
+
+def claims_of(labels: LazyImage, positive: Points, negative: Points) -> Claims:
+    """What points say about the fragments."""
+    mine, theirs = (_ids_at(labels, points) for points in (positive, negative))
+    return Claims(
+        np.setdiff1d(mine, theirs), np.intersect1d(mine, theirs), np.setdiff1d(theirs, mine)
+    )
+
+
+def _chosen(ids: Ids, at: tuple[slice, ...], mask: Mask, claims: Claims) -> Mask:
+    """Fragments that are in, as far as whole fragments go: claimed, or mostly covered."""
+    covered, counts = fastremap.unique(ids[at][mask], return_counts=True)
+    free = (covered > 0) & ~np.isin(covered, np.concatenate((claims.denied, claims.cut)))
+    free &= ~np.isin(covered, claims.wholly)
+    wanted = np.concatenate((claims.wholly, claims.cut))
+    if free.any():
+        every, totals = fastremap.unique(ids, return_counts=True)
+        size = totals[np.searchsorted(every, covered[free])]
+        wanted = np.concatenate((wanted, covered[free][counts[free] > MOSTLY * size]))
+    return _among(ids, wanted)
+
+
+def _among(ids: Ids, wanted: NDArray[Any]) -> Mask:
+    if not len(wanted):
+        return np.zeros(ids.shape, bool)
+    kept: Mask = fastremap.mask_except(ids, [int(i) for i in wanted]) != 0
+    return kept
+
+
+def _grown(box: Box, chosen: Mask, limit: Box, shape: Sequence[int]) -> tuple[Box, bool]:
+    """The box, half as long again beyond every face that the object reaches."""
+    spans = []
+    limited = False
+    for axis, (low, high) in enumerate(box):
+        first, last = limit[axis]
+        deep = last - first > 1  # else the answer is wanted in one section
+        more = max(1, (high - low) // 2)
+        if chosen.take(0, axis).any():
+            limited |= deep and low == first > 0
+            first = max(first, low - more)
+        else:
+            first = low
+        if chosen.take(-1, axis).any():
+            limited |= deep and high == last < shape[axis]
+            last = min(last, high + more)
+        else:
+            last = high
+        spans.append((first, last))
+    return (spans[0], spans[1], spans[2]), limited
+
+
+def _read(labels: LazyImage, box: Box) -> Ids:
+    """Ids of a box; unknown counts as none."""
+    ids = np.ascontiguousarray(labels[box_slices(box)]).astype(np.uint32, copy=False)
+    assert ids.shape == box_shape(box)
+    unknown = ids == UNKNOWN
+    return np.where(unknown, np.uint32(0), ids) if unknown.any() else ids
+
+
+def _ids_at(labels: LazyImage, points: Points) -> NDArray[np.int64]:
+    """The fragments that hold some points, ascending."""
+    found = set()
+    for x, y, z in points.tolist():
+        found.add(int(_read(labels, ((x, x + 1), (y, y + 1), (z, z + 1)))[0, 0, 0]))
+    return np.array(sorted(found - {0}), np.int64)

@@ -1,6 +1,7 @@
 """One change at a time, on equal budget: what each choice of the recipe is worth.
 
     python benchmarks/variants.py --studies DIR [DIR ...] [--steps 300] [--only base ratio-1]
+        [--groups vnc fib25]
 
 Every variant takes the same number of optimiser steps on the same patches in the same order,
 from scratch, and is scored on the same validation places. Finished variants are not run again.
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -77,6 +79,8 @@ def run_variant(name: str, args: argparse.Namespace) -> dict[str, Any]:
             "data.patch_size": list(args.patch),
             "training.seed": args.seed,
         }
+        if args.groups:
+            fixed["data.group_weights"] = {}
         options = RunOptions(
             studies=tuple(args.studies),
             out_dir=folder,
@@ -88,6 +92,17 @@ def run_variant(name: str, args: argparse.Namespace) -> dict[str, Any]:
             train(load_settings(args.config, fixed | change), options)
     result: dict[str, Any] = json.loads(found.read_text())
     return result
+
+
+def only_groups(studies: Sequence[Path], groups: Sequence[str], folder: Path) -> Path:
+    """A study that links to the items of some groups (names up to the first "-")."""
+    for root in studies:
+        for path in root.rglob("*"):
+            if path.is_file() and path.name.partition("-")[0] in groups:
+                link = folder / path.relative_to(root)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(path.resolve())
+    return folder
 
 
 def table(results: dict[str, dict[str, Any]], steps: int) -> str:
@@ -113,15 +128,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--patch", type=int, nargs=3, default=(64, 64, 16))
     parser.add_argument("--places", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--groups", nargs="+", help="only items of these groups")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--out", type=Path, default=Path("runs/variants"))
     args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
     results = {}
-    for name in args.only:
-        results[name] = run_variant(name, args)
-        text = table(results, args.steps)
-        (args.out / "variants.md").write_text(text)
+    with TemporaryDirectory() as folder:
+        if args.groups:
+            args.studies = [only_groups(args.studies, args.groups, Path(folder))]
+        for name in args.only:
+            results[name] = run_variant(name, args)
+            text = table(results, args.steps)
+            (args.out / "variants.md").write_text(text)
     print(text)
     return 0
 

@@ -19,8 +19,9 @@ from lib.networks.model import NeuropilNet
 from lib.prompts.points import PointPrompts
 from lib.volumes.boxes import Box, box_shape
 
-STAND_INS = 5
-"""Negative points the mask head is used to from training (training.num_neg_points)."""
+STAND_INS = 2
+"""Negative points that the mask head is given at least: it learns from 0 to 5, and judges best
+from a few (benchmarks/README.md, Proofreading)."""
 LATTICE = (5, 5, 3)
 """Voxels of a window, along each axis, among which stand-ins are looked for."""
 

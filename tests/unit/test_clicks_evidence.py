@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 from lib.configs.settings import LossSettings, ModelSettings
 from lib.decoding import click_flood
 from lib.decoding.click_evidence import (
+    STAND_INS,
     WindowPoints,
     compute_features,
     window_logits,
@@ -147,11 +148,11 @@ def test_stand_ins_are_where_no_answer_can_be() -> None:
     window.embedding.view(*SHAPE, 8)[12:, ..., 0] = 5.0
     points = WindowPoints(np.array([[3, 4, 1]]), np.zeros((0, 3), np.int64), 3, True)
     filled = with_stand_ins(window, points, 3.0)
-    assert len(filled.negative) == 5 and (filled.negative[:, 0] >= 12).all()
+    assert len(filled.negative) == STAND_INS and (filled.negative[:, 0] >= 12).all()
     assert np.array_equal(filled.positive, points.positive) and filled.class_id == 3
     one = WindowPoints(points.positive, np.array([[20, 1, 5]]), 3, True)
     kept = with_stand_ins(window, one, 3.0).negative
-    assert len(kept) == 5 and kept[0].tolist() == [20, 1, 5]
+    assert len(kept) == STAND_INS and kept[0].tolist() == [20, 1, 5]
     assert with_stand_ins(window, points, 6.0) is points  # nothing is that far
 
 

@@ -16,9 +16,9 @@ logger = logging.getLogger("neuropil.queries")
 
 # In the order of benchmarks/active_learning.py: viewers offer the first one first.
 DESCRIPTIONS: dict[Name, str] = {
+    "diverse": "Unsure regions that are unlike what is annotated",
     "hierarchy": "Where fine and coarse head, or automatic and prompted classes, disagree",
     "random": "A random region of tissue",
-    "diverse": "Unsure regions that are unlike what is annotated",
     "uncertainty": "Where the network is unsure, class by class",
 }
 

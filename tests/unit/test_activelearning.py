@@ -63,7 +63,7 @@ def test_from_no_weights_to_scores_to_the_next_region(
 ) -> None:
     parts = make_parts(tmp_path)
     chosen, methods = strategies(parts), scoring_methods(parts)
-    assert list(chosen) == ["hierarchy", "random", "diverse", "uncertainty"]
+    assert list(chosen) == ["diverse", "hierarchy", "random", "uncertainty"]
     first = chosen["uncertainty"]({"client_id": "me"}, datastore)
     assert "no item has scores yet" in first["region"]["reason"]
     with pytest.raises(ValueError, match="no weights"):

@@ -71,7 +71,7 @@ class TrainingSettings(Section):
     num_neg_points: Annotated[int, Field(ge=0)] = 5
     point_sample_mode: Literal["class", "instance"] = "instance"
     vary_points: bool = False  # 1 .. num_pos_points and 0 .. num_neg_points, as annotators click
-    fractionary_prompts: bool = False
+    fractionary_prompts: bool = True
 
     max_epochs: Count = 50
     steps_per_epoch: Count = 100

@@ -61,6 +61,8 @@ FIB_DEV = slice(210, 250)
 IOU_AFTER = " | ".join(f"IoU@{n}" for n in AFTER)
 CASES = 5
 """Split and merge errors that are healed, at most, of each kind."""
+MOSTLY, SHARED = 0.7, 0.2
+"""Share of an instance in a body from which it is a piece of it, or a merge with it."""
 
 
 @dataclass(frozen=True)
@@ -180,24 +182,15 @@ def measure(view: Scene, objects: list[int], answer: Answers, most: int) -> Meas
 def heal(view: Scene) -> Iterator[tuple[str, int, float, float]]:
     """Errors of the automatic instances, and what two clicks make of them.
 
+    Split: two positive clicks on the two largest instances that lie in a body. Merge: a positive
+    click on one and a negative on the other of two bodies that share an instance.
+
     Yields:
-        (kind, true object, IoU of the best automatic instance, IoU of the app after two clicks)
+        (kind, true object, IoU of the better automatic instance clicked on, IoU of the app after
+        the two clicks)
     """
     known = view.ids >= 0
-    table = contingency(view.ids, view.automatic)
-    large = (table.truth > 0) & (table.guess > 0) & (table.counts >= MIN_VOXELS // 2)
-    rows = list(zip(table.truth[large].tolist(), table.guess[large].tolist(), strict=True))
-    truths, guesses = [t for t, _ in rows], [g for _, g in rows]
-    split = sorted({t for t in truths if truths.count(t) > 1})[:CASES]
-    merged = sorted({g for g in guesses if guesses.count(g) > 1})[:CASES]
-    cases = []
-    for t in split:
-        parts = [g for a, g in rows if a == t][:2]
-        cases.append(("split", t, [(t, g, True) for g in parts]))
-    for g in merged:
-        first, second = [t for t, b in rows if b == g][:2]
-        cases.append(("merge", first, [(first, g, True), (second, g, False)]))
-    for kind, t, places in cases:
+    for kind, t, places in [*splits(view)[:CASES], *merges(view)[:CASES]]:
         generator = seeded_generator(view.data.name + kind, t)
         clicks = []
         for true, guess, positive in places:
@@ -205,10 +198,52 @@ def heal(view: Scene) -> Iterator[tuple[str, int, float, float]]:
             x, y, z = voxels[generator.integers(len(voxels))].tolist()
             clicks.append(Click((x, y, z), positive))
         truth = view.ids == t
-        before = max(
-            mask_iou(truth, view.automatic == g, known) for g in {g for a, g in rows if a == t}
-        )
+        before = max(mask_iou(truth, view.automatic == g, known) for _, g, _ in places)
         yield kind, t, before, mask_iou(truth, view.methods["app"](clicks), known)
+
+
+Error = tuple[str, int, list[tuple[int, int, bool]]]
+"""Kind, body, and where to click: (body, instance, positive)."""
+
+
+def splits(view: Scene) -> list[Error]:
+    """Bodies that hold two instances or more, each with most of its voxels."""
+    parts: dict[int, list[int]] = {}
+    for t, g, share in _shares(view):
+        if share > MOSTLY:
+            parts.setdefault(t, []).append(g)
+    return [
+        ("split", t, [(t, g, True) for g in found[:2]])
+        for t, found in parts.items()
+        if len(found) > 1
+    ]
+
+
+def merges(view: Scene) -> list[Error]:
+    """Instances of which two bodies have a good share each, the larger one is wanted."""
+    bodies: dict[int, list[int]] = {}
+    for t, g, share in _shares(view):
+        if share > SHARED:
+            bodies.setdefault(g, []).append(t)
+    return [
+        ("merge", found[0], [(found[0], g, True), (found[1], g, False)])
+        for g, found in bodies.items()
+        if len(found) > 1
+    ]
+
+
+def _shares(view: Scene) -> list[tuple[int, int, float]]:
+    """(body, instance, share of the instance) of large overlaps, the largest first."""
+    table = contingency(view.ids, view.automatic)
+    sizes: dict[int, int] = {}
+    for g, n in zip(table.guess.tolist(), table.counts.tolist(), strict=True):
+        sizes[g] = sizes.get(g, 0) + n
+    large = (table.truth > 0) & (table.guess > 0) & (table.counts >= MIN_VOXELS // 2)
+    rows = zip(
+        table.truth[large].tolist(), table.guess[large].tolist(), table.counts[large].tolist(),
+        strict=True,
+    )  # fmt: skip
+    return [(t, g, n / sizes[g]) for t, g, n in sorted(rows, key=lambda row: -row[2])]
 
 
 def main() -> int:

@@ -7,7 +7,8 @@ on synthetic neuropil of an unseen seed. Every method sees the same first click;
 are drawn from its own errors with the same random stream. The app starts from the automatic
 instances that the first method chooses among, as it does in a study. Prints Markdown tables and
 writes the curves as a picture. A second table answers the app's own clicks in other ways
-(`proofread_variants.py`), a third heals split and merge errors of the automatic instances.
+(`proofread_variants.py`), a third heals split and merge errors of the automatic instances
+(`proofread_errors.py`).
 The data are looked for in $NEUROPIL_DATA, else in ../shared/data.
 """
 
@@ -17,7 +18,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,7 @@ matplotlib.use("Agg")
 import torch  # noqa: E402
 from matplotlib import pyplot  # noqa: E402
 
+from benchmarks.proofread_errors import heal  # noqa: E402
 from benchmarks.proofread_variants import Session, replay, variants  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.decoding.click_baselines import AutomaticPick, PointWatershed, boundary_map  # noqa: E402
@@ -44,11 +46,9 @@ from lib.metrics.click_scores import AFTER, TARGETS, ClickScores  # noqa: E402
 from lib.metrics.clicks import (  # noqa: E402
     Click,
     Mask,
-    mask_iou,
     seeded_generator,
     simulate_clicks,
 )
-from lib.metrics.object_scores import contingency  # noqa: E402
 from lib.synthetic.generate import generate  # noqa: E402
 from lib.volumes.boxes import whole_box  # noqa: E402
 from lib.volumes.contrast import LazyImage  # noqa: E402
@@ -59,10 +59,6 @@ UNSEEN_SEED = 987_001
 VNC_MITOCHONDRIA, VNC_DEV = 191, slice(16, 20)
 FIB_DEV = slice(210, 250)
 IOU_AFTER = " | ".join(f"IoU@{n}" for n in AFTER)
-CASES = 5
-"""Split and merge errors that are healed, at most, of each kind."""
-MOSTLY, SHARED = 0.7, 0.2
-"""Share of an instance in a body from which it is a piece of it, or a merge with it."""
 
 
 @dataclass(frozen=True)
@@ -179,73 +175,6 @@ def measure(view: Scene, objects: list[int], answer: Answers, most: int) -> Meas
     return Measured(scores, sessions, float(np.mean(taken)))
 
 
-def heal(view: Scene) -> Iterator[tuple[str, int, float, float]]:
-    """Errors of the automatic instances, and what two clicks make of them.
-
-    Split: two positive clicks on the two largest instances that lie in a body. Merge: a positive
-    click on one and a negative on the other of two bodies that share an instance.
-
-    Yields:
-        (kind, true object, IoU of the better automatic instance clicked on, IoU of the app after
-        the two clicks)
-    """
-    known = view.ids >= 0
-    for kind, t, places in [*splits(view)[:CASES], *merges(view)[:CASES]]:
-        generator = seeded_generator(view.data.name + kind, t)
-        clicks = []
-        for true, guess, positive in places:
-            voxels = np.argwhere((view.ids == true) & (view.automatic == guess))
-            x, y, z = voxels[generator.integers(len(voxels))].tolist()
-            clicks.append(Click((x, y, z), positive))
-        truth = view.ids == t
-        before = max(mask_iou(truth, view.automatic == g, known) for _, g, _ in places)
-        yield kind, t, before, mask_iou(truth, view.methods["app"](clicks), known)
-
-
-Error = tuple[str, int, list[tuple[int, int, bool]]]
-"""Kind, body, and where to click: (body, instance, positive)."""
-
-
-def splits(view: Scene) -> list[Error]:
-    """Bodies that hold two instances or more, each with most of its voxels."""
-    parts: dict[int, list[int]] = {}
-    for t, g, share in _shares(view):
-        if share > MOSTLY:
-            parts.setdefault(t, []).append(g)
-    return [
-        ("split", t, [(t, g, True) for g in found[:2]])
-        for t, found in parts.items()
-        if len(found) > 1
-    ]
-
-
-def merges(view: Scene) -> list[Error]:
-    """Instances of which two bodies have a good share each, the larger one is wanted."""
-    bodies: dict[int, list[int]] = {}
-    for t, g, share in _shares(view):
-        if share > SHARED:
-            bodies.setdefault(g, []).append(t)
-    return [
-        ("merge", found[0], [(found[0], g, True), (found[1], g, False)])
-        for g, found in bodies.items()
-        if len(found) > 1
-    ]
-
-
-def _shares(view: Scene) -> list[tuple[int, int, float]]:
-    """(body, instance, share of the instance) of large overlaps, the largest first."""
-    table = contingency(view.ids, view.automatic)
-    sizes: dict[int, int] = {}
-    for g, n in zip(table.guess.tolist(), table.counts.tolist(), strict=True):
-        sizes[g] = sizes.get(g, 0) + n
-    large = (table.truth > 0) & (table.guess > 0) & (table.counts >= MIN_VOXELS // 2)
-    rows = zip(
-        table.truth[large].tolist(), table.guess[large].tolist(), table.counts[large].tolist(),
-        strict=True,
-    )  # fmt: skip
-    return [(t, g, n / sizes[g]) for t, g, n in sorted(rows, key=lambda row: -row[2])]
-
-
 def main() -> int:
     """Run all data sets, print the tables and draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -277,7 +206,8 @@ def main() -> int:
         objects = clickable_objects(view.ids, view.data.min_voxels, args.objects)
         tables.add(predictor, view, objects, args.clicks, args.ablate)
         if name == "fib25":
-            tables.healed = [f"| {k} | {t} | {b:.3f} | {a:.3f} |" for k, t, b, a in heal(view)]
+            found = heal(view.data.name, view.ids, view.automatic, view.methods["app"])
+            tables.healed = [f"| {k} | {t} | {b:.3f} | {a:.3f} |" for k, t, b, a in found]
     print(tables.rest())
     draw(tables.curves, args.picture)
     return 0

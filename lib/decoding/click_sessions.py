@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.decoding.click_fragments import FramedLabels
 from lib.decoding.click_source import Clicks, ClickSource
 from lib.decoding.clicked import segment_clicked
 from lib.decoding.feature_cache import FeatureCache
 from lib.decoding.predictor import Predictor
-from lib.metrics.click_scores import ClickScores
 from lib.metrics.clicks import Click, Mask, seeded_generator, simulate_clicks
 from lib.volumes.boxes import box_slices, whole_box
 from lib.volumes.contrast import LazyImage
@@ -23,11 +23,16 @@ Answers = Callable[[Sequence[Click]], Mask]
 """Clicks in network voxels -> the object's mask over the whole network volume."""
 
 
-def app_answers(predictor: Predictor, item: StudyItem) -> Answers:
-    """What the `proofread` task answers on an item."""
+def app_answers(predictor: Predictor, item: StudyItem, objects: LazyImage) -> Answers:
+    """What the `proofread` task answers on an item in which `instances` found objects.
+
+    Args:
+        objects: (X, Y, Z) their ids on the item's own grid, 0 none.
+    """
     frame = predictor.frame(item.shape, item.voxel_size_nm)
     image = frame.view(item.open_image())
-    return app_answers_on(predictor, image, frame.network_voxel_size_nm, item.id)
+    fragments = FramedLabels(frame, objects) if predictor.inference.click_fragments else None
+    return app_answers_on(predictor, image, frame.network_voxel_size_nm, item.id, fragments)
 
 
 def app_answers_on(
@@ -98,21 +103,6 @@ class Session:
     truth: Mask
     clicks: list[Click]
     quality: list[float]
-
-
-def measure_clicks(
-    answer: Answers,
-    frame: ViewerFrame,
-    instances: NDArray[np.int64],
-    item_id: str,
-    most: int,
-    min_voxels: int,
-) -> ClickScores:
-    """The scores of `click_sessions`."""
-    scores = ClickScores()
-    for session in click_sessions(answer, frame, instances, item_id, most, min_voxels):
-        scores.update(session.quality)
-    return scores
 
 
 def click_sessions(

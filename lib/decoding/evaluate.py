@@ -132,7 +132,7 @@ def evaluate_item(
         overlaps = best_overlaps(table, options.min_voxels)
         are_parts = _measure_sections(item, truth, ids, parts, worst)
         if options.clicks:
-            clicks = _measure_clicks(predictor, item, truth, options, step, worst)
+            clicks = _measure_clicks(predictor, item, truth, ids, options, step, worst)
     return ItemFigures(
         item.id, data_set_of(item), classes, objects, clicks,
         class_parts, are_parts, tuple(overlaps.values()),
@@ -205,13 +205,14 @@ def _measure_clicks(
     predictor: Predictor,
     item: StudyItem,
     truth: Truth,
+    ids: NDArray[np.uint32],
     options: EvaluationOptions,
     step: Callable[[int, int], None],
     worst: WorstCases,
 ) -> ClickScores:
-    """Sessions on the true objects of an item."""
+    """Sessions on the true objects of an item, from the objects that were found in it."""
     frame = predictor.frame(item.shape, item.voxel_size_nm)
-    view, answer = frame.view(item.open_image()), app_answers(predictor, item)
+    view, answer = frame.view(item.open_image()), app_answers(predictor, item, ids)
     least = options.min_voxels if options.click_voxels is None else options.click_voxels
     scores = ClickScores()
     for session in click_sessions(

@@ -6,7 +6,7 @@ answered by evaluating them anew on cached features.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -53,34 +53,20 @@ class Heads(nn.Module):
         All wanted heads are one matrix product: the gradients of the hidden channels then meet
         inside it, where one layer a head would add up as many volumes of them.
         """
-        hidden = functional.relu(_pointwise([self.shared[0]], features))
-        wanted = {name: layer for name, layer in self.layers.items() if name in only}
+        hidden = functional.relu(functional.linear(features, *self.kernel("shared")))
+        wanted = {name: self.kernel(name) for name in self.layers if name in only}
         if not wanted:
             return {"hidden": hidden}
-        sizes = [_kernel(layer).shape[0] for layer in wanted.values()]
-        parts = torch.split(_pointwise(list(wanted.values()), hidden), sizes, -1)
-        return {**dict(zip(wanted, parts, strict=True)), "hidden": hidden}
+        weight, bias = (torch.cat(parts) for parts in zip(*wanted.values(), strict=True))
+        sizes = [len(bias) for _, bias in wanted.values()]
+        found = torch.split(functional.linear(hidden, weight, bias), sizes, -1)
+        return {**dict(zip(wanted, found, strict=True)), "hidden": hidden}
 
     def kernel(self, name: str) -> tuple[Tensor, Tensor]:
         """Weight (out, in) and bias (out,) of "shared" or of one head, as of a linear layer."""
         layer = self.shared[0] if name == "shared" else self.layers[name]
-        return _kernel(layer), _bias(layer)
-
-
-def _pointwise(layers: Sequence[nn.Module], rows: Tensor) -> Tensor:
-    weight = torch.cat([_kernel(layer) for layer in layers])
-    bias = torch.cat([_bias(layer) for layer in layers])
-    return functional.linear(rows, weight, bias)
-
-
-def _kernel(layer: nn.Module) -> Tensor:
-    assert isinstance(layer, nn.Conv2d | nn.Conv3d)
-    return layer.weight.flatten(1)
-
-
-def _bias(layer: nn.Module) -> Tensor:
-    assert isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.bias is not None
-    return layer.bias
+        assert isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.bias is not None
+        return layer.weight.flatten(1), layer.bias
 
 
 def head_sizes(

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from lib.configs.settings import InferenceSettings, LossSettings, ModelSettings
 from lib.decoding.click_source import ClickSource
+from lib.decoding.clicked import ClickAnswer
 from lib.decoding.feature_cache import FeatureCache
 from lib.labels.hierarchy import flat_hierarchy
 from lib.networks.model import NeuropilNet, build_network
+from lib.volumes.boxes import box_slices
 
 LEVELS = 8
 """Grey values 0, 1/7 .. 1 are told apart; each gets an embedding axis of its own."""
@@ -67,3 +69,10 @@ def source(
     cache = FeatureCache(2**26) if cache is None else cache
     cache.contrast(key, lambda: (0.0, float(LEVELS - 1)))
     return ClickSource(net or grey_network(), "one", image, key, (8.0, 8.0, 8.0), cache, inference)
+
+
+def whole(answer: ClickAnswer, image: np.ndarray) -> np.ndarray:
+    """The answer on the grid of the whole image."""
+    out = np.zeros(image.shape, bool)
+    out[box_slices(answer.box)] = answer.mask
+    return out

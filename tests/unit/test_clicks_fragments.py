@@ -8,12 +8,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from click_cases import grey_network, source
+from click_cases import grey_network, source, whole
 
 from lib.configs.settings import InferenceSettings, Settings
 from lib.decoding.click_fragments import UNKNOWN, FramedLabels
 from lib.decoding.click_source import Clicks
-from lib.decoding.clicked import ClickAnswer, StartingMask, segment_clicked
+from lib.decoding.clicked import StartingMask, segment_clicked
 from lib.decoding.feature_cache import FeatureCache
 from lib.decoding.predictor import Predictor
 from lib.infers.base import Parts
@@ -48,12 +48,6 @@ def fragments() -> np.ndarray:
 def answer(clicks: Clicks, ids: Any, image: np.ndarray | None = None, **more: Any) -> np.ndarray:
     image = body() if image is None else image
     return whole(segment_clicked(replace(source(image), fragments=ids), clicks, **more), image)
-
-
-def whole(found: ClickAnswer, image: np.ndarray) -> np.ndarray:
-    out = np.zeros(image.shape, bool)
-    out[box_slices(found.box)] = found.mask
-    return out
 
 
 def deaf(image: np.ndarray) -> Any:

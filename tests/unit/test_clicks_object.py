@@ -2,20 +2,13 @@
 
 import numpy as np
 import pytest
-from click_cases import grey_network, source
+from click_cases import grey_network, source, whole
 
 from lib.decoding.click_growth import MOST_WINDOWS
 from lib.decoding.click_source import Clicks
-from lib.decoding.clicked import ClickAnswer, StartingMask, segment_clicked
-from lib.volumes.boxes import box_slices
+from lib.decoding.clicked import StartingMask, segment_clicked
 
 PROMPT = pytest.mark.parametrize("prompt", [0.0, 1.0], ids=["distance", "mask head"])
-
-
-def whole(answer: ClickAnswer, image: np.ndarray) -> np.ndarray:
-    out = np.zeros(image.shape, bool)
-    out[box_slices(answer.box)] = answer.mask
-    return out
 
 
 def two_blocks() -> np.ndarray:

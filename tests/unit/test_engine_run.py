@@ -161,6 +161,8 @@ def test_the_log_has_the_specified_keys(study: Path, uninterrupted: Path) -> Non
     expected |= {"train/proofread/loss_prompt", "train/largest_weight"}
     assert {key for key in found if key.startswith("train/")} == expected
     assert all(len(found[key]) == 6 for key in expected)
+    # the edge weight at least, edge times bone weight at most
+    assert all(10.0 <= weight <= 100.0 for weight in found["train/largest_weight"])
     for both, one, two in zip(
         found["train/loss"],
         found["train/automatic/loss"],

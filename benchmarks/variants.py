@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +22,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.heavy_heads import heavy_heads
+from benchmarks.training_variants import (
+    boundary_erosion,
+    deep_supervision,
+    unbalanced_classes,
+)
 from lib.configs.load import load_settings
 from lib.engine.run import RunOptions, train
 
@@ -43,8 +48,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "accumulate-2": {"training.accumulate": 2},
     "no-ema": {"training.ema_decay": 0.0},
     "no-augmentation": {"data.augment": False},
-    "heavy-heads": {},  # see benchmarks/heavy_heads.py
+    "accumulate-4": {"training.accumulate": 4},
+    "constant-rate": {"training.schedule": "constant"},
+    "heavy-heads": {},
+    "deep-supervision": {},
+    "boundary-erosion": {},
+    "unbalanced-classes": {},
 }
+CODE: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "heavy-heads": heavy_heads,
+    "deep-supervision": deep_supervision,
+    "boundary-erosion": boundary_erosion,
+    "unbalanced-classes": unbalanced_classes,
+}
+"""Variants that no setting makes (heavy_heads.py, training_variants.py)."""
 COLUMNS = {
     "score": "score",
     "val/mean_iou": "mean IoU",
@@ -88,7 +105,7 @@ def run_variant(name: str, args: argparse.Namespace) -> dict[str, Any]:
             validation_limit=args.places,
             note=lambda sentence: print(f"{name}: {sentence}", flush=True),
         )
-        with heavy_heads() if name == "heavy-heads" else nullcontext():
+        with CODE.get(name, nullcontext)():
             train(load_settings(args.config, fixed | change), options)
     result: dict[str, Any] = json.loads(found.read_text())
     return result

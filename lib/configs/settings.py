@@ -72,6 +72,8 @@ class TrainingSettings(Section):
     point_sample_mode: Literal["class", "instance"] = "instance"
     vary_points: bool = False  # 1 .. num_pos_points and 0 .. num_neg_points, as annotators click
     fractionary_prompts: bool = True
+    # Up to so many points lie in errors of the answer so far, instead of anywhere; 0: none do.
+    error_rounds: Annotated[int, Field(ge=0)] = 0
 
     max_epochs: Count = 50
     steps_per_epoch: Count = 100
@@ -97,6 +99,12 @@ class TrainingSettings(Section):
             raise ValueError("training_modes: at least one of automatic, proofread")
         if len(set(self.training_modes)) != len(self.training_modes):
             raise ValueError(f"training_modes: listed twice in {list(self.training_modes)}")
+        slots = self.num_pos_points + self.num_neg_points - 1
+        if self.error_rounds > slots:
+            raise ValueError(
+                f"error_rounds: {self.error_rounds}; expected at most {slots}, num_pos_points + "
+                "num_neg_points - 1"
+            )
         return self
 
 

@@ -89,10 +89,19 @@ def window_logits(
     window: WindowFeatures,
     points: WindowPoints,
     voxel_size_nm: tuple[float, float, float],
+    also: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """(x, y, z) logit of belonging to the clicked object, as far as it reaches in one window.
 
-    UNREACHED where nothing needed to be judged (lib/decoding/click_flood.py).
+    Args:
+        net: in evaluation mode.
+        window: its features.
+        points: in it.
+        voxel_size_nm: (x, y, z).
+        also: (x, y, z) voxels to judge wherever the object ends.
+
+    Returns:
+        UNREACHED where nothing needed to be judged (lib/decoding/click_flood.py).
     """
     device = window.features.device
     if net.mask_head is not None:
@@ -100,7 +109,7 @@ def window_logits(
     prompts = points.prompts(voxel_size_nm, net.spatial_dims).to(device)
     with torch.inference_mode():
         judge = ClickJudge(net, window, prompts)
-        logits = flood(box_shape(window.box), points.positive, judge, device)
+        logits = flood(box_shape(window.box), points.positive, judge, device, also)
     values: NDArray[np.float32] = logits.cpu().numpy()
     return values
 

@@ -28,7 +28,13 @@ Judge = Callable[[Tensor, Tensor], Tensor]
 """Flat voxels (M,) int64 of the window and their places (M, 3) float32 -> logits (M,)."""
 
 
-def flood(shape: Triple, points: NDArray[np.int64], judge: Judge, device: torch.device) -> Tensor:
+def flood(
+    shape: Triple,
+    points: NDArray[np.int64],
+    judge: Judge,
+    device: torch.device,
+    also: NDArray[np.bool_] | None = None,
+) -> Tensor:
     """Logits of one window as far as the clicked object reaches.
 
     Args:
@@ -37,6 +43,7 @@ def flood(shape: Triple, points: NDArray[np.int64], judge: Judge, device: torch.
         judge: of voxels; called for each at most once.
         device: on which to work. Where a look at intermediate results waits for the device
             (anything but a CPU), all blocks are judged at once.
+        also: (x, y, z) voxels whose blocks are judged in any case.
 
     Returns:
         (x, y, z) float32, UNREACHED where nothing was judged.
@@ -47,6 +54,8 @@ def flood(shape: Triple, points: NDArray[np.int64], judge: Judge, device: torch.
         _judge_blocks(logits, np.argwhere(np.ones(grid, bool)), judge)
         return logits
     wave = _blocks_of(points, shape, grid)
+    if also is not None:
+        wave |= _blocks_with(also, grid)
     seen = wave.copy()
     while wave.any():
         blocks = np.argwhere(wave)
@@ -87,6 +96,14 @@ def _blocks_of(
         high = (np.minimum(point + REACH, np.array(shape) - 1) // BLOCK + 1).tolist()
         wave[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
     return wave
+
+
+def _blocks_with(voxels: NDArray[np.bool_], grid: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Blocks of the grid that hold some of the voxels (x, y, z)."""
+    room = [(0, g * b - n) for g, b, n in zip(grid, BLOCK, voxels.shape, strict=True)]
+    (a, b, c), (x, y, z) = grid, BLOCK
+    blocks: NDArray[np.bool_] = np.pad(voxels, room).reshape(a, x, b, y, c, z).any((1, 3, 5))
+    return blocks
 
 
 def _beyond(

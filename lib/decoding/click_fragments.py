@@ -3,8 +3,9 @@
 Where the objects of an image have been found before, their map cuts the image into fragments.
 A fragment that holds positive points only is part of the answer as a whole, one that holds
 negative points only is not; one that holds both is cut between them, by what the network says.
-The network's own answer decides on all others: a fragment that it mostly covers joins (a split
-error heals), and so do the voxels of no fragment that it covers.
+What the network firmly denies is taken off a fragment (a merge error heals, in part). Its own
+answer decides on all others: a fragment that it mostly covers joins (a split error heals), and
+so do the voxels of no fragment that it covers.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Any
 import fastremap
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from lib.decoding.click_growth import minus
-from lib.decoding.click_masks import Mask, Points, clicked_object
-from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, shift_box
+from lib.decoding.click_flood import UNREACHED
+from lib.decoding.click_masks import Mask, Points, bounds, clicked_object, parts_holding
+from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box
 from lib.volumes.contrast import LazyImage
 from lib.volumes.frames import ViewerFrame
 
@@ -28,6 +30,10 @@ Ids = NDArray[np.uint32]
 UNKNOWN = 2**32 - 1
 MOSTLY = 0.5
 """Share of a fragment that the network's answer must exceed for the whole fragment to join."""
+DENIED = -6.5
+"""Smoothed logit up to which the network firmly denies a voxel (benchmarks/README.md)."""
+SMOOTH = 1.5
+"""Deviation of that smoothing, in voxels of the finest axis: single voxels are noise."""
 INSIDE = 1.0
 """Logit of a fragment that is in: whatever the network says of its voxels."""
 
@@ -86,7 +92,12 @@ class Claims:
 
 
 def join_fragments(
-    labels: LazyImage, evidence: Evidence, limit: Box, positive: Points, negative: Points
+    labels: LazyImage,
+    evidence: Evidence,
+    limit: Box,
+    positive: Points,
+    negative: Points,
+    voxel_size_nm: Sequence[float],
 ) -> tuple[Mask, Box, int, bool]:
     """The clicked object, made of fragments.
 
@@ -95,17 +106,20 @@ def join_fragments(
         evidence: of the network.
         limit: how far the object is followed; holds `evidence.box`.
         positive: (P, 3), negative: (N, 3) points in the volume, not on one voxel.
+        voxel_size_nm: (x, y, z).
 
     Returns:
         mask on a box, the box, the number of parts with a positive point that do not touch,
         and whether the limit cut the object.
     """
     claims = claims_of(labels, positive, negative)
+    denied = _denied(labels, evidence, claims, positive, voxel_size_nm)
     box = evidence.box
     while True:
         ids = _read(labels, box)
         at = box_slices(shift_box(evidence.box, minus(box_origin(box))))
         chosen = _chosen(ids, at, evidence.mask, claims)
+        chosen[at] &= ~denied
         following, limited = _grown(box, chosen, limit, labels.shape)
         if following == box:
             break
@@ -119,7 +133,8 @@ def join_fragments(
     near = [p[((p >= low) & (p < high)).all(1)] - low for p in (positive, negative)]
     mask, parts = clicked_object(logits, near[0], near[1], doubt)
     if len(claims.wholly):
-        mask |= _among(ids, claims.wholly)  # a cut beside it takes nothing from it
+        mine = _among(ids, claims.wholly) & chosen
+        mask |= parts_holding(mine, near[0])  # a cut beside it takes nothing from it
     return mask, box, parts, limited
 
 
@@ -129,6 +144,44 @@ def claims_of(labels: LazyImage, positive: Points, negative: Points) -> Claims:
     return Claims(
         np.setdiff1d(mine, theirs), np.intersect1d(mine, theirs), np.setdiff1d(theirs, mine)
     )
+
+
+def claimed_voxels(labels: LazyImage | None, box: Box, positive: Points) -> Mask | None:
+    """Voxels of a box in fragments that hold a positive point (P, 3); None without fragments."""
+    if labels is None:
+        return None
+    return _among(_read(labels, box), _ids_at(labels, positive))
+
+
+def _denied(
+    labels: LazyImage,
+    evidence: Evidence,
+    claims: Claims,
+    positive: Points,
+    voxel_size_nm: Sequence[float],
+) -> Mask:
+    """Voxels of claimed fragments that the network firmly takes for something else.
+
+    Of a fragment whose very click it denies, none: there it does not know the object.
+
+    Returns:
+        bool on `evidence.box`.
+    """
+    ids = _read(labels, evidence.box)
+    claimed = _among(ids, np.concatenate((claims.wholly, claims.cut)))
+    denied = np.zeros(ids.shape, bool)
+    if not claimed.any():
+        return denied
+    spans = bounds(claimed)
+    logits = evidence.logits[spans]
+    heard = np.where(logits > UNREACHED, logits, np.float32(0))
+    finest = min(voxel_size_nm)
+    smooth = ndimage.gaussian_filter(heard, [SMOOTH * finest / v for v in voxel_size_nm])
+    denied[spans] = claimed[spans] & (smooth <= DENIED) & (heard <= 0)
+    low, high = np.array(evidence.box).T
+    points = positive[((positive >= low) & (positive < high)).all(1)] - low
+    misunderstood = np.unique(ids[tuple(points[denied[tuple(points.T)]].T)])
+    return denied & ~_among(ids, misunderstood)
 
 
 def _chosen(ids: Ids, at: tuple[slice, ...], mask: Mask, claims: Claims) -> Mask:

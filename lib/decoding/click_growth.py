@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lib.decoding.click_evidence import WindowPoints, window_logits
 from lib.decoding.click_flood import UNREACHED
+from lib.decoding.click_fragments import claimed_voxels
 from lib.decoding.click_masks import Mask, Points, clicked_object, contradictions, interior_points
 from lib.decoding.click_source import Clicks, ClickSource
 from lib.decoding.click_windows import (
@@ -23,12 +24,12 @@ from lib.decoding.click_windows import (
 )
 from lib.volumes.boxes import (
     Box,
-    Triple,
     box_origin,
     box_shape,
     box_slices,
     hull,
     intersect,
+    minus,
     shift_box,
 )
 
@@ -82,6 +83,9 @@ def grow(
 ) -> tuple[Canvas, bool]:
     """Windows around the points, then outward while the object reaches their faces.
 
+    Of each window are judged the voxels that the object reaches, and those of automatic objects
+    that hold a positive point.
+
     Returns:
         Logits of all windows, and whether the limit cut the object.
     """
@@ -99,7 +103,9 @@ def grow(
         if len(canvas.logits) == most:
             return canvas, True
         points = _window_points(clicks, positive, negative, carried, box)
-        logits = window_logits(source.net, source.features(box), points, source.voxel_size_nm)
+        claimed = claimed_voxels(source.fragments, box, positive)
+        features = source.features(box)
+        logits = window_logits(source.net, features, points, source.voxel_size_nm, claimed)
         canvas.logits[box] = logits
         seen = in_section(logits, box, section)
         mask, parts = clicked_object(seen, points.positive, points.negative)
@@ -141,7 +147,3 @@ def in_section(logits: NDArray[np.float32], box: Box, section: int | None) -> ND
     if 0 <= at < logits.shape[2]:
         only[:, :, at] = logits[:, :, at]
     return only
-
-
-def minus(offset: Triple) -> Triple:
-    return -offset[0], -offset[1], -offset[2]

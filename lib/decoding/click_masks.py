@@ -45,7 +45,7 @@ def clicked_object(
     for point in negative:  # but not where it would cover a negative point
         if not _holds(positive, point):
             inside[tuple(point)] &= logits[tuple(point)] > 0
-    spans = _bounds(inside)
+    spans = bounds(inside)
     local = inside[spans]
     low = np.array([s.start for s in spans])
     parts = cc3d.connected_components(np.asarray(local), connectivity=CONNECTIVITY)
@@ -87,7 +87,7 @@ def separate(
     out = mask.copy()
     owners = parts[tuple(negative.T)]
     for part in np.unique(owners):
-        spans = _bounds(parts == part)
+        spans = bounds(parts == part)
         low = np.array([s.start for s in spans])
         here = parts[spans] == part
         mine = positive[parts[tuple(positive.T)] == part] - low
@@ -144,9 +144,9 @@ def keep_edits(start: Mask, answer: Mask, positive: Points, negative: Points) ->
     """
     out = start.copy()
     new_positive = positive[~start[tuple(positive.T)]]
-    out |= _parts_holding(answer & ~start, new_positive)
+    out |= parts_holding(answer & ~start, new_positive)
     new_negative = negative[start[tuple(negative.T)]]
-    out &= ~_parts_holding(start & ~answer, new_negative)
+    out &= ~parts_holding(start & ~answer, new_negative)
     return out
 
 
@@ -176,7 +176,8 @@ def contradictions(positive: Points, negative: Points) -> tuple[Points, int]:
     return np.array(kept, np.int64).reshape(-1, 3), len(negative) - len(kept)
 
 
-def _parts_holding(mask: Mask, points: Points) -> Mask:
+def parts_holding(mask: Mask, points: Points) -> Mask:
+    """The connected parts of a mask (x, y, z) in which some of the points (N, 3) lie."""
     if not len(points):
         return np.zeros_like(mask)
     parts = cc3d.connected_components(np.asarray(mask), connectivity=CONNECTIVITY)
@@ -202,7 +203,7 @@ def _holds(points: Points, point: Points) -> bool:
     return bool((points == point).all(1).any())
 
 
-def _bounds(mask: Mask) -> tuple[slice, slice, slice]:
+def bounds(mask: Mask) -> tuple[slice, slice, slice]:
     """The smallest box around a mask that is not empty."""
     spans = []
     planes = mask.any(axis=2)

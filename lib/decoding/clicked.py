@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.decoding.click_fragments import Evidence, join_fragments
-from lib.decoding.click_growth import CARRIED_POINTS, Canvas, grow, in_section, minus
+from lib.decoding.click_growth import CARRIED_POINTS, Canvas, grow, in_section
 from lib.decoding.click_masks import (
     Mask,
     Points,
@@ -28,7 +28,16 @@ from lib.decoding.click_masks import (
 )
 from lib.decoding.click_source import Clicks, ClickSource
 from lib.decoding.click_windows import growth_limit, window_at
-from lib.volumes.boxes import Box, Triple, box_origin, box_shape, box_slices, hull, shift_box
+from lib.volumes.boxes import (
+    Box,
+    Triple,
+    box_origin,
+    box_shape,
+    box_slices,
+    hull,
+    minus,
+    shift_box,
+)
 
 NEAR_MISS = 2
 """A point this many voxels outside the volume is moved onto its border."""
@@ -161,7 +170,7 @@ def _joined(
             evidence.mask[:, :, seen], evidence.logits[:, :, seen], (box[0], box[1], flat)
         )
     part, found, parts, limited = join_fragments(
-        source.fragments, evidence, limit, anchors, negative
+        source.fragments, evidence, limit, anchors, negative, source.voxel_size_nm
     )
     whole = hull([found, box])
     mask = np.zeros(box_shape(whole), bool)

@@ -202,7 +202,9 @@ class Run:
             prompts = None
             if "proofread" in training.training_modes:
                 prompts = draw_prompts(batch, self.hierarchy, self.settings, generators)
-            results.append(combined_step(self.context, batch, prompts, 1 / len(batches)))
+            results.append(
+                combined_step(self.context, batch, prompts, 1 / len(batches), generators)
+            )
         state.scaler.unscale_(state.optimiser)
         average_gradients(state.net)
         norm = clip_gradients(state.net, training.gradient_clip)

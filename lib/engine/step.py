@@ -27,6 +27,7 @@ from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.losses.criterion import Criterion
 from lib.losses.mask import mask_loss
 from lib.networks.model import NeuropilNet
+from lib.prompts.errors import correct_errors, draw_rounds
 from lib.prompts.points import PointPrompts
 from lib.prompts.sampling import SampledPrompts, sample_prompts
 from lib.targets.prepare import Targets, prepare_targets
@@ -128,7 +129,11 @@ def draw_prompts(
 
 
 def combined_step(
-    context: StepContext, batch: Batch, prompts: SampledPrompts | None, share: float = 1.0
+    context: StepContext,
+    batch: Batch,
+    prompts: SampledPrompts | None,
+    share: float = 1.0,
+    generators: Sequence[torch.Generator] = (),
 ) -> StepResult:
     """Forward and backward of one batch for all enabled modes.
 
@@ -139,6 +144,7 @@ def combined_step(
         batch: on the network's device.
         prompts: from `draw_prompts`; None or without points: proofread equals automatic.
         share: of this batch in the optimiser step (1 / accumulated batches).
+        generators: of each sample, for points in errors (`error_rounds`).
     """
     modes = context.settings.training.training_modes
     targets = prepare_targets(batch, context.hierarchy, context.settings.loss)
@@ -157,6 +163,7 @@ def combined_step(
         losses = {mode: _detached(once) for mode in modes}
     else:
         assert prompts is not None
+        prompts = _corrected(context, leaf, prompts, generators)
         for mode in modes:
             if mode == "automatic":
                 found = _mode_losses(context, leaf, None, targets, classes)
@@ -193,6 +200,24 @@ def separate_step(
     total = torch.stack([losses[mode]["loss"] for mode in modes]).mean()
     count = int(prompts.prompts.prompted.sum()) if prompts is not None else 0
     return StepResult(losses, total, ratio, count, targets.largest_weight)
+
+
+def _corrected(
+    context: StepContext,
+    features: Tensor,
+    prompts: SampledPrompts,
+    generators: Sequence[torch.Generator],
+) -> SampledPrompts:
+    """The prompts, some of them as a session with the network as it is would give them."""
+    most = context.settings.training.error_rounds
+    if not most or context.net.mask_head is None or not prompts.prompts.any:
+        return prompts
+
+    def answer(points: PointPrompts) -> Tensor:
+        with context.autocast():
+            return context.net.prompted(features, points, ("instance",))["mask"]
+
+    return correct_errors(prompts, answer, draw_rounds(most, generators), generators)
 
 
 def _pointed_anywhere(prompts: SampledPrompts | None, device: torch.device) -> bool:

@@ -43,6 +43,11 @@ def shift_box(box: Box, offset: Triple) -> Box:
     return (a + x, b + x), (c + y, d + y), (e + z, f + z)
 
 
+def minus(offset: Triple) -> Triple:
+    """The way back."""
+    return -offset[0], -offset[1], -offset[2]
+
+
 def intersect(one: Box, other: Box) -> Box | None:
     """The voxels in both boxes; None when there are none."""
     (x, y, z) = ((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))

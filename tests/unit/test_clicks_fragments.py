@@ -101,6 +101,20 @@ def test_a_positive_and_a_negative_point_split_one_fragment() -> None:
     assert three[image == 2].all() and three[3, 24, 3] and not three[29, 24, 3]
 
 
+def test_what_the_network_firmly_denies_is_taken_off_a_fragment() -> None:
+    image = body()
+    merged = np.where(image > 0, np.uint32(3), np.uint32(0))
+    merged[15:17, 12:20, 3:5] = 3  # a bridge to another object
+    mask = answer(Clicks([(5, 6, 3)]), merged)
+    assert mask[image == 2].all() and not mask[:, 14:].any()
+    both = answer(Clicks([(5, 6, 3), (5, 24, 3)]), merged)
+    assert both[image > 0].all()  # a click there brings it back
+    heard = whole(
+        segment_clicked(replace(deaf(image), fragments=merged), Clicks([(5, 6, 3)])), image
+    )
+    assert np.array_equal(heard, merged > 0)  # a network that denies the click itself is not heard
+
+
 def test_a_cut_takes_nothing_from_a_fragment_without_negative_points() -> None:
     image = np.full((32, 32, 8), 2, np.float32)
     ids = np.full((32, 32, 8), 7, np.uint32)
@@ -222,7 +236,7 @@ def test_the_task_reads_what_instances_stored(task: Proofread, tmp_path: Path) -
     nib.save(nib.Nifti1Image(fragments(), np.eye(4)), path)
     started, told = ask()
     assert told["fragments"] is True and told["warnings"] == []
-    assert np.array_equal(started, fragments() == 4)
+    assert started[(fragments() == 4) & (body() == 5)].all() and not started[fragments() != 4].any()
     nib.save(nib.Nifti1Image(fragments()[1:], np.eye(4)), path)  # of another image
     other, told = ask()
     assert told["fragments"] is False and "(31, 32, 8)" in told["warnings"][0]

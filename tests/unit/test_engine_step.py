@@ -222,3 +222,32 @@ def test_tiny_patches_give_the_same_finite_gradient_every_time() -> None:
         del freed
         _, again = gradients(combined_step, context, batch, prompts)
         assert all(torch.equal(again[name], value) for name, value in first.items())
+
+
+def test_points_in_errors_change_the_prompted_pass_alone() -> None:
+    """With rounds drawn, proofread trains on a session's points and automatic on the same."""
+    batch = in_double(batch_of(False))
+    context = context_of(loss__weight_prompt=1.0, training__error_rounds=3)
+    prompts = prompts_of(batch, context)
+
+    def run(generators: list[torch.Generator]) -> StepResult:
+        context.net.zero_grad(set_to_none=True)
+        return combined_step(context, batch, prompts, 1.0, generators)
+
+    none, some = next(
+        (plain, changed)
+        for seed in range(20)
+        if (changed := run([torch.Generator().manual_seed(seed)])).prompted
+        and (plain := run([_never()])).losses["proofread"]["loss_prompt"]
+        != changed.losses["proofread"]["loss_prompt"]
+    )
+    assert torch.equal(none.losses["automatic"]["loss"], some.losses["automatic"]["loss"])
+    assert torch.isfinite(some.loss)
+
+
+def _never() -> torch.Generator:
+    """A generator whose first draw from 0..3 is 0: no round."""
+    for seed in range(100):
+        if int(torch.randint(4, (1,), generator=torch.Generator().manual_seed(seed))) == 0:
+            return torch.Generator().manual_seed(seed)
+    raise AssertionError("no such seed")

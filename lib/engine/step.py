@@ -27,7 +27,7 @@ from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.losses.criterion import Criterion
 from lib.losses.mask import mask_loss
 from lib.networks.model import NeuropilNet
-from lib.prompts.errors import correct_errors, draw_rounds
+from lib.prompts.errors import correct_errors, draw_rounds, every_second, thinned
 from lib.prompts.points import PointPrompts
 from lib.prompts.sampling import SampledPrompts, sample_prompts
 from lib.targets.prepare import Targets, prepare_targets
@@ -213,9 +213,13 @@ def _corrected(
     if not most or context.net.mask_head is None or not prompts.prompts.any:
         return prompts
 
+    net, shape = context.net, tuple(features.shape[2:])
+    thin = every_second(features, 2)
+
     def answer(points: PointPrompts) -> Tensor:
         with context.autocast():
-            return context.net.prompted(features, points, ("instance",))["mask"]
+            residual = every_second(net.prompt_residual(points, shape), 2)
+            return net.heads(thin + residual.to(thin.dtype), thinned(points), ("instance",))["mask"]
 
     return correct_errors(prompts, answer, draw_rounds(most, generators), generators)
 

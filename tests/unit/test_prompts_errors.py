@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lib.configs.load import load_settings
-from lib.prompts.errors import correct_errors, draw_rounds
+from lib.prompts.errors import correct_errors, draw_rounds, every_second, thinned
 from lib.prompts.points import NEGATIVE, PADDING, POSITIVE, PointPrompts
 from lib.prompts.sampling import SampledPrompts
 
@@ -34,7 +34,7 @@ def generators(count: int, seed: int = 0) -> list[torch.Generator]:
 
 
 def constant(inside: Tensor) -> object:
-    return lambda prompts: torch.where(inside, 1.0, -1.0)[:, None]
+    return lambda prompts: torch.where(every_second(inside), 1.0, -1.0)[:, None]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -60,7 +60,7 @@ def test_each_correction_sees_the_answer_to_the_points_before_it() -> None:
 
     def answer(prompts: PointPrompts) -> Tensor:
         seen.append(prompts.labels[0].tolist())
-        return torch.full((1, 1, *SHAPE), -1.0)
+        return torch.full((1, 1, 4, 3, 4), -1.0)
 
     found = correct_errors(sampled(), answer, [2], generators(1))
     assert seen == [[POSITIVE, PADDING, PADDING], [POSITIVE, POSITIVE, PADDING]]
@@ -79,6 +79,16 @@ def test_no_rounds_no_error_and_no_target_change_nothing_more() -> None:
         [PADDING] * 3,
     ]
     assert torch.equal(start.prompts.labels, labels)
+
+
+def test_points_in_every_second_voxel_are_where_they_were() -> None:
+    prompts = replace(sampled().prompts, voxel_size_nm=torch.tensor([[8.0, 8.0, 40.0]]))
+    thin = thinned(prompts)
+    assert thin.coords[0].tolist() == [[0, 0, 1], [3, 0, 1], [3, 1, 2]]
+    assert thin.voxel_size_nm is not None and thin.voxel_size_nm.tolist() == [[16.0, 16.0, 40.0]]
+    volume = torch.arange(48).view(1, 2, 6, 4)
+    assert torch.equal(every_second(volume, 2), volume[:, :, ::2, ::2])
+    assert torch.equal(every_second(volume), volume[:, ::2, ::2])
 
 
 def test_rounds_are_drawn_evenly_and_fit_the_slots() -> None:

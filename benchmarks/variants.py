@@ -36,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "ratio-1": {"model.section_ratio": 1},
     "ratio-2": {"model.section_ratio": 2},
+    "width-8": {"model.feature_size": 8},
     "width-24": {"model.feature_size": 24},
     "embedding-24": {"model.embedding_size": 24},
     "no-fractionary-prompts": {"training.fractionary_prompts": False},

@@ -137,6 +137,7 @@ class DataSettings(Section):
     patch_size: tuple[Count, Count, Count] = (128, 128, 32)  # x, y, z in network voxels
     spacing_unit: Literal["nm", "um", "mm"] = "nm"  # of files without a record of ours
     augment: bool = True
+    appearance: Weight = 1.0  # strength of augmented contrast, brightness and gamma
     group_weights: dict[str, Weight] = {}  # group of items -> factor on its share of the patches
     cache_bytes: Annotated[int, Field(ge=0)] = 2 * 2**30
 

@@ -22,7 +22,9 @@ FEWEST_SECTIONS = 6
 """Patches with fewer sections keep all of them."""
 
 
-def change_appearance(image: Image, sections: bool, generator: np.random.Generator) -> Image:
+def change_appearance(
+    image: Image, sections: bool, generator: np.random.Generator, strength: float = 1.0
+) -> Image:
     """A patch as another microscope, day or cut would have shown it.
 
     Args:
@@ -30,13 +32,14 @@ def change_appearance(image: Image, sections: bool, generator: np.random.Generat
         sections: whether the axis z is cut sections, which differ from each other and may be
             missing or damaged.
         generator: of every draw.
+        strength: of the changes of contrast, brightness and gamma; 0: none of them.
 
     Returns:
         a new array in [0, 1].
     """
     changed = image.copy()
     if generator.random() < 0.7:
-        _change_contrast(changed, sections, generator)
+        _change_contrast(changed, sections, generator, strength)
     if generator.random() < 0.2:
         _blur(changed, generator)
     if generator.random() < 0.4:
@@ -47,17 +50,19 @@ def change_appearance(image: Image, sections: bool, generator: np.random.Generat
     return np.clip(changed, 0.0, 1.0, out=changed)
 
 
-def _change_contrast(image: Image, sections: bool, generator: np.random.Generator) -> None:
+def _change_contrast(
+    image: Image, sections: bool, generator: np.random.Generator, strength: float
+) -> None:
     """Gamma, contrast and brightness of the whole, then a little more for each section."""
     np.clip(image, 0.0, 1.0, out=image)
     if generator.random() < 0.5:
-        np.power(image, np.float32(generator.uniform(*GAMMA)), out=image)
-    gain = 1 + generator.uniform(-CONTRAST, CONTRAST)
-    offset = generator.uniform(-BRIGHTNESS, BRIGHTNESS)
+        np.power(image, np.float32(generator.uniform(*GAMMA) ** strength), out=image)
+    gain = 1 + strength * generator.uniform(-CONTRAST, CONTRAST)
+    offset = strength * generator.uniform(-BRIGHTNESS, BRIGHTNESS)
     gains, offsets = np.full(image.shape[2], gain), np.full(image.shape[2], offset)
     if sections:
-        gains *= 1 + generator.normal(0, SECTION_CONTRAST, image.shape[2])
-        offsets += generator.normal(0, SECTION_BRIGHTNESS, image.shape[2])
+        gains *= 1 + strength * generator.normal(0, SECTION_CONTRAST, image.shape[2])
+        offsets += strength * generator.normal(0, SECTION_BRIGHTNESS, image.shape[2])
     image -= np.float32(0.5)
     image *= gains.astype(np.float32)
     image += (0.5 + offsets).astype(np.float32)

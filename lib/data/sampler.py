@@ -55,6 +55,7 @@ class PatchSampler:
         seed: of every draw.
         augment: whether patches are augmented.
         group_weights: group -> factor on its share of the patches; 1 for groups not named.
+        appearance: strength of the augmentation of contrast, brightness and gamma.
 
     Raises:
         ValueError: no item has a known voxel that may train, or a weighted group has none.
@@ -67,8 +68,9 @@ class PatchSampler:
         seed: int,
         augment: bool,
         group_weights: Mapping[str, float] | None = None,
+        appearance: float = 1.0,
     ) -> None:
-        self.seed = seed
+        self.seed, self.appearance = seed, appearance
         self.augment = augment
         self.entries = _entries(items, patch_size)
         if not self.entries:
@@ -129,7 +131,7 @@ class PatchSampler:
         entry, voxel = _choose(members, generator)
         item, shape = entry.item, entry.shape
         if self.augment:
-            patch = _augmented(entry, voxel, generator)
+            patch = _augmented(entry, voxel, generator, self.appearance)
         else:
             patch = read_training(item, _box_around(voxel, shape, item.shape, generator))
         if not item.true_instances and not entry.sections and not item.flat:
@@ -138,7 +140,9 @@ class PatchSampler:
         return patch
 
 
-def _augmented(entry: Entry, voxel: Triple, generator: np.random.Generator) -> Patch:
+def _augmented(
+    entry: Entry, voxel: Triple, generator: np.random.Generator, appearance: float
+) -> Patch:
     """A patch around a voxel, turned, warped and changed in appearance."""
     item, shape = entry.item, entry.shape
     cut = not item.isotropic and not item.flat
@@ -151,7 +155,8 @@ def _augmented(entry: Entry, voxel: Triple, generator: np.random.Generator) -> P
     patch = turn.apply(read_training(item, (wide[0], wide[1], wide[2])))
     if warp:
         patch = warp.apply(patch, item.hierarchy.unknown)
-    return replace(patch, image=change_appearance(patch.image, cut, generator))
+    image = change_appearance(patch.image, cut, generator, appearance)
+    return replace(patch, image=image)
 
 
 def read_training(item: DataItem, box: Box) -> Patch:

@@ -77,6 +77,7 @@ class Run:
             training.seed,
             settings.data.augment,
             settings.data.group_weights,
+            settings.data.appearance,
         )
         self.places = validation_places(items, settings.data.patch_size, options.validation_limit)
         self.device = choose_device(options.device)

@@ -89,3 +89,19 @@ def test_appearance_does_change_and_sometimes_loses_a_section() -> None:
         lost += bool((changed.std((0, 1)) == 0).any())
         moved += not np.array_equal(changed, image)
     assert 3 < lost < 30 and moved > 80
+
+
+def test_strength_zero_leaves_contrast_and_brightness_alone() -> None:
+    grey = np.full((8, 8, 4), 0.4, np.float32)  # few sections: nothing is damaged
+    for seed in range(30):
+        means = [
+            float(change_appearance(grey, True, np.random.default_rng(seed), s).mean())
+            for s in (0.0, 0.3, 1.0)
+        ]
+        still, little, much = (abs(mean - 0.4) for mean in means)
+        assert still < 0.01  # noise alone
+        assert little <= much + 0.01
+    assert any(
+        abs(change_appearance(grey, True, np.random.default_rng(seed)).mean() - 0.4) > 0.05
+        for seed in range(30)
+    )

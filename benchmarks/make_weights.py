@@ -47,8 +47,8 @@ class Synthetic:
 
 
 TRAINING = (
-    Synthetic("synthetic-sections", 1000, 6, (192, 192, 48), (8.0, 8.0, 40.0)),
-    Synthetic("synthetic-isotropic", 2000, 4, (160, 160, 112), (10.0, 10.0, 10.0)),
+    Synthetic("synthetic-sections", 1000, 12, (192, 192, 48), (8.0, 8.0, 40.0)),
+    Synthetic("synthetic-isotropic", 2000, 8, (160, 160, 112), (10.0, 10.0, 10.0)),
 )
 UNSEEN = (
     Synthetic("unseen-sections", 9000, 2, (192, 192, 48), (8.0, 8.0, 40.0)),
@@ -63,11 +63,12 @@ def run(*arguments: str) -> None:
 
 
 def once(folder: Path, *arguments: str) -> None:
-    """Run a command unless its stamp says that it is done."""
+    """Run a command unless its stamp says that this very one is done."""
     stamp = folder / ".done"
-    if not stamp.exists():
+    wanted = " ".join(arguments)
+    if not stamp.exists() or stamp.read_text() != wanted:
         run(*arguments)
-        stamp.touch()
+        stamp.write_text(wanted)
 
 
 def main() -> int:

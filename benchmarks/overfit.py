@@ -26,7 +26,8 @@ from lib.data.items import Patch
 from lib.engine.devices import amp_type, autocast_for
 from lib.engine.optimise import build_optimiser, clip_gradients
 from lib.engine.patch_objects import group_patch
-from lib.engine.step import StepContext, combined_step, draw_prompts
+from lib.engine.prompting import draw_prompts
+from lib.engine.step import StepContext, combined_step
 from lib.labels.hierarchy import LabelHierarchy
 from lib.losses.criterion import Criterion
 from lib.metrics.class_scores import ClassScores

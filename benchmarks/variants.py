@@ -50,6 +50,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no-ema": {"training.ema_decay": 0.0},
     "no-augmentation": {"data.augment": False},
     "accumulate-4": {"training.accumulate": 4},
+    "error-rounds-3": {"training.error_rounds": 3},
+    "appearance-0.4": {"data.appearance": 0.4},
     "constant-rate": {"training.schedule": "constant"},
     "heavy-heads": {},
     "deep-supervision": {},

@@ -29,10 +29,11 @@ from lib.engine.options import RunOptions as RunOptions
 from lib.engine.options import RunResult as RunResult
 from lib.engine.options import load_items
 from lib.engine.pictures import place_picture
+from lib.engine.prompting import draw_prompts, prompt_generators
 from lib.engine.publish import Publisher
 from lib.engine.report import ReportWriter
 from lib.engine.state import RunState
-from lib.engine.step import StepContext, StepResult, combined_step, draw_prompts
+from lib.engine.step import StepContext, StepResult, combined_step
 from lib.engine.validation import ValidationReport, validate, validation_places
 from lib.losses.criterion import Criterion
 from lib.networks.model import NeuropilNet
@@ -107,6 +108,12 @@ class Run:
         """The file a killed run goes on from."""
         return self.options.out_dir / "checkpoint.pt"
 
+    @property
+    def _places(self) -> range:
+        """The places in the global batch that this process fills."""
+        size = self.settings.training.batch_size
+        return range(self.rank * size, (self.rank + 1) * size)
+
     def execute(self) -> RunResult:
         """Run to the end, to a stop, or to an error."""
         training = self.settings.training
@@ -175,10 +182,10 @@ class Run:
 
     def _make_batches(self, step: int) -> BatchGroup:
         """A step's batches; a function of the seed, the step and this process's rank."""
-        size, accumulate = self.settings.training.batch_size, self.settings.training.accumulate
-        places = range(self.rank * size, (self.rank + 1) * size)
+        accumulate = self.settings.training.accumulate
         return step, [
-            collate(self.sampler.batch(step * accumulate + k, places)) for k in range(accumulate)
+            collate(self.sampler.batch(step * accumulate + k, self._places))
+            for k in range(accumulate)
         ]
 
     def _step(self, group: BatchGroup) -> list[StepResult]:
@@ -190,16 +197,7 @@ class Run:
         batches = [to_device(batch, self.device) for batch in host_batches]
         results = []
         for k, batch in enumerate(batches):
-            generators = [
-                torch.Generator().manual_seed(
-                    prompt_seed(
-                        training.seed,
-                        step * len(batches) + k,
-                        self.rank * training.batch_size + b,
-                    )
-                )
-                for b in range(len(batch["item"]))
-            ]
+            generators = prompt_generators(training.seed, step * len(batches) + k, self._places)
             prompts = None
             if "proofread" in training.training_modes:
                 prompts = draw_prompts(batch, self.hierarchy, self.settings, generators)
@@ -317,8 +315,3 @@ class Run:
         if self.leads:
             self.state.save(self.checkpoint, finished)
         idist.barrier()
-
-
-def prompt_seed(seed: int, step: int, place: int) -> int:
-    """A seed for one sample's prompts, from the run's seed, the step and the place."""
-    return (seed * 1_000_003 + step * 4099 + place) % 2**63

@@ -23,13 +23,13 @@ from torch.utils.checkpoint import checkpoint
 
 from lib.configs.settings import Mode, Settings
 from lib.data.batches import Batch
+from lib.engine.prompting import corrected_prompts, fractionary_samples
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.losses.criterion import Criterion
 from lib.losses.mask import mask_loss
 from lib.networks.model import NeuropilNet
-from lib.prompts.errors import correct_errors, draw_rounds, every_second, thinned
 from lib.prompts.points import PointPrompts
-from lib.prompts.sampling import SampledPrompts, sample_prompts
+from lib.prompts.sampling import SampledPrompts
 from lib.targets.prepare import Targets, prepare_targets
 from lib.targets.processes import sum_over_processes
 
@@ -78,56 +78,6 @@ class StepContext:
     scale: Callable[[Tensor], Tensor] = lambda loss: loss
 
 
-def fractionary_samples(batch: Batch, hierarchy: LabelHierarchy) -> Tensor:
-    """Which samples hold unknown voxels: instance or class labels that are not there.
-
-    Returns:
-        (B,) bool. False: fully annotated, the interactive sub-mode.
-
-    Source: spec/training-modes.md 2; spec/clarifications.md "One sub-mode for a batch".
-    """
-    unknown = batch["instance"] < 0
-    unknown |= batch["class_sets"] == hierarchy.unknown
-    return unknown.flatten(1).any(1)
-
-
-def draw_prompts(
-    batch: Batch,
-    hierarchy: LabelHierarchy,
-    settings: Settings,
-    generators: Sequence[torch.Generator],
-) -> SampledPrompts:
-    """Prompts for the samples that train with them, each sample with its own generator.
-
-    Interactive samples get prompts; fractionary ones only with `fractionary_prompts`.
-    """
-    training = settings.training
-    wanted = ~fractionary_samples(batch, hierarchy) | training.fractionary_prompts
-    drawn = [
-        sample_prompts(
-            batch["class_sets"][b : b + 1],
-            batch["instance"][b : b + 1],
-            hierarchy,
-            training,
-            generator,
-            batch["voxel_size_nm"][b : b + 1],
-            wanted[b : b + 1],
-        )
-        for b, generator in enumerate(generators)
-    ]
-    prompts = [d.prompts for d in drawn]
-    together = PointPrompts(
-        torch.cat([p.coords for p in prompts]),
-        torch.cat([p.labels for p in prompts]),
-        torch.cat([p.class_ids for p in prompts]),
-        torch.cat([p.instance for p in prompts]),
-        batch["voxel_size_nm"],
-    )
-    return SampledPrompts(
-        together, torch.cat([d.target for d in drawn]), torch.cat([d.known for d in drawn])
-    )
-
-
 def combined_step(
     context: StepContext,
     batch: Batch,
@@ -163,7 +113,9 @@ def combined_step(
         losses = {mode: _detached(once) for mode in modes}
     else:
         assert prompts is not None
-        prompts = _corrected(context, leaf, prompts, generators)
+        prompts = corrected_prompts(
+            context.net, context.settings, context.autocast, leaf, prompts, generators
+        )
         for mode in modes:
             if mode == "automatic":
                 found = _mode_losses(context, leaf, None, targets, classes)
@@ -200,28 +152,6 @@ def separate_step(
     total = torch.stack([losses[mode]["loss"] for mode in modes]).mean()
     count = int(prompts.prompts.prompted.sum()) if prompts is not None else 0
     return StepResult(losses, total, ratio, count, targets.largest_weight)
-
-
-def _corrected(
-    context: StepContext,
-    features: Tensor,
-    prompts: SampledPrompts,
-    generators: Sequence[torch.Generator],
-) -> SampledPrompts:
-    """The prompts, some of them as a session with the network as it is would give them."""
-    most = context.settings.training.error_rounds
-    if not most or context.net.mask_head is None or not prompts.prompts.any:
-        return prompts
-
-    net, shape = context.net, tuple(features.shape[2:])
-    thin = every_second(features, 2)
-
-    def answer(points: PointPrompts) -> Tensor:
-        with context.autocast():
-            residual = every_second(net.prompt_residual(points, shape), 2)
-            return net.heads(thin + residual.to(thin.dtype), thinned(points), ("instance",))["mask"]
-
-    return correct_errors(prompts, answer, draw_rounds(most, generators), generators)
 
 
 def _pointed_anywhere(prompts: SampledPrompts | None, device: torch.device) -> bool:

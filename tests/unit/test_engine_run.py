@@ -191,8 +191,8 @@ def with_nan(steps: set[int]) -> Any:
     """The combined step, whose gradients are NaN in some of its calls."""
     genuine, calls = run_module.combined_step, [0]
 
-    def step(context: Any, batch: Any, prompts: Any, share: float) -> Any:
-        result = genuine(context, batch, prompts, share)
+    def step(context: Any, batch: Any, prompts: Any, share: float, *more: Any) -> Any:
+        result = genuine(context, batch, prompts, share, *more)
         if calls[0] in steps:
             next(context.net.parameters()).grad.fill_(float("nan"))
         calls[0] += 1

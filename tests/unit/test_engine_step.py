@@ -13,12 +13,11 @@ from engine_cases import HIERARCHY, cells, classes_of, tiny_settings
 from torch import Tensor
 
 from lib.data.batches import Batch
+from lib.engine.prompting import draw_prompts, fractionary_samples
 from lib.engine.step import (
     StepContext,
     StepResult,
     combined_step,
-    draw_prompts,
-    fractionary_samples,
     separate_step,
 )
 from lib.losses.criterion import Criterion

@@ -96,6 +96,7 @@ class Run:
             self.autocast,
             self.state.scaler.scale,
         )
+        self.state.places = self._place_names()
         self.guard = Guard(options.out_dir / "faults", self.leads)
         self.log = TrainingLog(options.out_dir / "events", self.leads, self.state.step)
         self.reports = ReportWriter(options.out_dir, self.leads)
@@ -153,11 +154,17 @@ class Run:
             check_fits(self.checkpoint, data, self.settings, self.hierarchy)
             self.state.load_state_dict(data)
             options.note(f"resumed from {self.checkpoint} at step {self.state.step}")
+            if self.state.places != self._place_names() and self.state.best is not None:
+                self.state.best = None
+                options.note("validation places have changed: earlier scores no longer count")
         elif options.start is not None:
             data = load_weights(options.start)
             check_fits(options.start, data, self.settings, self.hierarchy)
             self.state.start_from(data["model"])
             options.note(f"started from {options.start}")
+
+    def _place_names(self) -> list[str]:
+        return [f"{place.item.id} {place.box}" for place in self.places]
 
     def _publisher(self) -> Publisher | None:
         if self.options.published is None:

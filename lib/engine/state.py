@@ -48,6 +48,7 @@ class RunState:
         self.average = AveragedWeights(self.net, settings.training.ema_decay)
         self.step, self.epoch, self.validated_at = 0, 0, -1
         self.best: float | None = None
+        self.places: list[str] = []  # where `best` was scored
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take over weights; counters and optimiser start anew."""
@@ -93,6 +94,7 @@ class RunState:
                 "epoch": self.epoch,
                 "validated_at": self.validated_at,
                 "best": self.best,
+                "places": self.places,
                 "finished": finished,
                 # Patches and prompts are functions of the seed and the step.
                 "sampler": {"seed": self.settings.training.seed, "step": self.step},
@@ -120,4 +122,5 @@ class RunState:
         self.step, self.epoch = int(data["step"]), int(data["epoch"])
         self.validated_at = int(data["validated_at"])
         self.best = None if data["best"] is None else float(data["best"])
+        self.places = [str(place) for place in data.get("places", ())]
         restore_random_states(data["random"])

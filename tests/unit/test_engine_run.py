@@ -144,6 +144,20 @@ def test_a_finished_run_is_left_alone_and_a_longer_one_goes_on(
     assert train(settings, options_of(study, tmp_path, max_steps=3)).steps == 3
 
 
+def test_scores_of_other_validation_places_do_not_count_any_more(tmp_path: Path) -> None:
+    study, notes = tiny_study(tmp_path / "study"), []
+    options = options_of(study.root, tmp_path / "run", note=notes.append, published=None)
+    train(tiny_settings(training__max_epochs=1), options)
+    data = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    data["best"] = 2.0  # no score is as good
+    torch.save(data, tmp_path / "run" / "checkpoint.pt")
+    assert train(tiny_settings(training__max_epochs=2), options).best == 2.0
+    add_cells(study, "b-val", (32, 32, 8), split="val")
+    result = train(tiny_settings(training__max_epochs=3), options)
+    assert result.best is not None and result.best < 1.0
+    assert any("validation places have changed" in note for note in notes)
+
+
 def test_a_checkpoint_of_another_network_is_refused(study: Path, tmp_path: Path) -> None:
     train(tiny_settings(), options_of(study, tmp_path, max_steps=1))
     with pytest.raises(ValueError, match=r"model\.head_size: found 4; expected 8"):

@@ -114,6 +114,23 @@ def window_logits(
     return values
 
 
+def classes_at(
+    net: NeuropilNet, window: WindowFeatures, voxels: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(N,) most probable fine class of some voxels of a window, as the automatic mode says.
+
+    Args:
+        net: in evaluation mode.
+        window: its features.
+        voxels: (N,) flat.
+    """
+    with torch.inference_mode():
+        rows = window.features[torch.from_numpy(voxels).to(window.features.device)].float()
+        found = net.task_heads.rows(rows, ("semantic",))["semantic"].argmax(1)
+    classes: NDArray[np.int64] = found.cpu().numpy()
+    return classes
+
+
 def with_stand_ins(window: WindowFeatures, points: WindowPoints, reach: float) -> WindowPoints:
     """Points, with negative ones added that no answer could contain.
 

@@ -3,14 +3,15 @@
 Where the objects of an image have been found before, their map cuts the image into fragments.
 A fragment that holds positive points only is part of the answer as a whole, one that holds
 negative points only is not; one that holds both is cut between them, by what the network says.
-What the network firmly denies is taken off a fragment (a merge error heals, in part). Its own
-answer decides on all others: a fragment that it mostly covers joins (a split error heals), and
-so do the voxels of no fragment that it covers.
+A merge error heals in part: what the network firmly denies is taken off a fragment, and where
+its answer is of a class that little of the fragment has (a mitochondrion in a neurite), all
+else is. On all other fragments its answer decides: one that it mostly covers joins (a split
+error heals), and so do the voxels of no fragment that it covers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,11 @@ DENIED = -6.5
 """Smoothed logit up to which the network firmly denies a voxel (benchmarks/README.md)."""
 SMOOTH = 1.5
 """Deviation of that smoothing, in voxels of the finest axis: single voxels are noise."""
+OWN_CLASS = 0.4
+"""By how much more of the network's answer than of the fragment must have the answer's class for
+the fragment to be another object."""
+SAMPLED = 2000
+"""Voxels by which the classes of an answer and of a fragment are judged."""
 INSIDE = 1.0
 """Logit of a fragment that is in: whatever the network says of its voxels."""
 
@@ -69,11 +75,13 @@ class Evidence:
         mask: (x, y, z) its answer on `box`.
         logits: (x, y, z), UNREACHED or negative where it sees nothing of the object.
         box: network voxels.
+        classes: (N, 3) network voxels -> (N,) their most probable fine class, -1 unseen.
     """
 
     mask: Mask
     logits: NDArray[np.float32]
     box: Box
+    classes: Callable[[Points], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -160,7 +168,10 @@ def _denied(
     positive: Points,
     voxel_size_nm: Sequence[float],
 ) -> Mask:
-    """Voxels of claimed fragments that the network firmly takes for something else.
+    """Voxels of claimed fragments that the network takes for something else.
+
+    Those that it firmly denies, and of a fragment that its answer has another class than, all
+    beyond the answer.
 
     Of a fragment whose very click it denies, none: there it does not know the object.
 
@@ -178,10 +189,33 @@ def _denied(
     finest = min(voxel_size_nm)
     smooth = ndimage.gaussian_filter(heard, [SMOOTH * finest / v for v in voxel_size_nm])
     denied[spans] = claimed[spans] & (smooth <= DENIED) & (heard <= 0)
+    for fragment in np.concatenate((claims.wholly, claims.cut)).tolist():
+        whole = ids == fragment
+        if _is_of_own_class(evidence, whole):
+            denied |= whole & ~evidence.mask
     low, high = np.array(evidence.box).T
     points = positive[((positive >= low) & (positive < high)).all(1)] - low
     misunderstood = np.unique(ids[tuple(points[denied[tuple(points.T)]].T)])
     return denied & ~_among(ids, misunderstood)
+
+
+def _is_of_own_class(evidence: Evidence, fragment: Mask) -> bool:
+    """Whether the network's answer is of one class, and the fragment (x, y, z) mostly is not."""
+    answer, other = (_classes_in(evidence, m) for m in (evidence.mask & fragment, fragment))
+    if not len(answer) or not len(other):
+        return False
+    values, counts = np.unique(answer, return_counts=True)
+    main = values[np.argmax(counts)]
+    return bool((answer == main).mean() - (other == main).mean() > OWN_CLASS)
+
+
+def _classes_in(evidence: Evidence, mask: Mask) -> NDArray[np.int64]:
+    """Classes of some voxels of a mask on the evidence's box, those that were seen."""
+    voxels = np.flatnonzero(mask)
+    voxels = voxels[:: max(1, len(voxels) // SAMPLED)]
+    places = np.stack(np.unravel_index(voxels, mask.shape), 1) + np.array(box_origin(evidence.box))
+    classes = evidence.classes(places)
+    return classes[classes >= 0]
 
 
 def _chosen(ids: Ids, at: tuple[slice, ...], mask: Mask, claims: Claims) -> Mask:

@@ -11,7 +11,7 @@ click, and a replay is exact.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +146,7 @@ def _evidence(
         mask, parts = canvas.objects[whole]
     else:
         mask, parts = clicked_object(logits, anchors - low, negative - low)
-    return Evidence(mask, logits, whole), parts
+    return Evidence(mask, logits, whole, canvas.classes), parts
 
 
 def _joined(
@@ -166,8 +166,11 @@ def _joined(
         at, flat = section - box[2][0], (section, section + 1)
         seen = slice(at, at + 1)
         limit = limit[0], limit[1], flat
-        evidence = Evidence(
-            evidence.mask[:, :, seen], evidence.logits[:, :, seen], (box[0], box[1], flat)
+        evidence = replace(
+            evidence,
+            mask=evidence.mask[:, :, seen],
+            logits=evidence.logits[:, :, seen],
+            box=(box[0], box[1], flat),
         )
     part, found, parts, limited = join_fragments(
         source.fragments, evidence, limit, anchors, negative, source.voxel_size_nm

@@ -115,6 +115,20 @@ def test_what_the_network_firmly_denies_is_taken_off_a_fragment() -> None:
     assert np.array_equal(heard, merged > 0)  # a network that denies the click itself is not heard
 
 
+def test_an_object_of_its_own_class_comes_out_of_a_fragment_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lib.decoding.click_fragments.DENIED", -np.inf)  # by the class alone
+    image = body()
+    around = np.zeros(image.shape, np.uint32)
+    around[1:31, 2:30, :] = 6  # both objects, and more of their background
+    inside = answer(Clicks([(5, 6, 3)]), around)
+    assert np.array_equal(inside, image == 2)
+    tight = np.where(image == 2, np.uint32(6), np.uint32(0))
+    tight[2:30, 12:15, 1:7] = 6  # mostly the object: what is told about it is kept
+    assert np.array_equal(answer(Clicks([(5, 6, 3)]), tight), tight == 6)
+
+
 def test_a_cut_takes_nothing_from_a_fragment_without_negative_points() -> None:
     image = np.full((32, 32, 8), 2, np.float32)
     ids = np.full((32, 32, 8), 7, np.uint32)

@@ -58,12 +58,18 @@ def score_volume(
     Returns:
         The scores, in the axes of `volume` as stored.
     """
-    frame = viewer_frame(volume.shape, voxel_size_nm, settings.model.finest_nm)
+    model = settings.model
+    frame = viewer_frame(volume.shape, voxel_size_nm, model.finest_nm, model.most_split)
     turned = frame.view(volume)
     if prompted is None:
         prompted = "proofread" in settings.training.training_modes
-    grid = RegionGrid.of(turned.shape, settings.queries.region)
-    sums = _Sums(grid, RegionGrid.of(turned.shape, heat_cell(turned.shape)), hierarchy)
+    x, y, z = (n // m for n, m in zip(turned.shape, frame.splits, strict=True))
+    whole = (x, y, z)  # regions hold whole voxels of the image, however the network splits them
+    grid, heat_grid = (
+        _scaled(RegionGrid.of(whole, size), frame.splits)
+        for size in (settings.queries.region, heat_cell(whole))
+    )
+    sums = _Sums(grid, heat_grid, hierarchy)
     predict = _Predict(net, settings, prompted, torch.Generator().manual_seed(0))
     inference = settings.inference
     WindowRun(
@@ -79,6 +85,12 @@ def score_volume(
     ).run()
     scores = sums.result(weights, image, settings.queries.region, has_prompted=prompted)
     return _in_stored_axes(scores, frame)
+
+
+def _scaled(grid: RegionGrid, splits: Triple) -> RegionGrid:
+    """The same regions in voxels so many times finer along each axis."""
+    x, y, z = (edges * m for edges, m in zip(grid.edges, splits, strict=True))
+    return RegionGrid((x, y, z))
 
 
 def heat_cell(shape: Triple) -> Triple:
@@ -205,7 +217,8 @@ def _in_stored_axes(scores: ItemScores, frame: ViewerFrame) -> ItemScores:
 
     def turn(grid: RegionGrid) -> RegionGrid:
         x, y, z = (
-            np.minimum(grid.edges[b] * frame.bins[b], frame.shape[a]) for a, b in enumerate(back)
+            np.minimum(grid.edges[b] // frame.splits[b] * frame.bins[b], frame.shape[a])
+            for a, b in enumerate(back)
         )
         return RegionGrid((x, y, z))
 

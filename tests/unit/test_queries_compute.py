@@ -86,6 +86,30 @@ def test_fine_voxels_are_binned_and_regions_cover_the_stored_ones() -> None:
     assert scores.entropy == pytest.approx(plain.entropy)
 
 
+def test_coarse_voxels_are_split_as_for_prediction_and_regions_stay() -> None:
+    image, windows = checkered().repeat(2, 2), []
+    fine = score_volume(
+        NET,
+        image,
+        (10.0, 10.0, 10.0),
+        settings(),
+        HIERARCHY,
+        progress=lambda _, n: windows.append(n),
+    )
+    plain, coarse_windows = windows[-1], []
+    coarse = score_volume(
+        NET, image, (30.0, 30.0, 30.0), settings(), HIERARCHY,
+        progress=lambda _, n: coarse_windows.append(n),
+    )  # fmt: skip
+    assert coarse_windows[-1] > plain  # the network looked at smaller voxels
+    assert coarse.grid.shape == image.shape and coarse.heat_grid.shape == image.shape
+    assert all(
+        np.array_equal(a, b) for a, b in zip(coarse.grid.edges, fine.grid.edges, strict=True)
+    )
+    assert coarse.entropy == pytest.approx(fine.entropy, abs=0.25)  # blurred at their borders
+    assert coarse.heat.shape == fine.heat.shape
+
+
 def test_scores_survive_the_disk_and_damage_counts_as_missing(tmp_path: Path) -> None:
     scores = score_volume(
         NET, checkered(), (8.0, 8.0, 40.0), settings(), HIERARCHY, weights="abc", image="i"

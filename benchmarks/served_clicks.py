@@ -5,7 +5,8 @@
 Starts the real server on a study of 20 x 1024 x 1024 (z y x) made here: synthetic neuropil,
 mirrored until it is large enough. Each request is one that a viewer sends, the reply is read to
 its end; "first" has nothing in the cache (another place of the image), "next" adds a point to
-clicks made before. Windows of 24 x 160 x 160 do not grow unless `--limit` says so.
+clicks made before. Windows of 24 x 160 x 160 do not grow unless `--limit` says so. Once with the
+network's answer alone, once after `instances` has run, from whose objects clicks then start.
 """
 
 from __future__ import annotations
@@ -54,11 +55,18 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         piece = make_study(Path(folder) / "studies")
-        server = start(Path(folder), options)
-        try:
-            report(server, piece, options.repeats)
-        finally:
-            server.stop()
+        app = make_app(Path(folder) / "app", options)
+        print("| viewer | clicks start from | first | next, median | slowest | reply | object |")
+        print("|---|---|" + "---:|" * 5)
+        for objects in (False, True):
+            threads = {"OMP_NUM_THREADS": str(options.threads)}
+            server = start_server(app, Path(folder) / "studies", variables=threads)
+            try:
+                if objects:
+                    find_objects(server)
+                report(server, piece, options.repeats, "found objects" if objects else "nothing")
+            finally:
+                server.stop()
 
 
 def make_study(root: Path) -> SyntheticVolume:
@@ -72,9 +80,8 @@ def make_study(root: Path) -> SyntheticVolume:
     return piece
 
 
-def start(folder: Path, options: argparse.Namespace) -> Server:
-    """The real server, with an app folder that shares the code."""
-    app = folder / "app"
+def make_app(app: Path, options: argparse.Namespace) -> Path:
+    """An app folder that shares the code."""
     (app / "model").mkdir(parents=True)
     for name in ("main.py", "lib"):
         (app / name).symlink_to(ROOT / name)
@@ -83,14 +90,22 @@ def start(folder: Path, options: argparse.Namespace) -> Server:
         f"inference: {{click_window: {list(WINDOW)}, click_window_limit: {list(options.limit)}}}\n"
         "queries: {score_at_start: false}\n"
     )
-    threads = {"OMP_NUM_THREADS": str(options.threads)}
-    return start_server(app, folder / "studies", variables=threads)
+    return app
 
 
-def report(server: Server, piece: SyntheticVolume, repeats: int) -> None:
-    """Click at some places and print the table."""
-    print("| viewer | first click | next click, median | next click, slowest | reply | object |")
-    print("|---|" + "---:|" * 5)
+def find_objects(server: Server) -> None:
+    """Run `instances`, as an annotator does before correcting."""
+    reply = requests.post(
+        f"{server.url}/infer/instances",
+        params={"image": "large", "output": "json"},
+        data={"params": "{}"},
+        timeout=3600,
+    )
+    reply.raise_for_status()
+
+
+def report(server: Server, piece: SyntheticVolume, repeats: int, start: str) -> None:
+    """Click at some places and print a row for each viewer."""
     click(server, VIEWERS["OHIF"], [[512, 128, 10]], [])  # loads the weights
     for k, (viewer, asks) in enumerate(VIEWERS.items()):
         first, after, sizes, replies = [], [], [], []
@@ -107,7 +122,7 @@ def report(server: Server, piece: SyntheticVolume, repeats: int) -> None:
                 sizes.append(size)
         cells = " | ".join(f"{1000 * t:.0f} ms" for t in (min(first), np.median(after), max(after)))
         print(
-            f"| {viewer} | {cells} | {np.median(replies) / 2**20:.2f} MiB "
+            f"| {viewer} | {start} | {cells} | {np.median(replies) / 2**20:.2f} MiB "
             f"| {np.median(sizes):.0f} voxels |",
             flush=True,
         )

@@ -161,10 +161,10 @@ class InferenceSettings(Section):
     min_object_voxels: Annotated[int, Field(ge=0)] = 50
     object_threshold: Fraction = 0.5  # probability of "can be an object" that makes foreground
     instance_method: Literal["mutex", "agglomeration"] = "mutex"
-    affinity_margin: Positive = 1.5  # embedding distance at which a pair is undecided
+    affinity_margin: Positive = 1.95  # embedding distance at which a pair is undecided
     class_weight: Weight = 0.0  # how much different kinds of class push a pair apart
     long_range: tuple[Count, ...] = (3, 9)  # partners, in voxels of the finest axis
-    long_range_bias: float = 0.0  # added to long-range affinities; negative splits more
+    long_range_bias: float = -0.25  # added to long-range affinities; negative splits more
     agglomeration_threshold: Fraction = 0.5
     instance_block: tuple[Count, Count, Count] = (256, 256, 48)
     instance_overlap: Count = 32  # voxels of the finest axis that blocks share

@@ -114,10 +114,12 @@ def window_logits(
     return values
 
 
-def classes_at(
+def kinds_at(
     net: NeuropilNet, window: WindowFeatures, voxels: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """(N,) most probable fine class of some voxels of a window, as the automatic mode says.
+    """(N,) most probable group of classes of some voxels, as the automatic mode says.
+
+    The fine class, where there are no groups.
 
     Args:
         net: in evaluation mode.
@@ -126,9 +128,10 @@ def classes_at(
     """
     with torch.inference_mode():
         rows = window.features[torch.from_numpy(voxels).to(window.features.device)].float()
-        found = net.task_heads.rows(rows, ("semantic",))["semantic"].argmax(1)
-    classes: NDArray[np.int64] = found.cpu().numpy()
-    return classes
+        kinds = "coarse" if "coarse" in net.task_heads.layers else "semantic"
+        found = net.task_heads.rows(rows, (kinds,))[kinds].argmax(1)
+    values: NDArray[np.int64] = found.cpu().numpy()
+    return values
 
 
 def with_stand_ins(window: WindowFeatures, points: WindowPoints, reach: float) -> WindowPoints:

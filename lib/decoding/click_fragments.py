@@ -3,10 +3,11 @@
 Where the objects of an image have been found before, their map cuts the image into fragments.
 A fragment that holds positive points only is part of the answer as a whole, one that holds
 negative points only is not; one that holds both is cut between them, by what the network says.
-A merge error heals in part: what the network firmly denies is taken off a fragment, and where
-its answer is of a class that little of the fragment has (a mitochondrion in a neurite), all
-else is. On all other fragments its answer decides: one that it mostly covers joins (a split
-error heals), and so do the voxels of no fragment that it covers.
+A merge error heals in part: what hangs on by a thin bridge only is taken off a fragment, and
+where the network's answer is of a group of classes that little of the fragment has (a
+mitochondrion in a neurite), all else is. On all other fragments its answer decides: one that
+it mostly covers joins (a split error heals), and so do the voxels of no fragment that it
+covers.
 """
 
 from __future__ import annotations
@@ -20,26 +21,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lib.decoding.click_flood import UNREACHED
 from lib.decoding.click_masks import Mask, Points, bounds, clicked_object, parts_holding
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box
 from lib.volumes.contrast import LazyImage
-from lib.volumes.frames import ViewerFrame
+from lib.volumes.frames import SECTION_RATIO, ViewerFrame
 
 Ids = NDArray[np.uint32]
 
 UNKNOWN = 2**32 - 1
 MOSTLY = 0.5
 """Share of a fragment that the network's answer must exceed for the whole fragment to join."""
-DENIED = -6.5
-"""Smoothed logit up to which the network firmly denies a voxel (benchmarks/README.md)."""
-SMOOTH = 1.5
-"""Deviation of that smoothing, in voxels of the finest axis: single voxels are noise."""
-OWN_CLASS = 0.4
-"""By how much more of the network's answer than of the fragment must have the answer's class for
-the fragment to be another object."""
+BRIDGE = 2
+"""Voxels that are taken off a fragment all around to see what hangs together."""
+OWN_KIND = 0.4
+"""By how much more of the network's answer than of the fragment must be of the answer's group of
+classes for the fragment to be another object."""
 SAMPLED = 2000
-"""Voxels by which the classes of an answer and of a fragment are judged."""
+"""Voxels by which the kinds of an answer and of a fragment are judged."""
 INSIDE = 1.0
 """Logit of a fragment that is in: whatever the network says of its voxels."""
 
@@ -75,13 +73,14 @@ class Evidence:
         mask: (x, y, z) its answer on `box`.
         logits: (x, y, z), UNREACHED or negative where it sees nothing of the object.
         box: network voxels.
-        classes: (N, 3) network voxels -> (N,) their most probable fine class, -1 unseen.
+        kinds: (N, 3) network voxels -> (N,) their most probable group of classes (class, where
+            there are no groups), -1 unseen.
     """
 
     mask: Mask
     logits: NDArray[np.float32]
     box: Box
-    classes: Callable[[Points], NDArray[np.int64]]
+    kinds: Callable[[Points], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -121,24 +120,26 @@ def join_fragments(
         and whether the limit cut the object.
     """
     claims = claims_of(labels, positive, negative)
-    denied = _denied(labels, evidence, claims, positive, voxel_size_nm)
+    foreign = _foreign(labels, evidence, claims)
     box = evidence.box
     while True:
         ids = _read(labels, box)
         at = box_slices(shift_box(evidence.box, minus(box_origin(box))))
         chosen = _chosen(ids, at, evidence.mask, claims)
-        chosen[at] &= ~denied
+        chosen[at] &= ~foreign
         following, limited = _grown(box, chosen, limit, labels.shape)
         if following == box:
             break
         box = following
+    low, high = np.array(box).T
+    near = [p[((p >= low) & (p < high)).all(1)] - low for p in (positive, negative)]
+    for fragment in np.concatenate((claims.wholly, claims.cut)).tolist():
+        chosen &= ~_beyond_bridges(ids == fragment, near[0], voxel_size_nm)
     logits = np.full(ids.shape, -1.0, np.float32)
     logits[at] = np.where(evidence.mask & (ids[at] == 0), evidence.logits, -1.0)
     logits[chosen] = INSIDE
     doubt = np.zeros(ids.shape, np.float32)  # no opinion where the network did not look
     doubt[at] = evidence.logits
-    low, high = np.array(box).T
-    near = [p[((p >= low) & (p < high)).all(1)] - low for p in (positive, negative)]
     mask, parts = clicked_object(logits, near[0], near[1], doubt)
     if len(claims.wholly):
         mine = _among(ids, claims.wholly) & chosen
@@ -161,61 +162,70 @@ def claimed_voxels(labels: LazyImage | None, box: Box, positive: Points) -> Mask
     return _among(_read(labels, box), _ids_at(labels, positive))
 
 
-def _denied(
-    labels: LazyImage,
-    evidence: Evidence,
-    claims: Claims,
-    positive: Points,
-    voxel_size_nm: Sequence[float],
-) -> Mask:
-    """Voxels of claimed fragments that the network takes for something else.
+def _beyond_bridges(fragment: Mask, points: Points, voxel_size_nm: Sequence[float]) -> Mask:
+    """What of a fragment hangs on the points' part of it by a thin bridge only.
 
-    Those that it firmly denies, and of a fragment that its answer has another class than, all
-    beyond the answer.
+    Nothing where a point lies in a thin place itself.
 
-    Of a fragment whose very click it denies, none: there it does not know the object.
+    Args:
+        fragment: (x, y, z).
+        points: (P, 3) in it or not, on the same voxels.
+        voxel_size_nm: (x, y, z); bridges are looked for along the axes of the finest voxels.
+    """
+    nothing = np.zeros_like(fragment)
+    points = points[fragment[tuple(points.T)]]
+    if not len(points):
+        return nothing
+    spans = bounds(fragment)
+    whole = fragment[spans]
+    along = np.array(voxel_size_nm) < SECTION_RATIO * min(voxel_size_nm)
+    cross, cube = (ndimage.generate_binary_structure(3, n) for n in (1, 3))
+    for axis in np.flatnonzero(~along):
+        level = np.indices(cube.shape)[axis] == 1
+        cross, cube = cross & level, cube & level
+    # The image's border is no boundary of an object.
+    core = ndimage.binary_erosion(whole, cross, iterations=BRIDGE, border_value=1)
+    at = points - [span.start for span in spans]
+    if not core[tuple(at.T)].all():
+        return nothing
+    part = ndimage.binary_dilation(parts_holding(core, at), cube, iterations=BRIDGE + 1, mask=whole)
+    nothing[spans] = whole & ~part
+    return nothing
+
+
+def _foreign(labels: LazyImage, evidence: Evidence, claims: Claims) -> Mask:
+    """Voxels of claimed fragments beyond the network's answer, where that is of another kind.
 
     Returns:
         bool on `evidence.box`.
     """
     ids = _read(labels, evidence.box)
-    claimed = _among(ids, np.concatenate((claims.wholly, claims.cut)))
-    denied = np.zeros(ids.shape, bool)
-    if not claimed.any():
-        return denied
-    spans = bounds(claimed)
-    logits = evidence.logits[spans]
-    heard = np.where(logits > UNREACHED, logits, np.float32(0))
-    finest = min(voxel_size_nm)
-    smooth = ndimage.gaussian_filter(heard, [SMOOTH * finest / v for v in voxel_size_nm])
-    denied[spans] = claimed[spans] & (smooth <= DENIED) & (heard <= 0)
+    foreign = np.zeros(ids.shape, bool)
     for fragment in np.concatenate((claims.wholly, claims.cut)).tolist():
         whole = ids == fragment
-        if _is_of_own_class(evidence, whole):
-            denied |= whole & ~evidence.mask
-    low, high = np.array(evidence.box).T
-    points = positive[((positive >= low) & (positive < high)).all(1)] - low
-    misunderstood = np.unique(ids[tuple(points[denied[tuple(points.T)]].T)])
-    return denied & ~_among(ids, misunderstood)
+        if _is_of_own_kind(evidence, whole):
+            foreign |= whole & ~evidence.mask
+    return foreign
 
 
-def _is_of_own_class(evidence: Evidence, fragment: Mask) -> bool:
-    """Whether the network's answer is of one class, and the fragment (x, y, z) mostly is not."""
-    answer, other = (_classes_in(evidence, m) for m in (evidence.mask & fragment, fragment))
+def _is_of_own_kind(evidence: Evidence, fragment: Mask) -> bool:
+    """Whether the network's answer is of one kind, and the fragment (x, y, z) mostly is not."""
+    own = evidence.mask & fragment & (evidence.logits > 0)  # not the mere marks of clicks
+    answer, other = (_kinds_in(evidence, mask) for mask in (own, fragment))
     if not len(answer) or not len(other):
         return False
     values, counts = np.unique(answer, return_counts=True)
     main = values[np.argmax(counts)]
-    return bool((answer == main).mean() - (other == main).mean() > OWN_CLASS)
+    return bool((answer == main).mean() - (other == main).mean() > OWN_KIND)
 
 
-def _classes_in(evidence: Evidence, mask: Mask) -> NDArray[np.int64]:
-    """Classes of some voxels of a mask on the evidence's box, those that were seen."""
+def _kinds_in(evidence: Evidence, mask: Mask) -> NDArray[np.int64]:
+    """Kinds of some voxels of a mask on the evidence's box, those that were seen."""
     voxels = np.flatnonzero(mask)
     voxels = voxels[:: max(1, len(voxels) // SAMPLED)]
     places = np.stack(np.unravel_index(voxels, mask.shape), 1) + np.array(box_origin(evidence.box))
-    classes = evidence.classes(places)
-    return classes[classes >= 0]
+    kinds = evidence.kinds(places)
+    return kinds[kinds >= 0]
 
 
 def _chosen(ids: Ids, at: tuple[slice, ...], mask: Mask, claims: Claims) -> Mask:

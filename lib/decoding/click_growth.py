@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.decoding.click_evidence import WindowPoints, classes_at, window_logits
+from lib.decoding.click_evidence import WindowPoints, kinds_at, window_logits
 from lib.decoding.click_flood import UNREACHED
 from lib.decoding.click_fragments import claimed_voxels
 from lib.decoding.click_masks import Mask, Points, clicked_object, contradictions, interior_points
@@ -57,15 +57,15 @@ class Canvas:
     def box(self, also: Sequence[Box] = ()) -> Box:
         return hull([*self.logits, *also])
 
-    def classes(self, places: Points) -> NDArray[np.int64]:
-        """The most probable fine class, without prompts, at network voxels (N, 3); -1 unseen."""
+    def kinds(self, places: Points) -> NDArray[np.int64]:
+        """The most probable group of classes at network voxels (N, 3); -1 unseen."""
         found = np.full(len(places), -1, np.int64)
         for box in self.logits:
             low, high = np.array(box).T
             inside = ((places >= low) & (places < high)).all(1)
             if inside.any():
                 at = np.ravel_multi_index(tuple((places[inside] - low).T), box_shape(box))
-                found[inside] = classes_at(self.source.net, self.source.features(box), at)
+                found[inside] = kinds_at(self.source.net, self.source.features(box), at)
         return found
 
     def blended(self, whole: Box) -> NDArray[np.float32]:

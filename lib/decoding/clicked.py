@@ -146,7 +146,7 @@ def _evidence(
         mask, parts = canvas.objects[whole]
     else:
         mask, parts = clicked_object(logits, anchors - low, negative - low)
-    return Evidence(mask, logits, whole, canvas.classes), parts
+    return Evidence(mask, logits, whole, canvas.kinds), parts
 
 
 def _joined(

@@ -101,29 +101,38 @@ def test_a_positive_and_a_negative_point_split_one_fragment() -> None:
     assert three[image == 2].all() and three[3, 24, 3] and not three[29, 24, 3]
 
 
-def test_what_the_network_firmly_denies_is_taken_off_a_fragment() -> None:
-    image = body()
-    merged = np.where(image > 0, np.uint32(3), np.uint32(0))
-    merged[15:17, 12:20, 3:5] = 3  # a bridge to another object
-    mask = answer(Clicks([(5, 6, 3)]), merged)
-    assert mask[image == 2].all() and not mask[:, 14:].any()
-    both = answer(Clicks([(5, 6, 3), (5, 24, 3)]), merged)
-    assert both[image > 0].all()  # a click there brings it back
-    heard = whole(
-        segment_clicked(replace(deaf(image), fragments=merged), Clicks([(5, 6, 3)])), image
-    )
-    assert np.array_equal(heard, merged > 0)  # a network that denies the click itself is not heard
+def test_what_hangs_on_by_a_thin_bridge_is_taken_off_a_fragment() -> None:
+    image = np.full((32, 32, 8), 2, np.float32)  # the network sees one object everywhere
+    merged = np.zeros(image.shape, np.uint32)
+    merged[2:30, 2:12] = 3
+    merged[2:30, 20:30] = 3
+    near = merged > 0
+    near[:, 16:] = False
+    merged[15:17, 12:20] = 3  # two voxels wide
+    clicks = Clicks([(8, 6, 3)])
+    mask = whole(segment_clicked(replace(deaf(image), fragments=merged), clicks), image)
+    assert mask[near].all() and not mask[:, 20:].any()
+    both = Clicks([(8, 6, 3), (8, 24, 3)])
+    mask = whole(segment_clicked(replace(deaf(image), fragments=merged), both), image)
+    assert mask[near].all() and mask[2:30, 20:30].all()  # a click there brings it back
+    thin = Clicks([(15, 16, 3)])  # on the bridge: nothing is known to hang on it
+    mask = whole(segment_clicked(replace(deaf(image), fragments=merged), thin), image)
+    assert mask[merged > 0].all()
 
 
-def test_an_object_of_its_own_class_comes_out_of_a_fragment_of_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("lib.decoding.click_fragments.DENIED", -np.inf)  # by the class alone
+def test_bridges_are_not_looked_for_across_sections() -> None:
+    image = np.full((32, 32, 8), 2, np.float32)
+    merged = np.zeros(image.shape, np.uint32)
+    merged[4:20, 4:20, 2:4] = 3  # two thick sections
+    flat = replace(deaf(image), fragments=merged, voxel_size_nm=(8.0, 8.0, 40.0))
+    assert np.array_equal(whole(segment_clicked(flat, Clicks([(10, 10, 2)])), image), merged > 0)
+
+
+def test_an_object_of_its_own_kind_comes_out_of_a_fragment_of_another() -> None:
     image = body()
     around = np.zeros(image.shape, np.uint32)
     around[1:31, 2:30, :] = 6  # both objects, and more of their background
-    inside = answer(Clicks([(5, 6, 3)]), around)
-    assert np.array_equal(inside, image == 2)
+    assert np.array_equal(answer(Clicks([(5, 6, 3)]), around), image == 2)
     tight = np.where(image == 2, np.uint32(6), np.uint32(0))
     tight[2:30, 12:15, 1:7] = 6  # mostly the object: what is told about it is kept
     assert np.array_equal(answer(Clicks([(5, 6, 3)]), tight), tight == 6)

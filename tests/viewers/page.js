@@ -232,6 +232,17 @@ class Viewer {
 
   // The grey values of the volume in the first viewport, 16 bits for each voxel, x fastest.
   async greyValues() {
+    // A study opened from another one has its volume a moment before it has its voxels.
+    await this.page.waitForFunction(
+      () => {
+        const volume = window.cornerstone.cache
+          .getVolumes()
+          .find(v => v.metadata && v.metadata.Modality !== 'SEG' && v.imageIds.length > 1);
+        return volume && volume.voxelManager.getCompleteScalarDataArray().length > 0;
+      },
+      null,
+      { timeout: 60000 }
+    );
     const bytes = await this.bytes(
       `const volume = window.cornerstone.cache.getVolumes()
          .find(v => v.metadata && v.metadata.Modality !== 'SEG' && v.imageIds.length > 1);

@@ -155,11 +155,14 @@ def claims_of(labels: LazyImage, positive: Points, negative: Points) -> Claims:
     )
 
 
-def claimed_voxels(labels: LazyImage | None, box: Box, positive: Points) -> Mask | None:
-    """Voxels of a box in fragments that hold a positive point (P, 3); None without fragments."""
-    if labels is None:
+def disputed_voxels(
+    labels: LazyImage | None, box: Box, positive: Points, negative: Points
+) -> Mask | None:
+    """Voxels of a box in fragments with points of both signs; None where there are none."""
+    if labels is None or not len(negative):
         return None
-    return _among(_read(labels, box), _ids_at(labels, positive))
+    cut = claims_of(labels, positive, negative).cut
+    return _among(_read(labels, box), cut) if len(cut) else None
 
 
 def _beyond_bridges(fragment: Mask, points: Points, voxel_size_nm: Sequence[float]) -> Mask:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lib.decoding.click_evidence import WindowPoints, kinds_at, window_logits
 from lib.decoding.click_flood import UNREACHED
-from lib.decoding.click_fragments import claimed_voxels
+from lib.decoding.click_fragments import disputed_voxels
 from lib.decoding.click_masks import Mask, Points, clicked_object, contradictions, interior_points
 from lib.decoding.click_source import Clicks, ClickSource
 from lib.decoding.click_windows import (
@@ -95,7 +95,7 @@ def grow(
     """Windows around the points, then outward while the object reaches their faces.
 
     Of each window are judged the voxels that the object reaches, and those of automatic objects
-    that hold a positive point.
+    that hold points of both signs.
 
     Returns:
         Logits of all windows, and whether the limit cut the object.
@@ -114,9 +114,9 @@ def grow(
         if len(canvas.logits) == most:
             return canvas, True
         points = _window_points(clicks, positive, negative, carried, box)
-        claimed = claimed_voxels(source.fragments, box, positive)
+        disputed = disputed_voxels(source.fragments, box, positive, negative)
         features = source.features(box)
-        logits = window_logits(source.net, features, points, source.voxel_size_nm, claimed)
+        logits = window_logits(source.net, features, points, source.voxel_size_nm, disputed)
         canvas.logits[box] = logits
         seen = in_section(logits, box, section)
         mask, parts = clicked_object(seen, points.positive, points.negative)

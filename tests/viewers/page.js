@@ -230,23 +230,26 @@ class Viewer {
     }, SEGMENTATION);
   }
 
-  // The grey values of the volume in the first viewport, 16 bits for each voxel, x fastest.
-  async greyValues() {
-    // A study opened from another one has its volume a moment before it has its voxels.
+  // The grey values of a series, 16 bits for each voxel, x fastest, once every section is there.
+  async greyValues(series) {
+    // A study opened from another one shows the old volume for a moment, then one without voxels.
     await this.page.waitForFunction(
-      () => {
+      uid => {
         const volume = window.cornerstone.cache
           .getVolumes()
-          .find(v => v.metadata && v.metadata.Modality !== 'SEG' && v.imageIds.length > 1);
-        return volume && volume.voxelManager.getCompleteScalarDataArray().length > 0;
+          .find(v => v.imageIds.length > 1 && v.imageIds.every(id => id.includes(uid)));
+        return (
+          volume?.loadStatus?.loaded && volume.voxelManager.getCompleteScalarDataArray().length > 0
+        );
       },
-      null,
-      { timeout: 60000 }
+      series,
+      { timeout: 120000 }
     );
     const bytes = await this.bytes(
       `const volume = window.cornerstone.cache.getVolumes()
-         .find(v => v.metadata && v.metadata.Modality !== 'SEG' && v.imageIds.length > 1);
-       return Uint16Array.from(volume.voxelManager.getCompleteScalarDataArray());`
+         .find(v => v.imageIds.length > 1 && v.imageIds.every(id => id.includes(argument)));
+       return Uint16Array.from(volume.voxelManager.getCompleteScalarDataArray());`,
+      series
     );
     return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
   }

@@ -112,7 +112,8 @@ def test_labels_travel_by_the_store(
     server = start_server(app_folder, store.address, variables=second)
     try:
         read_back(server, mirror(second["MONAI_LABEL_DICOMWEB_CACHE_PATH"]), uid, other)
-        assert series.series_uid in Client(server.url).get("/datastore/?output=all").text
+        listed = Client(server.url)
+        wait_for(lambda: series.series_uid in listed.get("/datastore/?output=all").text)
         status = Client(server.url).train(max_epochs=1, steps_per_epoch=2)
         assert status["status"] == "DONE", server.log_tail(40)
     finally:

@@ -57,7 +57,6 @@ def make_plan(
         "training": TRAINING,
         "strategy": "random",
     }
-    (folder / "image.u16").write_bytes(u16(piece.truth.image))
     for other in store.pieces:
         (folder / f"image-{other.series.series_uid}.u16").write_bytes(u16(other.truth.image))
 

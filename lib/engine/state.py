@@ -117,6 +117,7 @@ class RunState:
         self.net.load_state_dict(data["model"])
         self.optimiser.load_state_dict(data["optimiser"])
         self.schedule.load_state_dict(data["schedule"])
+        self._set_rates(int(data["step"]))
         self.scaler.load_state_dict(data["scaler"])
         self.average.load_state_dict(data["average"])
         self.step, self.epoch = int(data["step"]), int(data["epoch"])
@@ -124,3 +125,11 @@ class RunState:
         self.best = None if data["best"] is None else float(data["best"])
         self.places = [str(place) for place in data.get("places", ())]
         restore_random_states(data["random"])
+
+    def _set_rates(self, step: int) -> None:
+        """The learning rate is the settings', not the checkpoint's: runs are drawn out with it."""
+        rate = self.settings.training.learning_rate
+        groups = self.optimiser.param_groups
+        self.schedule.base_lrs = [rate] * len(groups)
+        for group, factor in zip(groups, self.schedule.lr_lambdas, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * factor(step)

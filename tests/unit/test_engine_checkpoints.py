@@ -200,3 +200,17 @@ def test_a_checkpoint_holds_all_of_a_run(tmp_path: Path) -> None:
         assert all(torch.equal(held[k], v) for k, v in state.average.average.items())
     with pytest.raises(ValueError, match="start from it"):
         again.load_state_dict(load_weights(written(tmp_path / "w.pt", settings)))
+
+
+def test_a_run_goes_on_at_the_rate_of_its_settings(tmp_path: Path) -> None:
+    rates = {"training__schedule": "constant", "training__warmup_steps": 0}
+    state = RunState(tiny_settings(**rates, training__learning_rate=1e-3), HIERARCHY, 10, CPU, None)
+    for value in state.net.parameters():
+        value.grad = torch.ones_like(value)
+    state.advance()
+    state.save(tmp_path / "c.pt", finished=False)
+    again = RunState(tiny_settings(**rates, training__learning_rate=4e-3), HIERARCHY, 10, CPU, None)
+    again.load_state_dict(load_weights(tmp_path / "c.pt"))
+    for _ in range(2):
+        assert [group["lr"] for group in again.optimiser.param_groups] == [4e-3, 4e-3]
+        again.skip()

@@ -114,7 +114,7 @@ def window_logits(
     return values
 
 
-def kinds_at(
+def groups_at(
     net: NeuropilNet, window: WindowFeatures, voxels: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """(N,) most probable group of classes of some voxels, as the automatic mode says.
@@ -128,8 +128,8 @@ def kinds_at(
     """
     with torch.inference_mode():
         rows = window.features[torch.from_numpy(voxels).to(window.features.device)].float()
-        kinds = "coarse" if "coarse" in net.task_heads.layers else "semantic"
-        found = net.task_heads.rows(rows, (kinds,))[kinds].argmax(1)
+        head = "coarse" if "coarse" in net.task_heads.layers else "semantic"
+        found = net.task_heads.rows(rows, (head,))[head].argmax(1)
     values: NDArray[np.int64] = found.cpu().numpy()
     return values
 

@@ -33,11 +33,11 @@ MOSTLY = 0.5
 """Share of a fragment that the network's answer must exceed for the whole fragment to join."""
 BRIDGE = 2
 """Voxels that are taken off a fragment all around to see what hangs together."""
-OWN_KIND = 0.4
+OWN_GROUP = 0.4
 """By how much more of the network's answer than of the fragment must be of the answer's group of
 classes for the fragment to be another object."""
 SAMPLED = 2000
-"""Voxels by which the kinds of an answer and of a fragment are judged."""
+"""Voxels by which the groups of an answer and of a fragment are judged."""
 INSIDE = 1.0
 """Logit of a fragment that is in: whatever the network says of its voxels."""
 
@@ -73,14 +73,14 @@ class Evidence:
         mask: (x, y, z) its answer on `box`.
         logits: (x, y, z), UNREACHED or negative where it sees nothing of the object.
         box: network voxels.
-        kinds: (N, 3) network voxels -> (N,) their most probable group of classes (class, where
+        groups: (N, 3) network voxels -> (N,) their most probable group of classes (class, where
             there are no groups), -1 unseen.
     """
 
     mask: Mask
     logits: NDArray[np.float32]
     box: Box
-    kinds: Callable[[Points], NDArray[np.int64]]
+    groups: Callable[[Points], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,20 @@ class Claims:
     """What the points say about the fragments that they lie in.
 
     Args:
+        labels: (X, Y, Z) ids of the fragments, 0 none.
         wholly: ids with positive points only.
         cut: ids with points of both signs.
         denied: ids with negative points only.
     """
 
+    labels: LazyImage
     wholly: NDArray[np.int64]
     cut: NDArray[np.int64]
     denied: NDArray[np.int64]
 
 
 def join_fragments(
-    labels: LazyImage,
+    claims: Claims,
     evidence: Evidence,
     limit: Box,
     positive: Points,
@@ -109,7 +111,7 @@ def join_fragments(
     """The clicked object, made of fragments.
 
     Args:
-        labels: (X, Y, Z) ids of the fragments, 0 none.
+        claims: `claims_of` the points.
         evidence: of the network.
         limit: how far the object is followed; holds `evidence.box`.
         positive: (P, 3), negative: (N, 3) points in the volume, not on one voxel.
@@ -119,15 +121,14 @@ def join_fragments(
         mask on a box, the box, the number of parts with a positive point that do not touch,
         and whether the limit cut the object.
     """
-    claims = claims_of(labels, positive, negative)
-    foreign = _foreign(labels, evidence, claims)
+    foreign = _foreign(evidence, claims)
     box = evidence.box
     while True:
-        ids = _read(labels, box)
+        ids = _read(claims.labels, box)
         at = box_slices(shift_box(evidence.box, minus(box_origin(box))))
         chosen = _chosen(ids, at, evidence.mask, claims)
         chosen[at] &= ~foreign
-        following, limited = _grown(box, chosen, limit, labels.shape)
+        following, limited = _grown(box, chosen, limit, claims.labels.shape)
         if following == box:
             break
         box = following
@@ -150,19 +151,13 @@ def join_fragments(
 def claims_of(labels: LazyImage, positive: Points, negative: Points) -> Claims:
     """What points say about the fragments."""
     mine, theirs = (_ids_at(labels, points) for points in (positive, negative))
-    return Claims(
-        np.setdiff1d(mine, theirs), np.intersect1d(mine, theirs), np.setdiff1d(theirs, mine)
-    )
+    wholly, denied = np.setdiff1d(mine, theirs), np.setdiff1d(theirs, mine)
+    return Claims(labels, wholly, np.intersect1d(mine, theirs), denied)
 
 
-def disputed_voxels(
-    labels: LazyImage | None, box: Box, positive: Points, negative: Points
-) -> Mask | None:
+def disputed_voxels(claims: Claims, box: Box) -> Mask | None:
     """Voxels of a box in fragments with points of both signs; None where there are none."""
-    if labels is None or not len(negative):
-        return None
-    cut = claims_of(labels, positive, negative).cut
-    return _among(_read(labels, box), cut) if len(cut) else None
+    return _among(_read(claims.labels, box), claims.cut) if len(claims.cut) else None
 
 
 def _beyond_bridges(fragment: Mask, points: Points, voxel_size_nm: Sequence[float]) -> Mask:
@@ -196,39 +191,39 @@ def _beyond_bridges(fragment: Mask, points: Points, voxel_size_nm: Sequence[floa
     return nothing
 
 
-def _foreign(labels: LazyImage, evidence: Evidence, claims: Claims) -> Mask:
-    """Voxels of claimed fragments beyond the network's answer, where that is of another kind.
+def _foreign(evidence: Evidence, claims: Claims) -> Mask:
+    """Voxels of claimed fragments beyond the network's answer, where that is of another group.
 
     Returns:
         bool on `evidence.box`.
     """
-    ids = _read(labels, evidence.box)
+    ids = _read(claims.labels, evidence.box)
     foreign = np.zeros(ids.shape, bool)
     for fragment in np.concatenate((claims.wholly, claims.cut)).tolist():
         whole = ids == fragment
-        if _is_of_own_kind(evidence, whole):
+        if _is_of_own_group(evidence, whole):
             foreign |= whole & ~evidence.mask
     return foreign
 
 
-def _is_of_own_kind(evidence: Evidence, fragment: Mask) -> bool:
-    """Whether the network's answer is of one kind, and the fragment (x, y, z) mostly is not."""
+def _is_of_own_group(evidence: Evidence, fragment: Mask) -> bool:
+    """Whether the network's answer is of one group, and the fragment (x, y, z) mostly is not."""
     own = evidence.mask & fragment & (evidence.logits > 0)  # not the mere marks of clicks
-    answer, other = (_kinds_in(evidence, mask) for mask in (own, fragment))
+    answer, other = (_groups_in(evidence, mask) for mask in (own, fragment))
     if not len(answer) or not len(other):
         return False
     values, counts = np.unique(answer, return_counts=True)
     main = values[np.argmax(counts)]
-    return bool((answer == main).mean() - (other == main).mean() > OWN_KIND)
+    return bool((answer == main).mean() - (other == main).mean() > OWN_GROUP)
 
 
-def _kinds_in(evidence: Evidence, mask: Mask) -> NDArray[np.int64]:
-    """Kinds of some voxels of a mask on the evidence's box, those that were seen."""
+def _groups_in(evidence: Evidence, mask: Mask) -> NDArray[np.int64]:
+    """Groups of some voxels of a mask on the evidence's box, those that were seen."""
     voxels = np.flatnonzero(mask)
     voxels = voxels[:: max(1, len(voxels) // SAMPLED)]
     places = np.stack(np.unravel_index(voxels, mask.shape), 1) + np.array(box_origin(evidence.box))
-    kinds = evidence.kinds(places)
-    return kinds[kinds >= 0]
+    groups = evidence.groups(places)
+    return groups[groups >= 0]
 
 
 def _chosen(ids: Ids, at: tuple[slice, ...], mask: Mask, claims: Claims) -> Mask:

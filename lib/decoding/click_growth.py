@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.decoding.click_evidence import WindowPoints, kinds_at, window_logits
+from lib.decoding.click_evidence import WindowPoints, groups_at, window_logits
 from lib.decoding.click_flood import UNREACHED
-from lib.decoding.click_fragments import disputed_voxels
+from lib.decoding.click_fragments import Claims, disputed_voxels
 from lib.decoding.click_masks import Mask, Points, clicked_object, contradictions, interior_points
 from lib.decoding.click_source import Clicks, ClickSource
 from lib.decoding.click_windows import (
@@ -57,7 +57,7 @@ class Canvas:
     def box(self, also: Sequence[Box] = ()) -> Box:
         return hull([*self.logits, *also])
 
-    def kinds(self, places: Points) -> NDArray[np.int64]:
+    def groups(self, places: Points) -> NDArray[np.int64]:
         """The most probable group of classes at network voxels (N, 3); -1 unseen."""
         found = np.full(len(places), -1, np.int64)
         for box in self.logits:
@@ -65,7 +65,7 @@ class Canvas:
             inside = ((places >= low) & (places < high)).all(1)
             if inside.any():
                 at = np.ravel_multi_index(tuple((places[inside] - low).T), box_shape(box))
-                found[inside] = kinds_at(self.source.net, self.source.features(box), at)
+                found[inside] = groups_at(self.source.net, self.source.features(box), at)
         return found
 
     def blended(self, whole: Box) -> NDArray[np.float32]:
@@ -91,11 +91,19 @@ def grow(
     positive: Points,
     negative: Points,
     section: int | None,
+    claims: Claims | None,
 ) -> tuple[Canvas, bool]:
     """Windows around the points, then outward while the object reaches their faces.
 
     Of each window are judged the voxels that the object reaches, and those of automatic objects
     that hold points of both signs.
+
+    Args:
+        source: of features.
+        clicks: as the annotator set them.
+        positive: (P, 3), negative: (N, 3) those inside the volume.
+        section: answer in this section only.
+        claims: of the points on the automatic objects, where these are known.
 
     Returns:
         Logits of all windows, and whether the limit cut the object.
@@ -114,7 +122,7 @@ def grow(
         if len(canvas.logits) == most:
             return canvas, True
         points = _window_points(clicks, positive, negative, carried, box)
-        disputed = disputed_voxels(source.fragments, box, positive, negative)
+        disputed = None if claims is None else disputed_voxels(claims, box)
         features = source.features(box)
         logits = window_logits(source.net, features, points, source.voxel_size_nm, disputed)
         canvas.logits[box] = logits

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.decoding.click_fragments import Evidence, join_fragments
+from lib.decoding.click_fragments import Claims, Evidence, claims_of, join_fragments
 from lib.decoding.click_growth import CARRIED_POINTS, Canvas, grow, in_section
 from lib.decoding.click_masks import (
     Mask,
@@ -108,12 +108,14 @@ def segment_clicked(
     if not len(anchors):
         warnings.append("no positive point inside the image; the answer is empty")
         return _nothing(start, warnings)
-    canvas, limited = grow(source, clicks, anchors, negative, section)
+    fragments = source.fragments
+    claims = None if fragments is None else claims_of(fragments, anchors, negative)
+    canvas, limited = grow(source, clicks, anchors, negative, section, claims)
     evidence, parts = _evidence(canvas, start, anchors, negative, section)
-    if source.fragments is None:
+    if claims is None:
         mask, whole = evidence.mask, evidence.box
     else:
-        mask, whole, parts, limited = _joined(source, evidence, anchors, negative, section)
+        mask, whole, parts, limited = _joined(source, claims, evidence, anchors, negative, section)
     if limited:
         warnings.append("the object goes on beyond the limit of the click window")
     low, high = np.array(whole).T
@@ -126,8 +128,7 @@ def segment_clicked(
         before = np.zeros_like(mask)
         before[box_slices(shift_box(start.box, minus(box_origin(whole))))] = start.mask
         mask = _edited(before, mask, positive - low, negative - low, section, int(low[2]))
-    used = source.fragments is not None
-    return ClickAnswer(mask, whole, tuple(warnings), len(canvas.logits), used)
+    return ClickAnswer(mask, whole, tuple(warnings), len(canvas.logits), claims is not None)
 
 
 def _evidence(
@@ -146,18 +147,18 @@ def _evidence(
         mask, parts = canvas.objects[whole]
     else:
         mask, parts = clicked_object(logits, anchors - low, negative - low)
-    return Evidence(mask, logits, whole, canvas.kinds), parts
+    return Evidence(mask, logits, whole, canvas.groups), parts
 
 
 def _joined(
     source: ClickSource,
+    claims: Claims,
     evidence: Evidence,
     anchors: Points,
     negative: Points,
     section: int | None,
 ) -> tuple[Mask, Box, int, bool]:
     """`join_fragments`, in one section where only that is asked for."""
-    assert source.fragments is not None
     box = evidence.box
     first = window_at(anchors[0].tolist(), source.window, source.shape)
     limit = growth_limit(first, source.inference.click_window_limit, source.shape)
@@ -173,7 +174,7 @@ def _joined(
             box=(box[0], box[1], flat),
         )
     part, found, parts, limited = join_fragments(
-        source.fragments, evidence, limit, anchors, negative, source.voxel_size_nm
+        claims, evidence, limit, anchors, negative, source.voxel_size_nm
     )
     whole = hull([found, box])
     mask = np.zeros(box_shape(whole), bool)

@@ -110,7 +110,7 @@ class Run:
         return self.options.out_dir / "checkpoint.pt"
 
     @property
-    def _places(self) -> range:
+    def _batch_places(self) -> range:
         """The places in the global batch that this process fills."""
         size = self.settings.training.batch_size
         return range(self.rank * size, (self.rank + 1) * size)
@@ -191,7 +191,7 @@ class Run:
         """A step's batches; a function of the seed, the step and this process's rank."""
         accumulate = self.settings.training.accumulate
         return step, [
-            collate(self.sampler.batch(step * accumulate + k, self._places))
+            collate(self.sampler.batch(step * accumulate + k, self._batch_places))
             for k in range(accumulate)
         ]
 
@@ -204,7 +204,9 @@ class Run:
         batches = [to_device(batch, self.device) for batch in host_batches]
         results = []
         for k, batch in enumerate(batches):
-            generators = prompt_generators(training.seed, step * len(batches) + k, self._places)
+            generators = prompt_generators(
+                training.seed, step * len(batches) + k, self._batch_places
+            )
             prompts = None
             if "proofread" in training.training_modes:
                 prompts = draw_prompts(batch, self.hierarchy, self.settings, generators)

@@ -79,6 +79,9 @@ def _explain(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         known = _model_at(path[:-1])
         return f"{'.'.join(path)}: unknown key; known: {', '.join(known.model_fields)}"
+    if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
+        # Of a section's own check: the message names the key and what was found.
+        return ".".join([*path, str(fault["ctx"]["error"])])
     return f"{'.'.join(path)}: {fault['msg']}, found {fault['input']!r}"
 
 

@@ -201,3 +201,12 @@ class Settings(Section):
     inference: InferenceSettings = InferenceSettings()
     queries: QuerySettings = QuerySettings()
     server: ServerSettings = ServerSettings()
+
+    @model_validator(mode="after")
+    def _errors_have_a_head(self) -> Settings:
+        if self.training.error_rounds and not self.loss.weight_prompt:
+            raise ValueError(
+                f"training.error_rounds: {self.training.error_rounds} needs the mask head, whose "
+                "errors it looks for; expected loss.weight_prompt above 0, or error_rounds 0"
+            )
+        return self

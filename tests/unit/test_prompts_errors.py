@@ -103,3 +103,5 @@ def test_rounds_are_drawn_evenly_and_fit_the_slots() -> None:
                 "training.num_neg_points": 2,
             },
         )
+    with pytest.raises(ValueError, match=r"expected loss\.weight_prompt above 0"):
+        load_settings(None, {"training.error_rounds": 1, "loss.weight_prompt": 0.0})

@@ -6,21 +6,16 @@ import json
 import os
 import pickle
 import threading
-from itertools import pairwise
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given
-from hypothesis import strategies as st
 from volume_files import SIZE_NM, nifti, volume
 
 from lib.labels.hierarchy import load_hierarchy
 from lib.volumes import writing
 from lib.volumes.atomic import remove_leftovers, write_bytes
-from lib.volumes.boxes import parse_box, show_box, slabs, tile_boxes, whole_box
-from lib.volumes.contrast import intensity_window, normalize
 from lib.volumes.errors import VolumeError
 from lib.volumes.record import ItemRecord
 from lib.volumes.study import Study
@@ -299,79 +294,3 @@ def test_importing_again_clears_leftovers(tmp_path):
     leftover.write_text("half")
     Study(tmp_path, H).add_item("one", volume(SHAPE), SIZE_NM)
     assert not leftover.exists()
-
-
-@given(
-    shape=st.tuples(*[st.integers(1, 40)] * 3),
-    budget=st.integers(1, 20000),
-    multiple=st.integers(1, 9),
-    start=st.integers(0, 20),
-)
-def test_slabs_cover_a_box_once(shape, budget, multiple, start):
-    box = whole_box(shape, (0, 0, start))
-    parts = list(slabs(box, 2, budget, multiple))
-    assert parts[0][2][0] == start and parts[-1][2][1] == start + shape[2]
-    for one, two in pairwise(parts):
-        assert one[2][1] == two[2][0] > one[2][0]
-        depth = (one[2][1] - one[2][0], budget // (shape[0] * shape[1] * 2))
-        assert depth[1] < multiple or one[2][1] % multiple == 0
-        assert depth[0] <= max(1, depth[1]) or depth[0] <= multiple
-        assert depth[0] == 1 or depth[0] * shape[0] * shape[1] * 2 <= 8 * budget
-
-
-def test_a_slab_stretches_to_a_chunk_but_not_to_any_size():
-    box = whole_box((10, 10, 100))
-    assert [s[2] for s in slabs(box, 1, 400, 20)][:2] == [(0, 20), (20, 40)]
-    assert [s[2] for s in slabs(box, 1, 400, 33)][:2] == [(0, 4), (4, 8)]
-
-
-@given(shape=st.tuples(*[st.integers(1, 30)] * 3), tile=st.tuples(*[st.integers(1, 12)] * 3))
-def test_tiles_cover_a_box_once_and_are_not_too_large(shape, tile):
-    count = np.zeros(shape, int)
-    for (a, b), (c, d), (e, f) in tile_boxes(whole_box(shape), tile):
-        assert b - a <= tile[0] and d - c <= tile[1] and f - e <= tile[2]
-        count[a:b, c:d, e:f] += 1
-    assert (count == 1).all()
-
-
-def test_boxes_in_words():
-    assert parse_box("1:2, :5,-3:") == ((1, 2), (None, 5), (-3, None))
-    assert parse_box(show_box(((1, 2), (3, 4), (5, 6)))) == ((1, 2), (3, 4), (5, 6))
-    for bad in ("", "1:2,3:4", "1:2,3:4,5", "a:2,3:4,5:6", "1:2,3:4,5:6,7:8"):
-        with pytest.raises(ValueError, match="X0:X1,Y0:Y1,Z0:Z1"):
-            parse_box(bad)
-
-
-def test_the_intensity_window_leaves_out_padding_and_outliers():
-    rng = np.random.default_rng(0)
-    image = np.clip(rng.normal(120, 10, (300, 260, 6)), 1, 254).astype(np.uint8)
-    image[:80] = 0
-    image[-40:] = 255
-    low, high = intensity_window(image)
-    assert 85 < low < 105 and 135 < high < 155
-
-
-def test_constant_images_have_a_window():
-    assert intensity_window(np.full((5, 6, 7), 9, np.uint8)) == (9.0, 10.0)
-    assert intensity_window(np.zeros((5, 6, 1), np.uint16)) == (0.0, 1.0)
-
-
-def test_normalize_maps_the_window_and_clips():
-    got = normalize(np.array([0, 50, 75, 100, 255], np.uint8), (50.0, 100.0))
-    assert got.dtype == np.float32 and got.tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
-
-
-def test_the_window_reads_a_bounded_part_of_a_large_image():
-    class Huge:
-        shape = (100_000, 100_000, 50_000)
-        read = 0
-
-        def __getitem__(self, index):
-            part = np.ones(
-                [len(range(n)[i]) for i, n in zip(index, self.shape, strict=True)], np.uint8
-            )
-            Huge.read += part.size
-            return part
-
-    intensity_window(Huge())
-    assert 0 < Huge.read <= 2**21

@@ -1,13 +1,7 @@
-"""Submissions: kept as they came, derived whole, and nothing lost when the process dies."""
+"""Submissions: kept as they came, and their labels derived whole."""
 
 from __future__ import annotations
 
-import itertools
-import os
-import shutil
-import signal
-import sys
-import threading
 from pathlib import Path
 
 import nibabel as nib
@@ -16,40 +10,31 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from submission_cases import (
+    AXON,
+    INFO,
+    INSIDE,
+    MITO,
+    ROI,
+    SHAPE,
+    TEAR,
+    H,
+    seg_nrrd,
+    strokes,
+    study_of_one,
+    upload,
+)
 from volume_files import SIZE_NM, nifti, volume
 
-from lib.labels.hierarchy import load_hierarchy
-from lib.volumes import deriving, submissions, writing
-from lib.volumes.errors import VolumeError
+from lib.volumes import deriving
 from lib.volumes.study import Study
-from lib.volumes.submissions import SubmissionOptions, recover, submit, versions
+from lib.volumes.submissions import SubmissionOptions, submit, versions
 from lib.volumes.submitted_file import place_on_grid
-
-H = load_hierarchy()
-SHAPE = (13, 17, 9)
-AXON, TEAR, MITO = (H.set_named(n) for n in ("axon", "tear", "mitochondria"))
-NAMES = ["axon", "organelle", "axon 17", "uncertain"]
-INFO = [{"name": n, "idx": i} for n, i in zip(NAMES, (1, 3, 4, 6), strict=True)]
 
 
 @pytest.fixture
 def study(tmp_path):
-    made = Study(tmp_path / "study", H)
-    made.add_item("one", volume(SHAPE), SIZE_NM)
-    return made
-
-
-def strokes(seed=0, high=5, shape=SHAPE):
-    return np.random.default_rng(seed).integers(0, high, shape).astype(np.uint8)
-
-
-def upload(folder, data, name="up.nii.gz"):
-    return Path(nifti(folder / name, data))
-
-
-def files(study):
-    root = study.root / "labels"
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+    return study_of_one(tmp_path / "study")
 
 
 def test_a_submission_is_kept_and_its_labels_derived(tmp_path, study):
@@ -124,11 +109,6 @@ def test_fully_annotated_by_parameter_and_by_record(tmp_path, study):
     assert not study.item("one").record.fully_annotated
 
 
-ROI = ((2, 9), (0, 17), (3, 6))
-INSIDE = np.zeros(SHAPE, bool)
-INSIDE[2:9, :, 3:6] = True
-
-
 def test_a_region_leaves_the_rest_as_it_is(tmp_path, study):
     first, second = strokes(0), strokes(1)
     submit(study, "one", upload(tmp_path, first), INFO)
@@ -188,27 +168,6 @@ def test_class_set_codes_stay_when_labels_change(tmp_path):
     assert item.record.class_sets[201] == ["tear", "axon"] and 202 in item.record.class_sets
     sets = item.read_class_sets()
     assert (sets[~INSIDE] == pair).all() and (sets[INSIDE] == H.object_set).all()
-
-
-def seg_nrrd(path, layers, segments, **header):
-    """A .seg.nrrd as Slicer writes it: segments are (name, value, layer)."""
-    directions = [[-SIZE_NM[0], 0, 0], [0, -SIZE_NM[1], 0], [0, 0, SIZE_NM[2]]]
-    layered = len(layers) > 1
-    data = np.stack(layers) if layered else layers[0]
-    fields = {
-        "space": "left-posterior-superior",
-        "space directions": np.array([[np.nan] * 3, *directions]) if layered else directions,
-        "kinds": [*(["list"] if layered else []), *["domain"] * 3],
-        "space origin": [0.0, 0.0, 0.0],
-        "encoding": "gzip",
-    }
-    for i, (name, value, layer) in enumerate(segments):
-        fields |= {
-            f"Segment{i}_ID": f"Segment_{i}", f"Segment{i}_Name": name,
-            f"Segment{i}_LabelValue": str(value), f"Segment{i}_Layer": str(layer),
-        }  # fmt: skip
-    nrrd.write(str(path), data, {**fields, **header})
-    return path
 
 
 def test_overlapping_layers_of_a_segmentation(tmp_path, study):
@@ -302,187 +261,3 @@ def test_an_image_of_others_keeps_its_orientation(tmp_path):
     stored = nib.load(tmp_path / "labels" / "final" / "s.nii.gz")
     assert np.allclose(stored.affine, affine)
     assert ((study.item("s").read_class_sets() == AXON) == (data == 1)).all()
-
-
-REJECTED = [
-    ("another shape", lambda t: Path(nifti(t / "u.nii", strokes(shape=(5, 5, 5)), np.eye(4))), INFO,
-     "another grid"),
-    ("resampled", lambda t: Path(nifti(t / "u.nii", strokes(), np.diag([8, 5, 40, 1]))), INFO,
-     "not resampled"),
-    ("a value too many", lambda t: upload(t, strokes(high=6)), INFO, "belongs to none of the 4"),
-    ("no names", lambda t: upload(t, strokes()), None, "without names of its segments"),
-    ("floats", lambda t: upload(t, np.full(SHAPE, 0.5, np.float32)), INFO, "not whole"),
-    ("negative", lambda t: upload(t, np.full(SHAPE, -1, np.int16)), INFO, "label values of 0"),
-    ("no file of its kind", lambda t: (t / "u.nrrd", (t / "u.nrrd").write_text("x"))[0], INFO,
-     "truncated or damaged"),
-    ("a stray value", lambda t: seg_nrrd(t / "u.seg.nrrd", [strokes()], [("axon", 1, 0)]), None,
-     "a value of one of its segments"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("make", "info", "fault"), [r[1:] for r in REJECTED], ids=[r[0] for r in REJECTED]
-)
-def test_what_cannot_be_used_is_kept_and_changes_nothing(tmp_path, study, make, info, fault):
-    submit(study, "one", upload(tmp_path, strokes()), INFO)
-    before = study.item("one").read_class_sets()
-    raw = make(tmp_path)
-    with pytest.raises(ValueError, match=fault):
-        submit(study, "one", raw, info)
-    first, second = versions(study, "one")
-    assert not first.rejected and fault.replace("\\", "") in second.rejected
-    folder = study.root / "labels" / "submitted" / "versions" / "one"
-    assert (folder / second.file).read_bytes() == raw.read_bytes()
-    assert (study.item("one").read_class_sets() == before).all()
-    assert recover(study) == [], "what was rejected is not tried again"
-    submit(study, "one", upload(tmp_path, strokes(2)), INFO)
-    assert [v.number for v in versions(study, "one")] == [1, 2, 3]
-
-
-@pytest.mark.parametrize("roi", [((0, 0), (0, 5), (0, 5)), ((0, 14), (0, 5), (0, 5))])
-def test_regions_outside_are_refused(tmp_path, study, roi):
-    with pytest.raises(VolumeError, match="holds no voxel or reaches outside"):
-        submit(study, "one", upload(tmp_path, strokes()), INFO, SubmissionOptions(roi=roi))
-
-
-def test_unknown_items_and_kinds_are_refused_without_a_trace(tmp_path, study):
-    with pytest.raises(ValueError, match="no item 'two'"):
-        submit(study, "two", upload(tmp_path, strokes()), INFO)
-    (tmp_path / "up.txt").write_text("x")
-    with pytest.raises(VolumeError, match="unknown kind"):
-        submit(study, "one", tmp_path / "up.txt", INFO)
-    assert [f for f in files(study) if not f.endswith(".lock")] == []
-
-
-def test_submissions_at_the_same_time_come_one_after_the_other(tmp_path, study):
-    uploads = [upload(tmp_path, strokes(i), f"{i}.nii.gz") for i in range(6)]
-    threads = [threading.Thread(target=submit, args=(study, "one", u, INFO)) for u in uploads]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    found = versions(study, "one")
-    assert [v.number for v in found] == [1, 2, 3, 4, 5, 6]
-    folder = study.root / "labels" / "submitted" / "versions" / "one"
-    last = np.asarray(nib.load(folder / found[-1].file).dataobj)
-    assert ((study.item("one").read_class_sets() == AXON) == np.isin(last, (1, 3))).all()
-
-
-def test_recover_derives_what_was_cut_off(tmp_path, study, monkeypatch):
-    submit(study, "one", upload(tmp_path, strokes(0)), INFO)
-
-    def die(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(submissions, "stage_labels", die)
-        submit(study, "one", upload(tmp_path, strokes(1)), INFO)
-    assert ((study.item("one").read_final() == 255) == (strokes(0) == 4)).all()
-    assert recover(study) == ["one"]
-    assert ((study.item("one").read_final() == 255) == (strokes(1) == 4)).all()
-    assert recover(study) == []
-
-
-def test_the_next_submission_first_finishes_the_one_that_was_cut_off(tmp_path, study, monkeypatch):
-    """Version 2 paints the outside, version 3 a region: both must be there."""
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(
-            submissions, "stage_labels", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt())
-        )
-        submit(study, "one", upload(tmp_path, strokes(1)), INFO)
-    submit(study, "one", upload(tmp_path, strokes(2)), INFO, SubmissionOptions(roi=ROI))
-    final = study.item("one").read_final() == 255
-    assert (final == (np.where(INSIDE, strokes(2), strokes(1)) == 4)).all()
-
-
-def test_a_disk_that_fills_up_keeps_the_old_labels(tmp_path, study, monkeypatch):
-    submit(study, "one", upload(tmp_path, strokes(0)), INFO)
-    before = study.item("one").read_final()
-    from lib.volumes import atomic
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(atomic.os, "fsync", full)
-        with pytest.raises(VolumeError, match="the disk filled up"):
-            submit(study, "one", upload(tmp_path, strokes(1)), INFO)
-    assert (study.item("one").read_final() == before).all()
-    assert not [f for f in files(study) if f.endswith(".part")]
-
-
-def test_damaged_submission_records_are_named(tmp_path, study):
-    submit(study, "one", upload(tmp_path, strokes(0)), INFO)
-    path = study.root / "labels" / "submitted" / "versions" / "one" / "0001.json"
-    path.write_text("{}")
-    with pytest.raises(VolumeError, match=r"0001\.json: not a readable submission record"):
-        versions(study, "one")
-
-
-def submit_until_killed(study, raw, moment):
-    """Submit in a process of its own that kills itself at its n-th step on the disk.
-
-    Returns:
-        Whether the submission was finished before that.
-    """
-    child = os.fork()
-    if child == 0:
-        steps = 0
-
-        def step(*_):
-            nonlocal steps
-            steps += 1
-            if steps == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def watched(event, _):
-            if event in ("open", "os.rename", "os.link", "os.remove"):
-                step()
-
-        fsync, write = os.fsync, writing.GzipStream.write
-        os.fsync = lambda handle: (fsync(handle), step())[0]
-        writing.GzipStream.write = lambda self, data: (write(self, data), step())[0]
-        sys.addaudithook(watched)
-        try:
-            submit(study, "one", raw, [{"name": "axon 17"}, {"name": "tear"}])
-        finally:
-            os._exit(0 if steps < moment else 1)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status == 0
-
-
-def test_kill_at_any_moment_loses_nothing(tmp_path):
-    """A submission is killed at its first step on the disk, its second, ... until it is done."""
-    patterns = [strokes(i, 3) for i in range(2)]
-    first, second = (upload(tmp_path, data, f"{i}.nii.gz") for i, data in enumerate(patterns))
-    base = Study(tmp_path / "base", H)
-    base.add_item("one", volume(SHAPE), SIZE_NM)
-    submit(base, "one", first, [{"name": "axon 17"}, {"name": "tear"}])
-    kept = cut_off = 0
-    for moment in itertools.count(1):
-        shutil.copytree(base.root, tmp_path / str(moment))
-        study = Study(tmp_path / str(moment), H)
-        done = submit_until_killed(study, second, moment)
-        found = versions(study, "one")
-        assert len(found) == 2 or not done, "what was answered is kept"
-        item = study.item("one")
-        for read in (item.read_final, item.read_instances, item.read_class_sets):
-            assert read().shape == SHAPE, "whole, old or new"
-        kept, cut_off = kept + len(found) - 1, cut_off + bool(recover(study))
-        for version, raw in zip(found, (first, second), strict=False):
-            folder = study.root / "labels" / "submitted" / "versions" / "one"
-            assert (folder / version.file).read_bytes() == raw.read_bytes()
-        last, item = patterns[len(found) - 1], study.item("one")
-        assert (item.read_instances() == np.choose(last, [-1, 17, 0])).all()
-        assert ((item.read_class_sets() == TEAR) == (last == 2)).all()
-        assert not list(study.root.rglob("*.part"))
-        assert (
-            item.label_path("submitted").read_bytes()
-            == [first, second][len(found) - 1].read_bytes()
-        )
-        shutil.rmtree(study.root)
-        if done:
-            break
-    assert moment > 20 and 5 < kept < moment, "killed before and after it was kept"
-    assert cut_off > 3, "killed between keeping and deriving"

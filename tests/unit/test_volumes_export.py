@@ -1,0 +1,165 @@
+"""`export`: items come back from every target, and what else is there stays."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from import_cases import AXON, SHAPE, H, run
+from volume_files import SIZE_NM, hdf5, volume
+
+from lib.volumes.study import Study
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "study"
+
+
+def export_study(tmp_path, root):
+    """Two items of one source, both with class sets under the same code."""
+    rng = np.random.default_rng(0)
+    source = hdf5(tmp_path / "v.h5", volume(SHAPE))
+    for i, (box, own) in enumerate(((":,:,0:5", "[axon, dendrite]"), (":,2:,5:9", "[soma, tear]"))):
+        mapping = tmp_path / f"{i}.yaml"
+        mapping.write_text(f"values: {{0: unknown, 1: axon, 2: organelle, 3: {own}}}")
+        label = hdf5(tmp_path / f"l{i}.h5", rng.integers(0, 4, SHAPE).astype(np.uint8))
+        ids = hdf5(tmp_path / f"i{i}.h5", rng.integers(0, 9, SHAPE).astype(np.uint32))
+        words = ["--semantic", label, "--mapping", mapping, "--instance", ids, "--crop", box]
+        assert run("import", source, "--studies", root, "--id", f"item{i}", *words) == 0
+    return Study(root, H)
+
+
+def full_frame(study):
+    """What both items together say: class sets and ids of the source's frame."""
+    sets, ids = np.full(SHAPE, H.unknown, np.int32), np.full(SHAPE, -1, np.int64)
+    for item in study.items():
+        (x, y, z), (a, b, c) = item.record.origin_voxels, item.shape
+        at = np.s_[x : x + a, y : y + b, z : z + c]
+        sets[at], ids[at] = item.read_class_sets(), item.read_instances()
+    return sets, ids
+
+
+TARGETS = {
+    "hdf5": "out.h5", "zarr": "out.zarr", "precomputed": "precomputed://{}/out", "tiff": "out.tif",
+}  # fmt: skip
+
+
+def target(tmp_path, kind, stem=""):
+    text = TARGETS[kind].format(tmp_path)
+    return text + stem if "://" in text else str(tmp_path / text.replace("out", "out" + stem))
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "zarr", "precomputed"])
+def test_exported_items_fill_one_target_and_come_back(tmp_path, root, kind, capsys):
+    study = export_study(tmp_path, root)
+    classes, ids = target(tmp_path, kind), target(tmp_path, kind, "-ids")
+    for item in study.items():
+        assert run("export", item.id, classes, "--studies", root) == 0
+        assert run("export", item.id, ids, "--studies", root, "--label", "instance") == 0
+    assert "written to" in capsys.readouterr().out
+    again = tmp_path / "again"
+    words = ["--semantic", classes.removeprefix("precomputed://"), "--instance"]
+    words += [ids.removeprefix("precomputed://"), "--id", "all"]
+    assert run("import", tmp_path / "v.h5", "--studies", again, *words) == 0
+    back = Study(again, H).item("all")
+    sets, wanted = full_frame(study)
+    known = wanted != 0  # 0 is read as unknown unless the volume is fully annotated
+    assert (back.read_class_sets() == sets).all()
+    assert (back.read_instances() == np.where(known, wanted, -1)).all()
+
+
+@pytest.mark.parametrize("kind", list(TARGETS))
+@pytest.mark.parametrize("crop_only", [False, True])
+def test_one_exported_item_at_its_place(tmp_path, root, kind, crop_only):
+    study = export_study(tmp_path, root)
+    text = target(tmp_path, kind)
+    words = ["--crop-only"] if crop_only else []
+    assert run("export", "item1", text, "--studies", root, *words) == 0
+    from lib.volumes.readers.opening import open_source
+
+    source = open_source(text.removeprefix("precomputed://"), "semantic")
+    item = study.item("item1")
+    got, own = source[...], item.read_final()
+    assert source.info.voxel_size_nm == pytest.approx(SIZE_NM)
+    assert source.info.attributes["class_sets"] == {
+        str(k): v for k, v in item.record.class_sets.items()
+    }
+    if crop_only:
+        assert (got == own).all()
+        if kind == "precomputed":
+            assert source.info.origin == (0, 2, 5)
+        elif kind != "tiff":
+            assert source.info.offset_nm == pytest.approx((0, 10, 200))
+    else:
+        assert got.shape == SHAPE and (got[:, 2:, 5:] == own).all()
+        outside = np.ones(SHAPE, bool)
+        outside[:, 2:, 5:] = False
+        assert (got[outside] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "zarr", "tiff"])
+def test_plan_encoding_and_ids_outside_the_item(tmp_path, root, kind):
+    study = export_study(tmp_path, root)
+    text, ids = target(tmp_path, kind), target(tmp_path, kind, "-ids")
+    assert run("export", "item0", text, "--studies", root, "--encoding", "plan") == 0
+    assert run("export", "item0", ids, "--studies", root, "--label", "instance") == 0
+    from lib.volumes.readers.opening import open_source
+
+    sets, item = study.item("item0").read_class_sets(), study.item("item0")
+    plan = open_source(text, "semantic")[...]
+    axon = sets == AXON
+    assert axon.any() and (plan[:, :, :5] == np.where(axon, 3, 255)).all()
+    assert (plan[:, :, 5:] == 255).all()
+    got = open_source(ids, "instance")[...].astype(np.int64)
+    stored = np.where(item.read_instances() < 0, 2**32 - 1, item.read_instances())
+    assert (got[:, :, :5] == stored).all() and (got[:, :, 5:] == 2**32 - 1).all()
+
+
+def test_hdf5_target_keeps_what_else_is_in_the_file(tmp_path, root):
+    export_study(tmp_path, root)
+    path = tmp_path / "v.h5"
+    assert run("export", "item0", path, "--studies", root) == 0
+    with h5py.File(path) as file:
+        assert (volume(SHAPE) == file["volumes/raw"][...].T).all()
+        made = file["volumes/labels/semantic"]
+        assert made.attrs["resolution"].tolist() == list(SIZE_NM[::-1])
+        assert json.loads(made.attrs["neuropil"])["class_sets"]
+
+
+@pytest.mark.parametrize("kind", list(TARGETS))
+def test_a_target_of_another_shape_is_only_replaced_when_asked(tmp_path, root, kind, capsys):
+    export_study(tmp_path, root)
+    text = target(tmp_path, kind)
+    assert run("export", "item0", text, "--studies", root, "--crop-only") == 0
+    assert run("export", "item0", text, "--studies", root) == 1
+    assert "--replace" in capsys.readouterr().err
+    assert run("export", "item0", text, "--studies", root, "--replace") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["item0", "{}/x.png"], "a target that is not known"),
+        (["item9", "{}/x.h5"], "no item 'item9'; items: bare, item0, item1"),
+        (["bare", "{}/x.h5"], "item bare has no final label"),
+        (["item0", "precomputed://{}/p", "--encoding", "plan"], "Precomputed reads 0"),
+        (["item0", "{}/text.h5"], "exists and cannot be opened"),
+        (["item0", "{}/used.zarr"], "exists and is no array of this kind"),
+    ],
+)
+def test_export_faults_are_one_line_and_leave_nothing(tmp_path, root, capsys, words, fault):
+    study = export_study(tmp_path, root)
+    study.add_item("bare", volume(SHAPE), SIZE_NM)
+    (tmp_path / "text.h5").write_text("no HDF5")
+    other = tmp_path / "used.zarr" / "volumes" / "labels" / "semantic"
+    other.mkdir(parents=True)
+    (other / "file").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert run("export", *[w.format(tmp_path) for w in words], "--studies", root) == 1
+    err = capsys.readouterr().err
+    assert fault in err and err.strip().count("\n") == 0 and err.startswith("error: ")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -32,6 +32,10 @@ across (diameter of a disc of its area), which 7.2 nm makes 268 nm; in the VNC v
 voxel size is known, it is 244 nm. The depth is a usual cutting thickness of the method.
 Figures that depend on physical size must say so."""
 
+SBEM_MYELIN = {"mass": "0:640,680:1024,11:16", "ring": "780:1024,380:680,0:16"}
+"""Myelin in the training sections that looks like mitochondria (x, y, z): in items of its own,
+so that a recipe can draw it more often (group `sbem_myelin`)."""
+
 DEV_RAT = "rat6"
 
 
@@ -55,11 +59,13 @@ def commands(data: Path, only: list[str]) -> Iterator[list[str]]:
             "--split", "train=:,:,0:16", "--split", "val=:,:,16:20",
         ]  # fmt: skip
     if "sbem" in only:
-        yield [
-            f"{data}/sbem_raw.tif", "--id", "sbem", "--semantic", f"{data}/sbem_mito.tif",
+        sbem = [
+            f"{data}/sbem_raw.tif", "--semantic", f"{data}/sbem_mito.tif",
             "--mapping", f"{MAPPINGS}/sbem.yaml", "--voxel-size-nm", *SBEM_VOXEL_NM,
-            "--split", "train=:,:,0:16", "--split", "val=:,:,16:20",
         ]  # fmt: skip
+        yield [*sbem, "--id", "sbem", "--split", "train=:,:,0:16", "--split", "val=:,:,16:20"]
+        for name, part in SBEM_MYELIN.items():
+            yield [*sbem, "--id", f"sbem_myelin-{name}", "--split", f"train={part}"]
     if "axondeepseg" in only:
         for image in sorted((data / "axondeepseg_sem").glob("*_SEM.png")):
             yield _axondeepseg(image)

@@ -47,8 +47,8 @@ class Synthetic:
 
 
 TRAINING = (
-    Synthetic("synthetic-sections", 1000, 12, (192, 192, 48), (8.0, 8.0, 40.0)),
-    Synthetic("synthetic-isotropic", 2000, 8, (160, 160, 112), (10.0, 10.0, 10.0)),
+    Synthetic("synthetic-sections", 1000, 24, (192, 192, 48), (8.0, 8.0, 40.0)),
+    Synthetic("synthetic-isotropic", 2000, 16, (160, 160, 112), (10.0, 10.0, 10.0)),
 )
 UNSEEN = (
     Synthetic("unseen-sections", 9000, 2, (192, 192, 48), (8.0, 8.0, 40.0)),

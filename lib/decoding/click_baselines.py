@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import watershed
 
-from lib.decoding.affinities import NEAREST
-from lib.decoding.grouping import pair_slices
+from lib.decoding.click_evidence import boundary_of
 from lib.decoding.instances import Evidence
 from lib.metrics.clicks import Click, Mask
 
@@ -86,17 +85,9 @@ def boundary_map(evidence: Evidence) -> NDArray[np.float32]:
     """Where the nearest affinities say that objects end.
 
     Returns:
-        (X, Y, Z) float32 in [0, 1]: (1 - lowest affinity to any of the six neighbours) / 2;
-        1 outside the foreground.
+        (X, Y, Z) float32 in [0, 1], see `boundary_of`; 1 outside the foreground.
     """
-    lowest = np.ones(evidence.classes.shape, np.float32)
-    for channel, offset in zip(evidence.affinities, evidence.offsets, strict=True):
-        if offset in NEAREST:
-            here, there = pair_slices(offset, lowest.shape)
-            pair = channel[here].astype(np.float32)
-            lowest[here] = np.minimum(lowest[here], pair)
-            lowest[there] = np.minimum(lowest[there], pair)
-    boundary: NDArray[np.float32] = (1.0 - lowest) / 2.0
+    boundary = boundary_of(evidence.affinities, evidence.offsets)
     boundary[~np.asarray(evidence.foreground)] = 1.0
     return boundary
 

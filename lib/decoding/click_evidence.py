@@ -5,19 +5,23 @@ Features come from the cache; a click costs the heads on the blocks that the obj
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lib.decoding.affinities import NEAREST, Offset, embedding_affinities
 from lib.decoding.click_flood import flood
 from lib.decoding.click_judge import ClickJudge
 from lib.decoding.feature_cache import WindowFeatures
 from lib.decoding.forward import Precision, use_bfloat16
+from lib.decoding.grouping import pair_slices
 from lib.networks.model import NeuropilNet
 from lib.prompts.points import PointPrompts
-from lib.volumes.boxes import Box, box_shape
+from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box
 
 STAND_INS = 2
 """Negative points that the mask head is given at least: it learns from 0 to 5, and judges best
@@ -132,6 +136,41 @@ def groups_at(
         found = net.task_heads.rows(rows, (head,))[head].argmax(1)
     values: NDArray[np.int64] = found.cpu().numpy()
     return values
+
+
+def boundary_in(window: WindowFeatures, box: Box, margin: float) -> NDArray[np.float32]:
+    """(x, y, z) in [0, 1] on a box inside a window: 1 where the embedding says objects end.
+
+    Args:
+        window: its features.
+        box: network voxels.
+        margin: embedding distance of neighbours that is half a boundary.
+    """
+    shape = (*box_shape(window.box), window.embedding.shape[1])
+    part = box_slices(shift_box(box, minus(box_origin(window.box))))
+    with torch.inference_mode():
+        embedding = window.embedding.view(shape)[part].movedim(-1, 0)[None].float()
+        affinities = embedding_affinities(embedding, NEAREST, margin)[0]
+    return boundary_of(affinities.cpu().numpy(), NEAREST)
+
+
+def boundary_of(
+    affinities: NDArray[np.floating[Any]], offsets: Sequence[Offset]
+) -> NDArray[np.float32]:
+    """Where the nearest affinities (A, X, Y, Z) say that objects end.
+
+    Returns:
+        (X, Y, Z) float32 in [0, 1]: (1 - lowest affinity to any of the six neighbours) / 2.
+    """
+    lowest = np.ones(affinities.shape[1:], np.float32)
+    for channel, offset in zip(affinities, offsets, strict=True):
+        if offset in NEAREST:
+            here, there = pair_slices(offset, lowest.shape)
+            pair = channel[here].astype(np.float32)
+            lowest[here] = np.minimum(lowest[here], pair)
+            lowest[there] = np.minimum(lowest[there], pair)
+    boundary: NDArray[np.float32] = (1.0 - lowest) / 2.0
+    return boundary
 
 
 def with_stand_ins(window: WindowFeatures, points: WindowPoints, reach: float) -> WindowPoints:

@@ -21,7 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lib.decoding.click_masks import Mask, Points, bounds, clicked_object, parts_holding
+from lib.decoding.click_masks import (
+    Mask,
+    Points,
+    Terrain,
+    bounds,
+    clicked_object,
+    parts_holding,
+)
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box
 from lib.volumes.contrast import LazyImage
 from lib.volumes.frames import SECTION_RATIO, ViewerFrame
@@ -75,12 +82,14 @@ class Evidence:
         box: network voxels.
         groups: (N, 3) network voxels -> (N,) their most probable group of classes (class, where
             there are no groups), -1 unseen.
+        boundary: network voxels -> (x, y, z) in [0, 1], 1 where objects end, 0 unseen.
     """
 
     mask: Mask
     logits: NDArray[np.float32]
     box: Box
     groups: Callable[[Points], NDArray[np.int64]]
+    boundary: Callable[[Box], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -139,9 +148,8 @@ def join_fragments(
     logits = np.full(ids.shape, -1.0, np.float32)
     logits[at] = np.where(evidence.mask & (ids[at] == 0), evidence.logits, -1.0)
     logits[chosen] = INSIDE
-    doubt = np.zeros(ids.shape, np.float32)  # no opinion where the network did not look
-    doubt[at] = evidence.logits
-    mask, parts = clicked_object(logits, near[0], near[1], doubt)
+    terrain = _terrain(evidence, claims, ids, box)
+    mask, parts = clicked_object(logits, near[0], near[1], terrain)
     if len(claims.wholly):
         mine = _among(ids, claims.wholly) & chosen
         mask |= parts_holding(mine, near[0])  # a cut beside it takes nothing from it
@@ -158,6 +166,18 @@ def claims_of(labels: LazyImage, positive: Points, negative: Points) -> Claims:
 def disputed_voxels(claims: Claims, box: Box) -> Mask | None:
     """Voxels of a box in fragments with points of both signs; None where there are none."""
     return _among(_read(claims.labels, box), claims.cut) if len(claims.cut) else None
+
+
+def _terrain(evidence: Evidence, claims: Claims, ids: Ids, box: Box) -> Terrain:
+    """What fragments with points of both signs are cut by, on a box with its ids (x, y, z)."""
+    logits, boundary = np.zeros((2, *ids.shape), np.float32)
+    logits[box_slices(shift_box(evidence.box, minus(box_origin(box))))] = evidence.logits
+    disputed = _among(ids, claims.cut)
+    if disputed.any():
+        spans = bounds(disputed)
+        (a, b), (c, d), (e, f) = ((s.start, s.stop) for s in spans)
+        boundary[spans] = evidence.boundary(shift_box(((a, b), (c, d), (e, f)), box_origin(box)))
+    return Terrain(logits, boundary)
 
 
 def _beyond_bridges(fragment: Mask, points: Points, voxel_size_nm: Sequence[float]) -> Mask:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.decoding.click_evidence import WindowPoints, groups_at, window_logits
+from lib.decoding.click_evidence import WindowPoints, boundary_in, groups_at, window_logits
 from lib.decoding.click_flood import UNREACHED
 from lib.decoding.click_fragments import Claims, disputed_voxels
 from lib.decoding.click_masks import Mask, Points, clicked_object, contradictions, interior_points
@@ -66,6 +66,17 @@ class Canvas:
             if inside.any():
                 at = np.ravel_multi_index(tuple((places[inside] - low).T), box_shape(box))
                 found[inside] = groups_at(self.source.net, self.source.features(box), at)
+        return found
+
+    def boundary(self, whole: Box) -> NDArray[np.float32]:
+        """Where objects end on a box, as far as windows see it; 0 elsewhere."""
+        found = np.zeros(box_shape(whole), np.float32)
+        margin = self.source.inference.affinity_margin
+        for box in self.logits:
+            common = intersect(box, whole)
+            if common is not None:
+                at = box_slices(shift_box(common, minus(box_origin(whole))))
+                found[at] = boundary_in(self.source.features(box), common, margin)
         return found
 
     def blended(self, whole: Box) -> NDArray[np.float32]:

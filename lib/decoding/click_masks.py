@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import cc3d
@@ -16,13 +17,30 @@ Points = NDArray[np.int64]
 CONNECTIVITY: Final = 6
 """Faces only: across a thin membrane, diagonal voxels of two objects often touch."""
 OUTSIDE_COST = 1e6
+CONTRAST = 2.0
+"""How dear a step of a cut is through what the network denies, against what it says is inside."""
+RIDGE = 50.0
+"""How much a boundary adds to the cost of a step through it."""
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """What a cut goes by where logits do not tell how surely a voxel belongs.
+
+    Args:
+        logits: (x, y, z) of belonging, negative ones too; 0 no opinion.
+        boundary: (x, y, z) in [0, 1], 1 where objects end; 0 not seen.
+    """
+
+    logits: NDArray[np.float32]
+    boundary: NDArray[np.float32]
 
 
 def clicked_object(
     logits: NDArray[np.float32],
     positive: Points,
     negative: Points,
-    doubt: NDArray[np.float32] | None = None,
+    terrain: Terrain | None = None,
 ) -> tuple[Mask, int]:
     """The voxels that belong to the clicked object.
 
@@ -33,8 +51,7 @@ def clicked_object(
         logits: (x, y, z).
         positive: (P, 3) voxels inside, at least one.
         negative: (N, 3) voxels inside.
-        doubt: (x, y, z) logits by which to cut, negative ones too, where `logits` does not tell
-            how surely a voxel belongs.
+        terrain: by which to cut; the logits themselves, where it is not given.
 
     Returns:
         (x, y, z) mask, and the number of connected parts that hold a positive point.
@@ -56,8 +73,9 @@ def clicked_object(
     against = against[mask[tuple(against.T)]]
     if len(against):
         steps = _steps(logits[spans])
-        if doubt is not None:
-            steps = _doubtful_steps(doubt[spans], against)
+        if terrain is not None:
+            there = Terrain(terrain.logits[spans], terrain.boundary[spans])
+            steps = _steps_across(there, against)
         mask = separate(mask, steps, positive - low, against)
     whole = np.zeros_like(inside)
     whole[spans] = mask
@@ -117,18 +135,20 @@ def _steps(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
     return cost, cost
 
 
-def _doubtful_steps(
-    logits: NDArray[np.float32], negative: Points
+def _steps_across(
+    terrain: Terrain, negative: Points
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Dear to a positive point through what is denied, to a negative one through what is not.
 
-    Where the logits do not deny the negative points (N, 3) either, theirs is the level that
-    counts as undecided.
+    Both ways are dear across boundaries. Where the logits do not deny the negative points
+    (N, 3) either, theirs is the level that counts as undecided.
     """
-    logits = logits.clip(-8.0, 8.0)
+    logits = terrain.logits.clip(-8.0, 8.0)
     undecided = max(float(logits[tuple(negative.T)].mean()), 0.0)
-    inside = 1.0 / (1.0 + np.exp(undecided - logits))
-    return (10.0 - 9.0 * inside).astype(np.float32), (1.0 + 9.0 * inside).astype(np.float32)
+    inside = (CONTRAST - 1.0) / (1.0 + np.exp(undecided - logits))
+    ridge = 1.0 + RIDGE * terrain.boundary**2
+    mine, theirs = (CONTRAST - inside) * ridge, (1.0 + inside) * ridge
+    return mine.astype(np.float32), theirs.astype(np.float32)
 
 
 def keep_edits(start: Mask, answer: Mask, positive: Points, negative: Points) -> Mask:

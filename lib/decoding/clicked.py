@@ -147,7 +147,7 @@ def _evidence(
         mask, parts = canvas.objects[whole]
     else:
         mask, parts = clicked_object(logits, anchors - low, negative - low)
-    return Evidence(mask, logits, whole, canvas.groups), parts
+    return Evidence(mask, logits, whole, canvas.groups, canvas.boundary), parts
 
 
 def _joined(

@@ -43,6 +43,8 @@ BRIDGE = 2
 OWN_GROUP = 0.4
 """By how much more of the network's answer than of the fragment must be of the answer's group of
 classes for the fragment to be another object."""
+AGREED = 0.5
+"""Share of the positive points that must be of the answer's group, or more, for the same."""
 SAMPLED = 2000
 """Voxels by which the groups of an answer and of a fragment are judged."""
 INSIDE = 1.0
@@ -130,7 +132,7 @@ def join_fragments(
         mask on a box, the box, the number of parts with a positive point that do not touch,
         and whether the limit cut the object.
     """
-    foreign = _foreign(evidence, claims)
+    foreign = _foreign(evidence, claims, positive)
     box = evidence.box
     while True:
         ids = _read(claims.labels, box)
@@ -211,7 +213,7 @@ def _beyond_bridges(fragment: Mask, points: Points, voxel_size_nm: Sequence[floa
     return nothing
 
 
-def _foreign(evidence: Evidence, claims: Claims) -> Mask:
+def _foreign(evidence: Evidence, claims: Claims, positive: Points) -> Mask:
     """Voxels of claimed fragments beyond the network's answer, where that is of another group.
 
     Returns:
@@ -221,19 +223,21 @@ def _foreign(evidence: Evidence, claims: Claims) -> Mask:
     foreign = np.zeros(ids.shape, bool)
     for fragment in np.concatenate((claims.wholly, claims.cut)).tolist():
         whole = ids == fragment
-        if _is_of_own_group(evidence, whole):
+        if _is_of_own_group(evidence, whole, positive):
             foreign |= whole & ~evidence.mask
     return foreign
 
 
-def _is_of_own_group(evidence: Evidence, fragment: Mask) -> bool:
-    """Whether the network's answer is of one group, and the fragment (x, y, z) mostly is not."""
+def _is_of_own_group(evidence: Evidence, fragment: Mask, positive: Points) -> bool:
+    """Whether answer and most points are of one group, and the fragment (x, y, z) mostly is not."""
     own = evidence.mask & fragment & (evidence.logits > 0)  # not the mere marks of clicks
     answer, other = (_groups_in(evidence, mask) for mask in (own, fragment))
     if not len(answer) or not len(other):
         return False
     values, counts = np.unique(answer, return_counts=True)
     main = values[np.argmax(counts)]
+    if (evidence.groups(positive) == main).mean() <= AGREED:
+        return False  # a point beyond the mitochondrion means the neurite around it
     return bool((answer == main).mean() - (other == main).mean() > OWN_GROUP)
 
 

@@ -128,7 +128,7 @@ def test_bridges_are_not_looked_for_across_sections() -> None:
     assert np.array_equal(whole(segment_clicked(flat, Clicks([(10, 10, 2)])), image), merged > 0)
 
 
-def test_an_object_of_its_own_kind_comes_out_of_a_fragment_of_another() -> None:
+def test_an_object_of_its_own_group_comes_out_of_a_fragment_of_another() -> None:
     image = body()
     around = np.zeros(image.shape, np.uint32)
     around[1:31, 2:30, :] = 6  # both objects, and more of their background
@@ -136,6 +136,18 @@ def test_an_object_of_its_own_kind_comes_out_of_a_fragment_of_another() -> None:
     tight = np.where(image == 2, np.uint32(6), np.uint32(0))
     tight[2:30, 12:15, 1:7] = 6  # mostly the object: what is told about it is kept
     assert np.array_equal(answer(Clicks([(5, 6, 3)]), tight), tight == 6)
+
+
+def test_points_of_two_groups_mean_all_of_the_fragment() -> None:
+    image = np.zeros((32, 32, 8), np.float32)
+    image[BODY] = 2
+    image[20:23, 20:23, 3] = 5
+    ids = np.zeros(image.shape, np.uint32)
+    ids[1:31, 2:30, :] = 6
+    inside, beyond = (5, 6, 3), (21, 21, 3)
+    assert np.array_equal(answer(Clicks([inside, beyond]), ids, image), ids == 6)
+    most = answer(Clicks([inside, (25, 6, 3), beyond]), ids, image)
+    assert np.array_equal(most, image > 0)
 
 
 def test_a_cut_takes_nothing_from_a_fragment_without_negative_points() -> None:

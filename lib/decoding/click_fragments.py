@@ -2,7 +2,8 @@
 
 Where the objects of an image have been found before, their map cuts the image into fragments.
 A fragment that holds positive points only is part of the answer as a whole, one that holds
-negative points only is not; one that holds both is cut between them, by what the network says.
+negative points only is not; one that holds both is cut between them, along the boundaries of the
+embedding and by what the network says.
 A merge error heals in part: what hangs on by a thin bridge only is taken off a fragment, and
 where the network's answer is of a group of classes that little of the fragment has (a
 mitochondrion in a neurite), all else is. On all other fragments its answer decides: one that
@@ -44,7 +45,7 @@ OWN_GROUP = 0.4
 """By how much more of the network's answer than of the fragment must be of the answer's group of
 classes for the fragment to be another object."""
 AGREED = 0.5
-"""Share of the positive points that must be of the answer's group, or more, for the same."""
+"""Share of the positive points that those of the answer's group must exceed for the same."""
 SAMPLED = 2000
 """Voxels by which the groups of an answer and of a fragment are judged."""
 INSIDE = 1.0

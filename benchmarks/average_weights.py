@@ -1,0 +1,68 @@
+"""Average two weights files of one run: what a later phase gained, without all that it lost.
+
+    python benchmarks/average_weights.py EARLIER.pt LATER.pt --share 0.75 --out model/neuropil.pt
+
+Weights that a training went through lie in one basin, and a mean of two keeps most of what each
+is good at: here the later file's accuracy, and the earlier one's hold on images of other contrast.
+
+Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from lib.configs.settings import Settings  # noqa: E402
+from lib.engine.checkpoints import check_fits, load_weights, save_weights  # noqa: E402
+from lib.labels.hierarchy import hierarchy_from_dict  # noqa: E402
+
+
+def mean_of(
+    earlier: Mapping[str, Tensor], later: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """(1 - share) times one state, share times the other; what is no float is the later one's."""
+    assert earlier.keys() == later.keys()
+    return {
+        k: ((1 - share) * earlier[k].float() + share * b.float()).to(b.dtype)
+        if b.is_floating_point()
+        else b
+        for k, b in later.items()
+    }
+
+
+def main() -> int:
+    """Write the mean, with the later file's settings and hierarchy."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("earlier", type=Path)
+    parser.add_argument("later", type=Path)
+    parser.add_argument("--share", type=float, default=0.75, help="of the later file")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    try:
+        if not 0 <= args.share <= 1:
+            raise ValueError(f"--share: found {args.share}, expected 0 to 1")
+        first, second = load_weights(args.earlier), load_weights(args.later)
+        settings = Settings.model_validate(second["settings"])
+        hierarchy = hierarchy_from_dict(second["hierarchy"])
+        check_fits(args.earlier, first, settings, hierarchy)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    steps = [dict(data.get("meta", {})).get("step") for data in (first, second)]
+    meta = {"step": steps[1], "mean_of_steps": steps, "share_of_later": args.share}
+    state = mean_of(first["model"], second["model"], args.share)
+    save_weights(args.out, state, settings, hierarchy, meta)
+    print(f"{args.out}: {1 - args.share:g} x step {steps[0]} + {args.share:g} x step {steps[1]}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -17,7 +17,8 @@ from pathlib import Path
 from lib.server.children import serve_server
 
 assert serve_server()
-Path(sys.argv[2], "started").write_text(str(os.nice(0)))
+Path(sys.argv[2], "starting").write_text(str(os.nice(0)))
+Path(sys.argv[2], "starting").rename(Path(sys.argv[2], "started"))  # who sees it can read it
 try:
     for _ in range(3000):
         time.sleep(0.02)  # as a network's windows: one after the other

@@ -4,9 +4,10 @@ import numpy as np
 from click_cases import grey_network, source
 
 from lib.decoding.click_evidence import boundary_in
+from lib.decoding.click_fragments import Evidence, claims_of, join_fragments
 from lib.decoding.click_growth import Canvas
 from lib.decoding.click_masks import CONTRAST, Terrain, _steps_across, clicked_object
-from lib.volumes.boxes import box_shape
+from lib.volumes.boxes import box_shape, box_slices
 
 SHAPE = (12, 5, 3)
 BOX = ((0, 32), (0, 32), (0, 8))
@@ -68,3 +69,23 @@ def test_boundaries_of_a_window_lie_between_its_objects() -> None:
     seen = canvas.boundary(wider)
     np.testing.assert_array_equal(seen[:16], expected[16:, :8])
     assert not seen[16:].any(), "what no window saw"
+
+
+def test_a_fragment_is_cut_where_the_embedding_says_that_objects_end() -> None:
+    positive, negative = np.array([[1, 2, 1]]), np.array([[10, 2, 1]])
+    box = ((0, SHAPE[0]), (0, SHAPE[1]), (0, SHAPE[2]))
+    ridge = nothing()
+    ridge[8] = 1.0
+    evidence = Evidence(
+        mask=np.zeros(SHAPE, bool),
+        logits=nothing(),  # the mask head has no opinion
+        box=box,
+        groups=lambda places: np.zeros(len(places), np.int64),
+        boundary=lambda part: ridge[box_slices(part)],
+    )
+    claims = claims_of(np.full(SHAPE, 7, np.uint32), positive, negative)
+    mask, found, parts, limited = join_fragments(
+        claims, evidence, box, positive, negative, (8.0, 8.0, 8.0)
+    )
+    assert found == box and parts == 1 and not limited
+    assert mask[:8].all() and not mask[9:].any()

@@ -10,7 +10,10 @@ CONF    ?=
 ARGS    ?=
 
 PY    := $(VENV)/bin/python
-LOCK  := $(shell cat requirements.txt requirements/absent.txt | cksum | cut -d' ' -f1)
+# Both locks are complete: nothing is resolved, so no constraint of the machine on a package
+# that is left out (requirements/absent.txt) is in the way.
+PIP   := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps
+LOCK  := $(shell cat requirements/locked.txt | cksum | cut -d' ' -f1)
 DEV   := $(shell cat requirements/dev.txt | cksum | cut -d' ' -f1)
 # Stamps carry the lock's checksum: an unchanged lock installs nothing.
 STAMP := $(VENV)/.installed-$(LOCK)
@@ -28,11 +31,11 @@ help:
 
 $(STAMP):
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PIP) -r requirements/locked.txt
 	@rm -f $(VENV)/.installed-*; touch $@
 
 $(TOOLS): $(STAMP)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(PIP) -r requirements/dev.txt
 	@rm -f $(VENV)/.tools-*; touch $@
 
 install: $(STAMP)

@@ -1,4 +1,4 @@
-"""Compile requirements.txt and requirements/dev.txt: `make lock`, with uv on PATH or as argument.
+"""Compile requirements/locked.txt and dev.txt: `make lock`, with uv on PATH or as argument.
 
 Two things that uv does not do by itself: packages in absent.txt become empty placeholder
 wheels, and torch keeps no local version ("+cpu") and no CUDA packages in the lock, so that an
@@ -19,6 +19,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 CUDA = re.compile(r"^(nvidia|cuda|triton)[-\w]*==")
 HEAD = "# Compiled by `make lock` from requirements/{source}; edit that file, not this one.\n"
+BY_HAND = """\
+# Written by `make lock`. For `pip install -r requirements.txt` by hand, which resolves. Where
+# constraints of the machine are in the way: pip install --no-deps -r requirements/locked.txt"""
 
 
 def absent_packages() -> dict[str, str]:
@@ -65,9 +68,10 @@ def main() -> None:
         old.unlink()
     wheels = [write_placeholder(*item).relative_to(ROOT) for item in absent.items()]
     lock = compile_lock(uv, "direct.in", absent)
-    lock += ["", "# not used here: empty placeholders, see requirements/absent.txt"]
-    lock += [f"./{wheel.as_posix()}" for wheel in wheels]
-    (ROOT / "requirements.txt").write_text(HEAD.format(source="direct.in") + "\n".join(lock) + "\n")
+    (HERE / "locked.txt").write_text(HEAD.format(source="direct.in") + "\n".join(lock) + "\n")
+    by_hand = ["-r requirements/locked.txt", "", "# empty placeholders: see absent.txt"]
+    by_hand += [f"./{wheel.as_posix()}" for wheel in wheels]
+    (ROOT / "requirements.txt").write_text("\n".join([BY_HAND, *by_hand]) + "\n")
     pins = [line for line in lock if "==" in line and not line.startswith("#")]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
         constraints.write("\n".join(pins))

@@ -29,7 +29,6 @@ from lib.activelearning.parts import QueryParts
 from lib.activelearning.scoring import scoring_methods
 from lib.activelearning.strategies import strategies
 from lib.configs.load import hierarchy_of, load_from_conf
-from lib.decoding.feature_cache import FeatureCache
 from lib.infers.base import Parts
 from lib.infers.image import ImageStore
 from lib.infers.instances import Instances
@@ -37,6 +36,7 @@ from lib.infers.proofread import Proofread
 from lib.infers.proofread_classes import ProofreadClasses
 from lib.infers.segmentation import Segmentation
 from lib.infers.viewer_labels import ViewerLabels
+from lib.prediction.feature_cache import FeatureCache
 from lib.server.batch import BatchInfer
 from lib.server.children import name_server, serve_server
 from lib.server.datastore import StudyDatastore

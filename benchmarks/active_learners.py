@@ -20,13 +20,13 @@ from lib.configs.settings import Settings
 from lib.data.batches import collate
 from lib.data.items import labelled_items
 from lib.data.sampler import PatchSampler
-from lib.decoding.classes import predict_classes
 from lib.engine.step import StepContext, combined_step
 from lib.labels.class_sets import coarse_targets, set_members
 from lib.labels.hierarchy import load_hierarchy
 from lib.losses.criterion import Criterion
 from lib.metrics.class_scores import ClassScores
 from lib.networks.model import NeuropilNet, build_network
+from lib.prediction.classes import predict_classes
 from lib.volumes.contrast import intensity_window, normalize
 from lib.volumes.study import Study
 

@@ -33,20 +33,20 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import machine
-from lib.configs.settings import InferenceSettings, LossSettings, ModelSettings
-from lib.decoding.click_masks import clicked_object
-from lib.decoding.click_source import ClickSource
-from lib.decoding.click_windows import window_at
-from lib.decoding.feature_cache import FeatureCache
-from lib.decoding.forward import use_bfloat16
-from lib.decoding.viewer_clicks import (
+from lib.clicks.masks import clicked_object
+from lib.clicks.source import ClickSource
+from lib.clicks.viewer import (
     ViewerRequest,
     click_source,
     segment_in_viewer,
     whole_mask,
 )
+from lib.clicks.windows import window_at
+from lib.configs.settings import InferenceSettings, LossSettings, ModelSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.networks.model import NeuropilNet, build_network
+from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.forward import use_bfloat16
 from lib.prompts.points import PointPrompts
 from lib.volumes.boxes import Triple, box_origin, box_slices
 from lib.volumes.contrast import normalize

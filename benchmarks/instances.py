@@ -30,10 +30,10 @@ from matplotlib import pyplot  # noqa: E402
 
 from lib.configs.load import load_settings  # noqa: E402
 from lib.configs.settings import InferenceSettings  # noqa: E402
-from lib.decoding.instances import Evidence, collect_evidence, group_volume  # noqa: E402
-from lib.decoding.predictor import Predictor, load_predictor  # noqa: E402
-from lib.decoding.scratch import Scratch  # noqa: E402
 from lib.metrics.object_scores import contingency, object_report  # noqa: E402
+from lib.prediction.instances import Evidence, collect_evidence, group_volume  # noqa: E402
+from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
+from lib.prediction.scratch import Scratch  # noqa: E402
 from lib.synthetic.generate import generate  # noqa: E402
 from lib.volumes.contrast import intensity_window, normalize  # noqa: E402
 from lib.volumes.readers.opening import open_source  # noqa: E402

@@ -23,7 +23,6 @@ from lib.configs.load import hierarchy_of, load_settings
 from lib.configs.settings import Settings
 from lib.data.batches import Batch, collate
 from lib.data.items import Patch
-from lib.engine.devices import amp_type, autocast_for
 from lib.engine.optimise import build_optimiser, clip_gradients
 from lib.engine.patch_objects import group_patch
 from lib.engine.prompting import draw_prompts
@@ -32,6 +31,7 @@ from lib.labels.hierarchy import LabelHierarchy
 from lib.losses.criterion import Criterion
 from lib.metrics.class_scores import ClassScores
 from lib.metrics.object_scores import adapted_rand_error, contingency
+from lib.networks.devices import amp_type, autocast_for
 from lib.networks.model import build_network
 from lib.synthetic.generate import generate
 

@@ -36,12 +36,9 @@ from matplotlib import pyplot  # noqa: E402
 
 from benchmarks.proofread_errors import heal  # noqa: E402
 from benchmarks.proofread_variants import Session, replay, variants  # noqa: E402
+from lib.clicks.baselines import AutomaticPick, PointWatershed, boundary_map  # noqa: E402
+from lib.clicks.sessions import Answers, app_answers_on, clickable_objects  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
-from lib.decoding.click_baselines import AutomaticPick, PointWatershed, boundary_map  # noqa: E402
-from lib.decoding.click_sessions import Answers, app_answers_on, clickable_objects  # noqa: E402
-from lib.decoding.instances import collect_evidence, group_volume  # noqa: E402
-from lib.decoding.predictor import Predictor, load_predictor  # noqa: E402
-from lib.decoding.scratch import Scratch  # noqa: E402
 from lib.metrics.click_scores import AFTER, TARGETS, ClickScores  # noqa: E402
 from lib.metrics.clicks import (  # noqa: E402
     Click,
@@ -49,6 +46,9 @@ from lib.metrics.clicks import (  # noqa: E402
     seeded_generator,
     simulate_clicks,
 )
+from lib.prediction.instances import collect_evidence, group_volume  # noqa: E402
+from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
+from lib.prediction.scratch import Scratch  # noqa: E402
 from lib.synthetic.generate import generate  # noqa: E402
 from lib.volumes.boxes import whole_box  # noqa: E402
 from lib.volumes.contrast import LazyImage  # noqa: E402

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib.decoding.click_evidence import WindowPoints, with_stand_ins
-from lib.decoding.click_judge import ClickJudge
-from lib.decoding.click_sessions import Answers, app_answers_on, as_points
-from lib.decoding.click_source import ClickSource
-from lib.decoding.click_windows import click_windows
-from lib.decoding.feature_cache import FeatureCache
-from lib.decoding.predictor import Predictor
+from lib.clicks.evidence import WindowPoints, with_stand_ins
+from lib.clicks.judge import ClickJudge
+from lib.clicks.sessions import Answers, app_answers_on, as_points
+from lib.clicks.source import ClickSource
+from lib.clicks.windows import click_windows
 from lib.metrics.click_scores import AFTER
 from lib.metrics.clicks import Click, Mask, mask_iou
+from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import Box, box_shape, box_slices
 from lib.volumes.contrast import LazyImage
 

@@ -21,8 +21,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 from lib.configs.load import load_settings  # noqa: E402
-from lib.decoding.predictor import Predictor, load_predictor  # noqa: E402
 from lib.labels.hierarchy import LabelHierarchy, load_hierarchy  # noqa: E402
+from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 from lib.volumes.boxes import box_slices  # noqa: E402
 from lib.volumes.study import Study, StudyItem  # noqa: E402
 

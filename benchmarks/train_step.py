@@ -28,11 +28,11 @@ from benchmarks import plain_criterion as plain
 from benchmarks.measure import Cost, machine, measure, timed
 from lib.configs.settings import LossSettings, Settings
 from lib.data.batches import Batch, to_device
-from lib.engine.devices import amp_type, autocast_for
 from lib.engine.prompting import draw_prompts
 from lib.engine.step import StepContext, combined_step
 from lib.labels.hierarchy import load_hierarchy
 from lib.losses.criterion import Criterion
+from lib.networks.devices import amp_type, autocast_for
 from lib.networks.model import build_network
 from lib.targets.direction import centroid_direction
 from lib.targets.distance import object_distance, relative_distance

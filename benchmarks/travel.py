@@ -26,12 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lib.configs.load import hierarchy_of, load_settings  # noqa: E402
-from lib.decoding.evaluate import data_set_of  # noqa: E402
-from lib.decoding.predictor import Predictor, load_predictor  # noqa: E402
-from lib.decoding.truth import Truth, read_truth  # noqa: E402
-from lib.engine.devices import choose_device  # noqa: E402
+from lib.evaluation.evaluate import data_set_of  # noqa: E402
+from lib.evaluation.truth import Truth, read_truth  # noqa: E402
 from lib.metrics.class_scores import ClassScores  # noqa: E402
 from lib.metrics.object_scores import adapted_rand_error, contingency  # noqa: E402
+from lib.networks.devices import choose_device  # noqa: E402
+from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 from lib.volumes.atomic import write_json  # noqa: E402
 from lib.volumes.boxes import Box, box_slices  # noqa: E402
 from lib.volumes.contrast import intensity_window, normalize  # noqa: E402

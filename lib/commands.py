@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "demo": ("lib.synthetic.commands", "make a study of synthetic neuropil"),
+    "demo": ("lib.demo.commands", "make a study of synthetic neuropil"),
     "import": ("lib.volumes.commands", "read a volume and its labels into a study"),
     "export": ("lib.volumes.commands", "write labels back in the source's frame, or DICOM"),
     "train": ("lib.engine.commands", "train on the annotated items of studies"),
-    "evaluate": ("lib.decoding.commands", "measure weights on annotated items"),
-    "predict": ("lib.decoding.commands", "segment a study's items or a file"),
+    "evaluate": ("lib.evaluation.commands", "measure weights on annotated items"),
+    "predict": ("lib.evaluation.commands", "segment a study's items or a file"),
 }
 """Command -> (module with `add_<command>_parser` and `run_<command>`, one line of help)."""
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from lib.configs.load import dump_settings
 from lib.configs.settings import Settings
-from lib.engine.digests import place_weights, read_checked
 from lib.labels.hierarchy import LabelHierarchy, hierarchy_from_dict
+from lib.networks.digests import place_weights, read_checked
 from lib.networks.model import NeuropilNet, build_network
 from lib.volumes.atomic import StagedFiles, write_bytes
 

@@ -1,6 +1,6 @@
 """Publication: the weights that inference uses change only for better ones.
 
-`model/neuropil.pt` is replaced by a rename, its digest with it (`lib/engine/digests.py`); the
+`model/neuropil.pt` is replaced by a rename, its digest with it (`lib/networks/digests.py`); the
 version before stays under `model/previous/`, from where it can be restored.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from lib.configs.settings import Settings
 from lib.engine.checkpoints import load_network, load_weights, save_weights
-from lib.engine.digests import digest_path, place_weights, recorded_digest
 from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.digests import digest_path, place_weights, recorded_digest
 from lib.networks.model import NeuropilNet
 
 KEPT_VERSIONS = 5

@@ -16,13 +16,6 @@ from lib.data.batches import Batch, collate, to_device
 from lib.data.prefetch import Prefetcher
 from lib.data.sampler import PatchSampler
 from lib.engine.checkpoints import check_fits, load_weights, save_weights
-from lib.engine.devices import (
-    amp_type,
-    autocast_for,
-    average_gradients,
-    choose_device,
-    mean_over_processes,
-)
 from lib.engine.log import LARGEST_WEIGHT, RESIDUAL_RATIO, TrainingLog, step_scalars
 from lib.engine.optimise import Guard, clip_gradients
 from lib.engine.options import RunOptions as RunOptions
@@ -36,6 +29,13 @@ from lib.engine.state import RunState
 from lib.engine.step import StepContext, StepResult, combined_step
 from lib.engine.validation import ValidationReport, validate, validation_places
 from lib.losses.criterion import Criterion
+from lib.networks.devices import (
+    amp_type,
+    autocast_for,
+    average_gradients,
+    choose_device,
+    mean_over_processes,
+)
 from lib.networks.model import NeuropilNet
 
 BatchGroup = tuple[int, list[Batch]]

@@ -13,9 +13,9 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.configs.settings import Settings
-from lib.decoding.feature_cache import FeatureCache
 from lib.infers.image import ImageStore, RequestImage
 from lib.infers.viewer_labels import ViewerLabels
+from lib.prediction.feature_cache import FeatureCache
 from lib.server.errors import refuse
 from lib.server.weights import Loaded, SharedNetwork, device_named
 

@@ -8,8 +8,8 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from numpy.typing import NDArray
 
-from lib.decoding.clicked import ClickAnswer
-from lib.decoding.viewer_clicks import ViewerRequest, click_source, segment_in_viewer
+from lib.clicks.answer import ClickAnswer
+from lib.clicks.viewer import ViewerRequest, click_source, segment_in_viewer
 from lib.infers.base import Answer, NeuropilTask, Parts
 from lib.infers.clicks import clicked_class, region, starting_mask, viewer_points
 from lib.infers.fragments import FragmentStore

@@ -6,8 +6,8 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from lib.decoding.clicked_classes import segment_classes
-from lib.decoding.viewer_clicks import click_source
+from lib.clicks.class_map import segment_classes
+from lib.clicks.viewer import click_source
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
 from lib.infers.clicks import clicked_class, viewer_points
 from lib.infers.image import RequestImage

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from lib.decoding.classes import Level
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
 from lib.infers.image import RequestImage
 from lib.infers.writer import result_dtype, result_extension, write_label
+from lib.prediction.classes import Level
 from lib.server.weights import Loaded
 
 LEVELS = ("fine", "coarse", "fallback")

@@ -2,7 +2,7 @@
 
 The discriminative loss speaks of centroids only, and a young network satisfies much of it with
 an embedding that changes smoothly with position: no boundary shows. This term asks of pairs a
-few voxels apart what inference will ask of them (lib/decoding/affinities.py).
+few voxels apart what inference will ask of them (lib/prediction/affinities.py).
 
 Source: Luther & Seung 2019, Lee et al. 2021 (metric learning judged by the affinities that
     embedding distances give); margins of De Brabandere et al. 2017.
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lib.configs.settings import LossSettings
-from lib.decoding.affinities import pair_offsets
+from lib.prediction.affinities import pair_offsets
 from lib.targets.prepare import Targets
 from lib.targets.processes import process_count, sum_over_processes
 

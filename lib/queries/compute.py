@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.configs.settings import Settings
-from lib.decoding.forward import normalized_reader, use_bfloat16, window_size
-from lib.decoding.windows import WindowRun, window_grid
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
+from lib.prediction.forward import normalized_reader, use_bfloat16, window_size
+from lib.prediction.windows import WindowRun, window_grid
 from lib.prompts.points import PointPrompts
 from lib.queries.regions import RegionGrid
 from lib.queries.scores import ItemScores

@@ -14,9 +14,9 @@ from dicomweb_client import DICOMwebClient
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from lib.volumes.dicom import SeriesGrid, series_grid, stored_section, volume_dtype
-from lib.volumes.dicom_export import MANUFACTURER
-from lib.volumes.dicom_seg_read import referenced_series
+from lib.dicom.export import MANUFACTURER
+from lib.dicom.seg_read import referenced_series
+from lib.dicom.series import SeriesGrid, series_grid, stored_section, volume_dtype
 
 logger = logging.getLogger("neuropil.dicom")
 

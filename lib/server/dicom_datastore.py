@@ -18,14 +18,14 @@ from typing import Any
 import requests
 from fastapi import HTTPException
 
+from lib.dicom.labels import labels_to_segments, segments_to_labels
+from lib.dicom.seg import write_seg
+from lib.dicom.seg_read import read_seg
+from lib.dicom.series import private_record
 from lib.labels.hierarchy import LabelHierarchy
 from lib.server.datastore import StudyDatastore
 from lib.server.dicom_client import RemoteStore, StoredLabel, StoredSeries
 from lib.server.dicom_labels import StoreState, apply_own_label, write_submission
-from lib.volumes.dicom import private_record
-from lib.volumes.dicom_labels import labels_to_segments, segments_to_labels
-from lib.volumes.dicom_seg import write_seg
-from lib.volumes.dicom_seg_read import read_seg
 from lib.volumes.nifti import UNIT_NM
 from lib.volumes.record import ItemRecord
 from lib.volumes.study import Study

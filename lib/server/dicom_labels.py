@@ -12,9 +12,9 @@ import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.dicom.seg_read import Segmentation
 from lib.labels.encodings import class_sets_to_final
 from lib.volumes.atomic import StagedFiles, json_bytes, write_json
-from lib.volumes.dicom_seg_read import Segmentation
 from lib.volumes.record import record_path
 from lib.volumes.study import StudyItem
 from lib.volumes.writing import LabelCounts, label_file, to_disk_ids, write_label

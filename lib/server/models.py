@@ -11,8 +11,8 @@ from fastapi import BackgroundTasks, UploadFile
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.engine.checkpoints import load_network
-from lib.engine.digests import place_weights
 from lib.engine.publish import keep_version
+from lib.networks.digests import place_weights
 from lib.server.errors import refuse
 
 

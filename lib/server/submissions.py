@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lib.annotation.deriving import Derived
+from lib.annotation.submissions import SUFFIXES, SubmissionOptions, recover, submit
 from lib.configs.settings import Settings
 from lib.infers.clicks import region
 from lib.labels.hierarchy import LabelHierarchy
 from lib.labels.segment_names import check_mapping
 from lib.server.errors import refuse
-from lib.volumes.deriving import Derived
 from lib.volumes.study import Study
-from lib.volumes.submissions import SUFFIXES, SubmissionOptions, recover, submit
 
 READ_KEYS = {"label_info", "fully_annotated", "roi", "mode"}
 MODES = ("replace", "merge")

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from lib.configs.settings import Settings
-from lib.decoding.grouping import group_block
-from lib.decoding.predictor import Predictor, load_predictor
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
+from lib.prediction.grouping import group_block
+from lib.prediction.predictor import Predictor, load_predictor
 from lib.server.isolated import Isolated
 
 

@@ -148,7 +148,7 @@ def run_export(args: argparse.Namespace) -> int:
 
 def _export_dicom(item: StudyItem, folder: Path, modality: str, with_labels: bool) -> str:
     """Write a series; says what a viewer and a store need to know of it."""
-    from lib.volumes.dicom_labels import export_item as export_dicom
+    from lib.dicom.labels import export_item as export_dicom
 
     series = export_dicom(item, folder, modality=modality, with_labels=with_labels)
     return (

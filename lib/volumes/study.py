@@ -4,7 +4,7 @@
     <root>/<id>.neuropil.json          its record
     <root>/labels/final/<id>.nii.gz    class map (lib/labels/encodings.py)
     <root>/labels/instance/<id>.nii.gz uint32 ids
-    <root>/labels/submitted/...        what annotators sent (lib/volumes/submissions.py)
+    <root>/labels/submitted/...        what annotators sent (lib/annotation/submissions.py)
 
 Images that other programs put there (.nii, .nii.gz, .nrrd, single .tif and .png sections) are
 items as well; they get a record when something is known about them.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import requests
 
-from lib.engine.digests import place_weights
+from lib.networks.digests import place_weights
 from tests.conftest import Server, make_app, make_study, make_weights, start_server
 
 pytestmark = pytest.mark.contract

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from monailabel.client import MONAILabelClient
 from monailabel.client.client import MONAILabelClientException
 
+from lib.annotation import submissions
 from lib.labels.hierarchy import load_hierarchy
-from lib.volumes import submissions
 from lib.volumes.study import Study
 from tests.conftest import TINY, Server, make_app, make_study, start_server
 from tests.contract.conftest import SLICER, write_nifti

@@ -12,8 +12,8 @@ import nrrd
 import pytest
 import requests
 
-from lib.engine.digests import place_weights
 from lib.labels.hierarchy import load_hierarchy
+from lib.networks.digests import place_weights
 from lib.volumes.study import Study
 from tests.conftest import make_study, start_server
 from tests.contract.conftest import SLICER

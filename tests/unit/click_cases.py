@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.clicks.answer import ClickAnswer
+from lib.clicks.source import ClickSource
 from lib.configs.settings import InferenceSettings, LossSettings, ModelSettings
-from lib.decoding.click_source import ClickSource
-from lib.decoding.clicked import ClickAnswer
-from lib.decoding.feature_cache import FeatureCache
 from lib.labels.hierarchy import flat_hierarchy
 from lib.networks.model import NeuropilNet, build_network
+from lib.prediction.feature_cache import FeatureCache
 from lib.volumes.boxes import box_slices
 
 LEVELS = 8

@@ -15,12 +15,12 @@ from lib.activelearning.scoring import scoring_methods
 from lib.activelearning.strategies import strategies
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
+from lib.demo.commands import write_synthetic_item
 from lib.engine.checkpoints import save_weights
 from lib.networks.model import build_network
 from lib.server import scoring
 from lib.server.datastore import StudyDatastore
 from lib.server.weights import SharedNetwork
-from lib.synthetic.commands import write_synthetic_item
 from lib.volumes.study import Study
 
 SETTINGS = Settings.model_validate(

@@ -16,7 +16,7 @@ from benchmarks.card import (
     travel_table,
     worst_pictures,
 )
-from lib.decoding.worst_cases import WorstCases
+from lib.evaluation.worst_cases import WorstCases
 from lib.metrics.spread import spread_of
 from lib.volumes.atomic import write_json
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from benchmarks.travel import CHANGES, Scene, measure, row
-from lib.decoding.truth import Truth
+from lib.evaluation.truth import Truth
 from lib.labels.hierarchy import LabelHierarchy, load_hierarchy
 
 HIERARCHY = load_hierarchy()

@@ -9,9 +9,9 @@ import pytest
 import torch
 from click_cases import LEVELS, grey_network, source
 
-from lib.decoding.click_source import Clicks
-from lib.decoding.clicked import segment_clicked
-from lib.decoding.feature_cache import FeatureCache, WindowFeatures, WindowKey
+from lib.clicks.answer import segment_clicked
+from lib.clicks.source import Clicks
+from lib.prediction.feature_cache import FeatureCache, WindowFeatures, WindowKey
 from lib.volumes.boxes import Box
 
 BOX: Box = ((0, 4), (0, 4), (0, 1))

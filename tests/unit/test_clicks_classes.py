@@ -3,9 +3,9 @@
 import numpy as np
 from click_cases import grey_network, source
 
-from lib.decoding.classes import predict_classes
-from lib.decoding.clicked_classes import segment_classes
+from lib.clicks.class_map import segment_classes
 from lib.labels.hierarchy import flat_hierarchy
+from lib.prediction.classes import predict_classes
 
 HIERARCHY = flat_hierarchy(4)  # class of a grey level: the level modulo 4; class 0: no objects
 
@@ -66,7 +66,7 @@ def test_one_voxel_clicked_for_two_classes_warns() -> None:
 
 
 def test_an_image_larger_than_the_cache_is_updated_near_the_points() -> None:
-    from lib.decoding.feature_cache import FeatureCache
+    from lib.prediction.feature_cache import FeatureCache
 
     image = scene()
     window = 32 * 32 * 8

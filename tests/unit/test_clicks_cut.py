@@ -3,10 +3,10 @@
 import numpy as np
 from click_cases import grey_network, source
 
-from lib.decoding.click_evidence import boundary_in
-from lib.decoding.click_fragments import Evidence, claims_of, join_fragments
-from lib.decoding.click_growth import Canvas
-from lib.decoding.click_masks import CONTRAST, Terrain, _steps_across, clicked_object
+from lib.clicks.evidence import boundary_in
+from lib.clicks.fragments import Evidence, claims_of, join_fragments
+from lib.clicks.growth import Canvas
+from lib.clicks.masks import CONTRAST, Terrain, _steps_across, clicked_object
 from lib.volumes.boxes import box_shape, box_slices
 
 SHAPE = (12, 5, 3)

@@ -5,21 +5,21 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from lib.configs.settings import LossSettings, ModelSettings
-from lib.decoding import click_flood
-from lib.decoding.click_evidence import (
+from lib.clicks import flood as click_flood
+from lib.clicks.evidence import (
     STAND_INS,
     WindowPoints,
     compute_features,
     window_logits,
     with_stand_ins,
 )
-from lib.decoding.click_flood import UNREACHED
-from lib.decoding.click_judge import NOT_A_CANDIDATE, ClickJudge, prompted_rows
-from lib.decoding.click_masks import clicked_object
-from lib.decoding.feature_cache import WindowFeatures
+from lib.clicks.flood import UNREACHED
+from lib.clicks.judge import NOT_A_CANDIDATE, ClickJudge, prompted_rows
+from lib.clicks.masks import clicked_object
+from lib.configs.settings import LossSettings, ModelSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.networks.model import NeuropilNet, build_network
+from lib.prediction.feature_cache import WindowFeatures
 from lib.prompts.points import PointPrompts
 from lib.volumes.boxes import Box
 

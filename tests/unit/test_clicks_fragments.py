@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from click_cases import grey_network, source, whole
 
+from lib.clicks.answer import StartingMask, segment_clicked
+from lib.clicks.fragments import UNKNOWN, FramedLabels
+from lib.clicks.source import Clicks
 from lib.configs.settings import InferenceSettings, Settings
-from lib.decoding.click_fragments import UNKNOWN, FramedLabels
-from lib.decoding.click_source import Clicks
-from lib.decoding.clicked import StartingMask, segment_clicked
-from lib.decoding.feature_cache import FeatureCache
-from lib.decoding.predictor import Predictor
 from lib.infers.base import Parts
 from lib.infers.image import ImageStore
 from lib.infers.instances import STORED_TAG
 from lib.infers.proofread import Proofread
 from lib.infers.viewer_labels import ViewerLabels
 from lib.labels.hierarchy import flat_hierarchy
+from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import box_slices, whole_box
 from lib.volumes.frames import viewer_frame
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from click_cases import grey_network, source, whole
 
-from lib.decoding.click_growth import MOST_WINDOWS
-from lib.decoding.click_source import Clicks
-from lib.decoding.clicked import StartingMask, segment_clicked
+from lib.clicks.answer import StartingMask, segment_clicked
+from lib.clicks.growth import MOST_WINDOWS
+from lib.clicks.source import Clicks
 
 PROMPT = pytest.mark.parametrize("prompt", [0.0, 1.0], ids=["distance", "mask head"])
 

@@ -9,9 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from lib.configs.settings import InferenceSettings
-from lib.decoding.click_source import ClickSource
-from lib.decoding.click_windows import (
+from lib.clicks.source import ClickSource
+from lib.clicks.viewer import (
+    ViewerRequest,
+    classes_in_viewer,
+    click_source,
+    segment_in_viewer,
+    whole_mask,
+)
+from lib.clicks.windows import (
     centrality,
     click_windows,
     comfortable,
@@ -19,15 +25,9 @@ from lib.decoding.click_windows import (
     neighbours,
     window_at,
 )
-from lib.decoding.feature_cache import FeatureCache
-from lib.decoding.viewer_clicks import (
-    ViewerRequest,
-    classes_in_viewer,
-    click_source,
-    segment_in_viewer,
-    whole_mask,
-)
+from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import flat_hierarchy
+from lib.prediction.feature_cache import FeatureCache
 from lib.volumes.boxes import box_shape, contains, whole_box
 from lib.volumes.frames import ViewerFrame, viewer_frame
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib.dicom.export import export_series
+from lib.dicom.labels import export_item, labels_to_segments, segments_to_labels
+from lib.dicom.seg import write_seg
+from lib.dicom.seg_read import read_seg
+from lib.dicom.series import SeriesGrid, read_headers
 from lib.labels.hierarchy import IGNORE_INDEX, load_hierarchy
 from lib.labels.segment_names import parse_segment_name
-from lib.volumes.dicom import SeriesGrid, read_headers
-from lib.volumes.dicom_export import export_series
-from lib.volumes.dicom_labels import export_item, labels_to_segments, segments_to_labels
-from lib.volumes.dicom_seg import write_seg
-from lib.volumes.dicom_seg_read import read_seg
 from lib.volumes.study import Study
 
 HIERARCHY = load_hierarchy()

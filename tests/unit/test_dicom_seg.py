@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.volumes.dicom import SeriesGrid, read_headers
-from lib.volumes.dicom_export import export_series
-from lib.volumes.dicom_seg import Segment, seg_bytes, write_seg
-from lib.volumes.dicom_seg_read import Segmentation, read_seg, referenced_series
+from lib.dicom.export import export_series
+from lib.dicom.seg import Segment, seg_bytes, write_seg
+from lib.dicom.seg_read import Segmentation, read_seg, referenced_series
+from lib.dicom.series import SeriesGrid, read_headers
 
 SHAPE = (9, 7, 6)
 

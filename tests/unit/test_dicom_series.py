@@ -9,8 +9,8 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from lib.volumes.dicom import read_headers, read_sections, series_grid, volume_dtype
-from lib.volumes.dicom_export import export_series
+from lib.dicom.export import export_series
+from lib.dicom.series import read_headers, read_sections, series_grid, volume_dtype
 
 VOXEL_NM = (4.0, 5.0, 40.0)
 

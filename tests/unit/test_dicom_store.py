@@ -15,13 +15,13 @@ import requests
 from pydicom.dataset import Dataset
 
 from lib.configs.load import load_settings
+from lib.dicom.export import SeriesIdentity, export_series
+from lib.dicom.seg import Segment, write_seg
+from lib.dicom.series import read_headers
 from lib.labels.hierarchy import load_hierarchy
 from lib.server.dicom_client import RemoteStore, alternatives
 from lib.server.dicom_datastore import DicomStudyDatastore
 from lib.server.submissions import Submissions
-from lib.volumes.dicom import read_headers
-from lib.volumes.dicom_export import SeriesIdentity, export_series
-from lib.volumes.dicom_seg import Segment, write_seg
 from lib.volumes.study import StudyItem
 
 HIERARCHY = load_hierarchy()

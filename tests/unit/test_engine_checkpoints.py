@@ -22,9 +22,9 @@ from lib.engine.checkpoints import (
     save_weights,
     with_shape_of,
 )
-from lib.engine.digests import digest_path, place_weights, read_checked, recorded_digest
 from lib.engine.state import RunState
 from lib.labels.hierarchy import LabelHierarchy, flat_hierarchy, hierarchy_from_dict
+from lib.networks.digests import digest_path, place_weights, read_checked, recorded_digest
 from lib.networks.model import build_network
 
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def test_a_kill_between_weights_and_digest_leaves_a_file_that_loads(
     def killed(target: Path, data: bytes) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lib.engine.digests.write_bytes", killed)
+    monkeypatch.setattr("lib.networks.digests.write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
         place_weights(path, b"new")
     assert read_checked(path) == b"new" and recorded_digest(path) is None

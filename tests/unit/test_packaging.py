@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.engine.digests import recorded_digest
+from lib.networks.digests import recorded_digest
 
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements" / "locked.txt").read_text().splitlines()

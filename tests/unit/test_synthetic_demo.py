@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lib.demo.commands import add_demo_parser, annotation_kinds
 from lib.labels.hierarchy import load_hierarchy
-from lib.synthetic.commands import add_demo_parser, annotation_kinds
 from lib.synthetic.generate import generate
 from lib.synthetic.partial import annotate, class_sets_of
 from lib.volumes.study import Study

@@ -28,10 +28,11 @@ from submission_cases import (
 )
 from volume_files import SIZE_NM, nifti, volume
 
-from lib.volumes import submissions, writing
+from lib.annotation import submissions
+from lib.annotation.submissions import SubmissionOptions, recover, submit, versions
+from lib.volumes import writing
 from lib.volumes.errors import VolumeError
 from lib.volumes.study import Study
-from lib.volumes.submissions import SubmissionOptions, recover, submit, versions
 
 
 @pytest.fixture

@@ -26,10 +26,10 @@ from submission_cases import (
 )
 from volume_files import SIZE_NM, nifti, volume
 
-from lib.volumes import deriving
+from lib.annotation import deriving
+from lib.annotation.submissions import SubmissionOptions, submit, versions
+from lib.annotation.submitted_file import place_on_grid
 from lib.volumes.study import Study
-from lib.volumes.submissions import SubmissionOptions, submit, versions
-from lib.volumes.submitted_file import place_on_grid
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lib.engine.digests import place_weights
+from lib.dicom.export import SeriesIdentity
+from lib.dicom.labels import export_item
 from lib.labels.hierarchy import load_hierarchy
+from lib.networks.digests import place_weights
 from lib.synthetic.generate import SyntheticVolume, generate
-from lib.volumes.dicom_export import SeriesIdentity
-from lib.volumes.dicom_labels import export_item
 from lib.volumes.study import Study
 from tests.conftest import ROOT, Server, make_app, start_server
 from tests.viewers.servers import find_program, orthanc, orthanc_plugin, store_files

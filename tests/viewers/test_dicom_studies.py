@@ -15,8 +15,8 @@ import requests
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from lib.dicom.labels import export_item
 from lib.labels.hierarchy import load_hierarchy
-from lib.volumes.dicom_labels import export_item
 from lib.volumes.study import Study, StudyItem
 from tests.conftest import Server, start_server
 from tests.viewers.conftest import SHAPE, SLICER_PYTHON, VOXEL_NM, Store

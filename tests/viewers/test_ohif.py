@@ -16,10 +16,10 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
+from lib.dicom.seg_read import read_seg
+from lib.dicom.series import read_headers
 from lib.labels.hierarchy import load_hierarchy
 from lib.synthetic.generate import SyntheticVolume
-from lib.volumes.dicom import read_headers
-from lib.volumes.dicom_seg_read import read_seg
 from tests.conftest import Server
 from tests.viewers.clicks import inner_voxel
 from tests.viewers.conftest import HERE, SHAPE, Store, u16

@@ -1,0 +1,235 @@
+"""Derive an item's `final` and `instance` maps from one submission, slab by slab."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.annotation.submitted_file import SubmittedMap, read_submitted
+from lib.labels.encodings import UNCERTAIN, class_sets_to_final
+from lib.labels.hierarchy import IGNORE_INDEX, normalize_name
+from lib.labels.submissions import SubmissionTable
+from lib.volumes.atomic import StagedFiles, json_bytes
+from lib.volumes.boxes import (
+    Box,
+    box_origin,
+    box_shape,
+    box_slices,
+    contains,
+    intersect,
+    shift_box,
+    show_box,
+    slabs,
+    whole_box,
+)
+from lib.volumes.errors import VolumeError
+from lib.volumes.record import ItemRecord, record_path
+from lib.volumes.study import StudyItem
+from lib.volumes.writing import (
+    LABEL_BYTES_PER_VOXEL,
+    SLAB_BYTES,
+    GzipStream,
+    LabelCounts,
+    count_sets,
+    file_bytes,
+    label_stream,
+    to_disk_ids,
+)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What an item's labels hold after a submission.
+
+    Args:
+        known_share: part of the voxels for each class set, "unknown" included.
+        objects: id -> name of the submitted objects.
+        notes: what the annotator should know (empty segments, overlaps, voxels outside).
+    """
+
+    known_share: dict[str, float]
+    objects: dict[int, str]
+    notes: list[str]
+
+
+def stage_labels(
+    staged: StagedFiles,
+    item: StudyItem,
+    label: Path,
+    label_info: Sequence[Mapping[str, Any]] | None,
+    *,
+    fully_annotated: bool | None,
+    roi: Box | None,
+    merge: bool,
+    mapping: Mapping[str, str],
+) -> Derived:
+    """Write the maps and the record aside; the caller commits.
+
+    The record comes first: it lists codes of class sets that the maps use, and codes are only
+    ever added, so that the old maps stay readable with the new record.
+
+    Raises:
+        ValueError: see `read_submitted`, or a region outside the image.
+    """
+    region = _region(item, roi)
+    submitted = read_submitted(label, label_info, item.source)
+    full = item.record.fully_annotated if fully_annotated is None else fully_annotated
+    table = _table(item, submitted, region, merge, mapping, full)
+    record_file = staged.create(record_path(item.study.root, item.id))
+    writer = _Writer(staged, item)
+    conflicts = 0
+    for slab in slabs(whole_box(item.shape), 2 * LABEL_BYTES_PER_VOXEL, SLAB_BYTES):
+        inside = intersect(slab, region)
+        kept = _Labels.read(item, slab) if merge or inside != slab else _Labels.unknown(item, slab)
+        if inside is not None:
+            conflicts += _put(kept, table, submitted, slab, inside, merge)
+        writer.write(kept)
+    counts, class_sets = writer.finish()
+    names = {str(i): n for i, n in {**_known_objects(item), **table.objects}.items()}
+    record = item.record.changed(
+        class_sets=class_sets,
+        known_share=counts.shares(item.study.hierarchy),
+        # The whole item is fully annotated only when the whole of it was submitted so.
+        fully_annotated=full if region == whole_box(item.shape) else item.record.fully_annotated,
+        extra={**item.record.extra, "objects": names},
+    )
+    record_file.write(json_bytes(record.to_dict()))
+    notes = _notes(submitted, table, conflicts)
+    return Derived(record.known_share, table.objects, notes)
+
+
+@dataclass
+class _Labels:
+    """Canonical labels of one slab, changed in place."""
+
+    class_sets: NDArray[np.int32]
+    instance: NDArray[np.int64]
+    uncertain: NDArray[np.bool_]
+
+    @staticmethod
+    def read(item: StudyItem, box: Box) -> _Labels:
+        final = item.read_final(box)
+        return _Labels(item.decode_final(final, box), item.read_instances(box), final == UNCERTAIN)
+
+    @staticmethod
+    def unknown(item: StudyItem, box: Box) -> _Labels:
+        shape = box_shape(box)
+        return _Labels(
+            np.full(shape, item.study.hierarchy.unknown, np.int32),
+            np.full(shape, IGNORE_INDEX, np.int64),
+            np.zeros(shape, np.bool_),
+        )
+
+
+class _Writer:
+    """The item's new maps, growing slab by slab."""
+
+    def __init__(self, staged: StagedFiles, item: StudyItem) -> None:
+        self._item = item
+        self._record: ItemRecord = item.record
+        self._codes = dict(item.record.class_sets)
+        self._counts = LabelCounts()
+        self._final = self._stream(staged, "final", np.uint8)
+        self._ids = self._stream(staged, "instance", np.uint32)
+
+    def write(self, labels: _Labels) -> None:
+        """Append a slab."""
+        hierarchy = self._item.study.hierarchy
+        final, self._codes = class_sets_to_final(labels.class_sets, hierarchy, self._codes)
+        final[labels.uncertain] = UNCERTAIN
+        count_sets(self._counts, labels.class_sets)
+        self._counts.voxels += labels.class_sets.size
+        self._final.write(file_bytes(final))
+        self._ids.write(file_bytes(to_disk_ids(labels.instance)))
+
+    def finish(self) -> tuple[LabelCounts, dict[int, list[str]]]:
+        """End the files; counts, and the codes of class sets."""
+        self._final.finish()
+        self._ids.finish()
+        return self._counts, self._codes
+
+    def _stream(self, staged: StagedFiles, tag: str, dtype: Any) -> GzipStream:
+        item = self._item
+        return label_stream(
+            staged, item.study.root, tag, item.id, item.shape, dtype, item.voxel_size_nm,
+            item.source.affine,
+        )  # fmt: skip
+
+
+def _put(
+    kept: _Labels,
+    table: SubmissionTable,
+    submitted: SubmittedMap,
+    slab: Box,
+    inside: Box,
+    merge: bool,
+) -> int:
+    """Put the submission's labels into a slab; returns the voxels in conflict."""
+    x, y, z = box_origin(slab)
+    here = box_slices(shift_box(inside, (-x, -y, -z)))
+    new = table.apply([layer[box_slices(inside)] for layer in submitted.layers])
+    # Merging keeps old labels where nothing is painted, unless that says something too.
+    says = new.painted | (new.class_sets != table.hierarchy.unknown) if merge else True
+    kept.class_sets[here] = np.where(says, new.class_sets, kept.class_sets[here])
+    kept.instance[here] = np.where(says, new.instance, kept.instance[here])
+    kept.uncertain[here] = np.where(says, new.uncertain, kept.uncertain[here])
+    return new.conflicts
+
+
+def _table(
+    item: StudyItem,
+    submitted: SubmittedMap,
+    region: Box,
+    merge: bool,
+    mapping: Mapping[str, str],
+    fully_annotated: bool,
+) -> SubmissionTable:
+    taken: set[int] = set()
+    if merge or region != whole_box(item.shape):
+        for slab in slabs(whole_box(item.shape), 16, SLAB_BYTES):
+            taken.update(int(i) for i in np.unique(item.read_instances(slab)) if i > 0)
+    known = {name: i for i, name in _known_objects(item).items()}
+    return SubmissionTable(
+        submitted.segments, submitted.present, item.study.hierarchy, mapping, known, taken,
+        fully_annotated,
+    )  # fmt: skip
+
+
+def _known_objects(item: StudyItem) -> dict[int, str]:
+    """Names of objects in earlier submissions: id -> normalised name."""
+    names = item.record.extra.get("objects", {})
+    return {int(i): normalize_name(str(n)) for i, n in names.items()}
+
+
+def _region(item: StudyItem, roi: Box | None) -> Box:
+    whole = whole_box(item.shape)
+    if roi is None:
+        return whole
+    if min(box_shape(roi)) < 1 or not contains(whole, roi):
+        raise VolumeError(
+            item.image_path, f"region {show_box(roi)} holds no voxel or reaches outside",
+            f"a box inside {show_box(whole)}",
+        )  # fmt: skip
+    return roi
+
+
+def _notes(submitted: SubmittedMap, table: SubmissionTable, conflicts: int) -> list[str]:
+    notes = []
+    names = [s.name for s in submitted.segments]
+    if empty := [n for i, n in enumerate(names) if i not in submitted.present]:
+        notes.append(f"without voxels: {', '.join(empty)}")
+    ignored = [n for n, m in zip(names, table.meanings, strict=True) if m.kind == "ignored"]
+    if ignored:
+        notes.append(f"ignored: {', '.join(ignored)}")
+    if conflicts:
+        notes.append(
+            f"{conflicts} voxels lie in segments that exclude each other; the later segment holds"
+        )
+    if submitted.clipped:
+        notes.append(f"{submitted.clipped} painted voxels lie outside the image")
+    return notes

@@ -1,0 +1,280 @@
+"""Submissions of annotators: kept as they came, canonical labels derived from them.
+
+    labels/submitted/<id><ext>                 the newest, as it was sent
+    labels/submitted/versions/<id>/0001<ext>   every one, as it was sent
+    labels/submitted/versions/<id>/0001.json   its segments, options and fate
+    labels/submitted/versions/<id>/0000-...    the labels before the first submission
+    labels/submitted/versions/<id>/derived.json   the version that `final` and `instance` show
+
+A process killed at any moment leaves each file old or new and whole. A submission whose labels
+were not derived yet is found by `recover`, which derives them: deriving twice gives the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import filecmp
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from lib.annotation.deriving import Derived, stage_labels
+from lib.volumes.atomic import StagedFiles, json_bytes, remove_leftovers, sync_folder, write_json
+from lib.volumes.boxes import Box
+from lib.volumes.errors import VolumeError, disk_error
+from lib.volumes.study import Study
+
+SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii")
+Mode = Literal["replace", "merge"]
+
+
+@dataclass(frozen=True)
+class SubmissionOptions:
+    """How a submission is to be read.
+
+    Args:
+        fully_annotated: everything that the segments name is painted wherever it occurs;
+            None leaves what the item's record says.
+        roi: ((x0, x1), (y0, y1), (z0, z1)), the part that was annotated; outside of it the
+            labels stay as they are.
+        mode: "replace", the submission is all there is to know (of the region); "merge",
+            voxels that it leaves unpainted keep their labels.
+        params: anything else that the viewer sent, kept with the version.
+    """
+
+    fully_annotated: bool | None = None
+    roi: Box | None = None
+    mode: Mode = "replace"
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One submission as it is kept.
+
+    Args:
+        number: 1, 2, ...
+        file: name of the raw file beside the record.
+        label_info: as sent; None for files that name their own segments.
+        options: as sent.
+        time: UTC, ISO 8601.
+        rejected: why no labels could be derived from it; "" when they could.
+    """
+
+    number: int
+    file: str
+    label_info: list[dict[str, Any]] | None
+    options: SubmissionOptions
+    time: str
+    rejected: str = ""
+
+
+def submit(
+    study: Study,
+    item_id: str,
+    label: Path,
+    label_info: Sequence[Mapping[str, Any]] | None = None,
+    options: SubmissionOptions | None = None,
+    mapping: Mapping[str, str] | None = None,
+    suffix: str | None = None,
+) -> Derived:
+    """Keep a submission and derive the item's labels from it.
+
+    Args:
+        label: the uploaded file; it is copied.
+        label_info: [{"name", "idx"}, ...] in the order of the segments.
+        mapping: names of the lab -> class or group names.
+        suffix: kind of file, where the upload's name does not tell.
+
+    Returns:
+        What the labels hold now, with notes for the annotator.
+
+    Raises:
+        VolumeError: the file cannot be used; it is kept all the same, marked as rejected.
+        ValueError: no such item, or segments that explain nothing.
+    """
+    study.item(item_id)
+    options = options or SubmissionOptions()
+    try:
+        with _locked(study, item_id) as folder:
+            _derive_pending(study, item_id, folder, mapping)
+            _keep_first_labels(study, item_id, folder)
+            info = None if label_info is None else [dict(entry) for entry in label_info]
+            version = _keep(folder, label, suffix or _suffix(label), info, options)
+            return _derive(study, item_id, folder, version, mapping)
+    except OSError as error:
+        raise disk_error(study.root, error) from error
+
+
+def recover(study: Study, mapping: Mapping[str, str] | None = None) -> list[str]:
+    """Derive the labels of submissions that were kept but cut off before that.
+
+    Call it when a server starts.
+
+    Returns:
+        Ids of the items whose labels were derived now.
+    """
+    root = _versions_root(study)
+    done = []
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        if folder.is_dir() and study.has_item(folder.name):
+            with _locked(study, folder.name):
+                if _derive_pending(study, folder.name, folder, mapping):
+                    done.append(folder.name)
+    return done
+
+
+def versions(study: Study, item_id: str) -> list[Version]:
+    """All submissions of an item, oldest first."""
+    folder = _versions_root(study) / item_id
+    return [_read_version(p) for p in sorted(folder.glob("[0-9]*.json"))]
+
+
+def _keep(
+    folder: Path,
+    label: Path,
+    suffix: str,
+    label_info: list[dict[str, Any]] | None,
+    options: SubmissionOptions,
+) -> Version:
+    """Copy the raw file; its record appears after it and makes the version count."""
+    numbers = [int(p.name[:4]) for p in folder.glob("[0-9][0-9][0-9][0-9].*")]
+    number = max([0, *numbers]) + 1
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    version = Version(number, f"{number:04d}{suffix}", label_info, options, now)
+    with StagedFiles() as staged, label.open("rb") as source:
+        shutil.copyfileobj(source, staged.create(folder / version.file), 1 << 20)
+        staged.create(_version_path(folder, number)).write(json_bytes(_as_json(version)))
+        staged.commit()
+    return version
+
+
+def _derive(
+    study: Study,
+    item_id: str,
+    folder: Path,
+    version: Version,
+    mapping: Mapping[str, str] | None,
+) -> Derived:
+    item = study.item(item_id)
+    try:
+        with StagedFiles() as staged:
+            derived = stage_labels(
+                staged, item, folder / version.file, version.label_info,
+                fully_annotated=version.options.fully_annotated, roi=version.options.roi,
+                merge=version.options.mode == "merge", mapping=mapping or {},
+            )  # fmt: skip
+            mark = {"version": version.number, "notes": derived.notes}
+            staged.create(folder / "derived.json").write(json_bytes(mark))
+            staged.commit()
+    except ValueError as error:
+        # It stays, so that nothing an annotator made is lost; the next start skips it.
+        rejected = {**_as_json(version), "rejected": str(error)}
+        write_json(_version_path(folder, version.number), rejected)
+        raise
+    _show_newest(study, item_id, folder / version.file)
+    return derived
+
+
+def _derive_pending(
+    study: Study, item_id: str, folder: Path, mapping: Mapping[str, str] | None
+) -> bool:
+    """Derive what was kept after the version that the labels show."""
+    labels = study.root / "labels"
+    tags = [labels / t for t in ("final", "instance", "submitted")]
+    remove_leftovers([study.root, folder, *tags])
+    mark = folder / "derived.json"
+    done = int(json.loads(mark.read_text())["version"]) if mark.exists() else 0
+    usable = [v for v in versions(study, item_id) if not v.rejected]
+    if shown := [v for v in usable if v.number <= done]:
+        _show_newest(study, item_id, folder / shown[-1].file)
+    pending = [v for v in usable if v.number > done]
+    for version in pending:
+        try:
+            _derive(study, item_id, folder, version, mapping)
+        except ValueError:
+            continue  # marked as rejected, with the reason
+    return bool(pending)
+
+
+def _keep_first_labels(study: Study, item_id: str, folder: Path) -> None:
+    """Labels that were there before anyone submitted are someone's work as well."""
+    if any(folder.glob("[0-9]*.json")):
+        return
+    item = study.item(item_id)
+    for tag in ("final", "instance"):
+        path = item.label_path(tag)
+        if path.exists():
+            name = path.name.removeprefix(item_id)
+            _link(path, folder / f"0000-{tag}{name}")
+
+
+def _show_newest(study: Study, item_id: str, raw: Path) -> None:
+    """Put the newest raw file where the datastore looks for the tag `submitted`."""
+    root = study.root / "labels" / "submitted"
+    suffix = raw.name[4:]
+    target = root / f"{item_id}{suffix}"
+    if not target.exists() or not filecmp.cmp(raw, target, shallow=False):
+        _link(raw, target)
+    for other in SUFFIXES:
+        path = root / f"{item_id}{other}"
+        if path != target:
+            path.unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file that is never changed in place; a copy where links fail."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    aside.unlink(missing_ok=True)
+    try:
+        aside.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, aside)
+    aside.replace(target)
+    sync_folder(target.parent)
+
+
+@contextmanager
+def _locked(study: Study, item_id: str) -> Iterator[Path]:
+    """Submissions of one item are kept and derived one after the other."""
+    folder = _versions_root(study) / item_id
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def _versions_root(study: Study) -> Path:
+    return study.root / "labels" / "submitted" / "versions"
+
+
+def _version_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:04d}.json"
+
+
+def _suffix(label: Path) -> str:
+    for suffix in SUFFIXES:
+        if label.name.lower().endswith(suffix):
+            return suffix
+    raise VolumeError(label, "a label of an unknown kind", f"one of {', '.join(SUFFIXES)}")
+
+
+def _as_json(version: Version) -> dict[str, Any]:
+    return asdict(version)
+
+
+def _read_version(path: Path) -> Version:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        options = data.pop("options")
+        roi = options.pop("roi")
+        box: Any = None if roi is None else tuple((int(a), int(b)) for a, b in roi)
+        return Version(options=SubmissionOptions(roi=box, **options), **data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise VolumeError(path, f"not a readable submission record ({error})") from error

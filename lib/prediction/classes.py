@@ -1,0 +1,135 @@
+"""Automatic class maps: fine classes, coarse groups, or groups where classes are uncertain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.configs.settings import InferenceSettings
+from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.model import NeuropilNet
+from lib.prediction.forward import WindowForward, normalized_reader, window_size
+from lib.prediction.windows import WindowRun, window_grid
+from lib.volumes.boxes import Box, box_slices
+from lib.volumes.contrast import LazyImage
+
+Level = Literal["fine", "coarse", "fallback"]
+Progress = Callable[[int, int], None]
+
+FINE_VALUE = 1
+"""Fine class c is stored as c + 1, as in the `final` label."""
+GROUP_VALUE = 101
+"""Group k is stored as k + 101, as in the `final` label."""
+
+
+def predict_classes(
+    net: NeuropilNet,
+    volume: LazyImage,
+    voxel_size_nm: tuple[float, float, float],
+    inference: InferenceSettings,
+    *,
+    hierarchy: LabelHierarchy,
+    level: Level | None = None,
+    progress: Progress | None = None,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """The class map of a volume.
+
+    Args:
+        net: in evaluation mode, on the device that computes.
+        volume: (X, Y, Z) image in the network's frame, read window by window.
+        voxel_size_nm: (x, y, z) of the volume; part of every decoder's signature, and of no
+            consequence to classes.
+        inference: window, overlap, precision and the fallback's thresholds.
+        hierarchy: of the network.
+        level: "fine", "coarse" or "fallback"; None: the settings'.
+        progress: called with (windows done, windows in all).
+        out: where to write, for instance a memory map; made when not given.
+
+    Returns:
+        (X, Y, Z) uint8: fine class + 1, or group + 101.
+
+    Raises:
+        ValueError: a level that needs groups from a hierarchy without any.
+    """
+    level = level or inference.level
+    if level != "fine" and not hierarchy.num_groups:
+        raise ValueError(
+            f"level {level!r} needs coarse groups and this hierarchy has none; use level 'fine'"
+        )
+    heads = ["semantic"] if level == "fine" else ["semantic", "coarse"]
+    forward = WindowForward(net, heads, inference.precision, inference.mirror)
+    result = np.zeros(volume.shape, np.uint8) if out is None else out
+
+    def predict(windows: Tensor) -> dict[str, Tensor]:
+        return class_probabilities(forward, windows)
+
+    def consume(box: Box, outputs: Mapping[str, Tensor]) -> None:
+        values = decode_level(outputs, level, hierarchy, inference)
+        result[box_slices(box)] = values.cpu().numpy()
+
+    WindowRun(
+        window_grid(volume.shape, window_size(net, inference), inference.overlap),
+        normalized_reader(volume),
+        predict,
+        consume,
+        channels=hierarchy.num_classes + (hierarchy.num_groups if level != "fine" else 0),
+        device=forward.device,
+        tile_bytes=inference.tile_bytes,
+        batch_size=inference.batch_size,
+        progress=progress,
+    ).run()
+    return result
+
+
+def class_probabilities(forward: WindowForward, windows: Tensor) -> dict[str, Tensor]:
+    """Probabilities of classes ("semantic") and groups ("coarse"), averaged over the views."""
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for outputs in forward.views(windows):
+        count += 1
+        for name, logits in outputs.items():
+            p = logits.softmax(1) if name == "semantic" else logits.sigmoid()
+            sums[name] = sums[name] + p if name in sums else p
+    return {name: total / count for name, total in sums.items()}
+
+
+def decode_level(
+    outputs: Mapping[str, Tensor],
+    level: Level,
+    hierarchy: LabelHierarchy,
+    inference: InferenceSettings,
+) -> Tensor:
+    """Probabilities to label values.
+
+    Fine: the likeliest class. Coarse: the likeliest group, or a class that is in no group
+    where that is likelier. Fallback: the likeliest class; a group where the class is below
+    `fallback_fine` and the group is at or above `fallback_coarse`.
+
+    Args:
+        outputs: "semantic" (C, *S) and, for the other levels, "coarse" (K, *S).
+
+    Returns:
+        (*S) uint8.
+
+    Source: spec/hierarchical-supervision.md, "Inference and interpretation".
+    """
+    fine_p, fine = outputs["semantic"].max(0)
+    values = fine + FINE_VALUE
+    if level == "fine":
+        return values.to(torch.uint8)
+    group_p, group = outputs["coarse"].max(0)
+    if level == "fallback":
+        vague = (fine_p < inference.fallback_fine) & (group_p >= inference.fallback_coarse)
+        return torch.where(vague, group + GROUP_VALUE, values).to(torch.uint8)
+    alone = torch.from_numpy(hierarchy.coarse_lut.sum(1) == 0).to(fine.device)
+    if not alone.any():
+        return (group + GROUP_VALUE).to(torch.uint8)
+    alone_p = torch.where(alone[:, None, None, None], outputs["semantic"], 0.0)
+    best_p, best = alone_p.max(0)
+    return torch.where(best_p > group_p, best + FINE_VALUE, group + GROUP_VALUE).to(torch.uint8)

@@ -1,0 +1,106 @@
+"""A network with everything it takes to segment an image in the image's own frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lib.configs.settings import InferenceSettings, Settings
+from lib.engine.checkpoints import load_network
+from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.model import NeuropilNet
+from lib.prediction.classes import Level, Progress, predict_classes
+from lib.prediction.grouping import GroupBlock, group_block
+from lib.prediction.instances import Objects, predict_objects
+from lib.volumes.boxes import whole_box
+from lib.volumes.contrast import LazyImage
+from lib.volumes.frames import ViewerFrame, viewer_frame
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Weights, and how to run them.
+
+    Args:
+        net: in evaluation mode, on the device that computes.
+        hierarchy: of the network.
+        inference: windows and decoding.
+        finest_nm: voxels up to half of this are binned before the network sees them.
+        most_split: voxels of volumes from twice `finest_nm` on are split, into so many at most.
+        meta: of the weights file.
+        group: groups the voxels of one block into objects.
+    """
+
+    net: NeuropilNet
+    hierarchy: LabelHierarchy
+    inference: InferenceSettings
+    finest_nm: float = 0.0
+    most_split: int = 1
+    meta: dict[str, Any] | None = None
+    group: GroupBlock = group_block
+
+    def frame(self, shape: Sequence[int], voxel_size_nm: Sequence[float]) -> ViewerFrame:
+        """The way between an image's voxels and the network's."""
+        return viewer_frame(shape, voxel_size_nm, self.finest_nm, self.most_split)
+
+    def classes(
+        self,
+        image: LazyImage,
+        voxel_size_nm: Sequence[float],
+        level: Level | None = None,
+        progress: Progress | None = None,
+    ) -> NDArray[np.uint8]:
+        """(X, Y, Z) uint8 class map on the image's own grid; values as `predict_classes`."""
+        frame = self.frame(image.shape, voxel_size_nm)
+        found = predict_classes(
+            self.net,
+            frame.view(image),
+            frame.network_voxel_size_nm,
+            self.inference,
+            hierarchy=self.hierarchy,
+            level=level,
+            progress=progress,
+        )
+        return _to_image(found, frame)
+
+    def objects(
+        self,
+        image: LazyImage,
+        voxel_size_nm: Sequence[float],
+        progress: Progress | None = None,
+    ) -> Objects:
+        """All objects on the image's own grid; sizes are in the network's voxels."""
+        frame = self.frame(image.shape, voxel_size_nm)
+        found = predict_objects(
+            self.net,
+            frame.view(image),
+            frame.network_voxel_size_nm,
+            self.inference,
+            hierarchy=self.hierarchy,
+            progress=progress,
+            group=self.group,
+        )
+        return replace(found, ids=_to_image(found.ids, frame))
+
+
+def load_predictor(
+    weights: Path | str, settings: Settings, device: torch.device | str = "cpu"
+) -> Predictor:
+    """A predictor from a weights file; how to run comes from the settings, not from the file.
+
+    Raises:
+        ValueError: no such file, or not a weights file.
+    """
+    net, trained, hierarchy, meta = load_network(weights, device)
+    model = trained.model
+    return Predictor(net, hierarchy, settings.inference, model.finest_nm, model.most_split, meta)
+
+
+def _to_image(values: NDArray[Any], frame: ViewerFrame) -> NDArray[Any]:
+    return frame.mask_to_viewer(values, whole_box(frame.network_shape))

@@ -1,0 +1,72 @@
+"""Affinities and the offsets they are taken at."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.configs.settings import InferenceSettings
+from lib.labels.hierarchy import hierarchy_from_dict, load_hierarchy
+from lib.prediction.affinities import (
+    NEAREST,
+    embedding_affinities,
+    kind_probabilities,
+    pair_affinities,
+    pair_offsets,
+)
+
+
+def test_long_range_partners_lie_equally_far_in_nm() -> None:
+    offsets = pair_offsets((4.0, 4.0, 12.0), (3, 9), (64, 64, 16))
+    assert offsets == (*NEAREST, (3, 0, 0), (0, 3, 0), (9, 0, 0), (0, 9, 0), (0, 0, 3))
+
+
+def test_partners_beyond_half_a_window_and_of_flat_images_are_left_out() -> None:
+    offsets = pair_offsets((4.0, 4.0, 4.0), (3, 27), (64, 40, 1))
+    assert offsets == ((1, 0, 0), (0, 1, 0), (3, 0, 0), (0, 3, 0), (27, 0, 0))
+
+
+def test_affinities_equal_a_plain_loop() -> None:
+    rng = np.random.default_rng(0)
+    e = rng.normal(size=(2, 3, 4, 3, 5))
+    offsets = [(1, 0, 0), (0, 2, 0), (0, 0, 3), (0, 3, 0)]
+    found = embedding_affinities(torch.from_numpy(e), offsets, 2.0).numpy()
+    for b, a, *v in np.ndindex(*found.shape):
+        w = [i + o for i, o in zip(v, offsets[a], strict=True)]
+        expected = 0.0
+        if all(i < n for i, n in zip(w, e.shape[2:], strict=True)):
+            distance = np.linalg.norm(e[(b, slice(None), *v)] - e[(b, slice(None), *w)])
+            expected = float(np.clip(1 - distance / 2.0, -1, 1))
+        assert found[(b, a, *v)] == pytest.approx(expected, abs=1e-12)
+
+
+def test_affinities_do_not_depend_on_the_frame_of_the_embedding() -> None:
+    torch.manual_seed(0)
+    e = torch.randn(1, 4, 5, 5, 5, dtype=torch.float64)
+    turn, _ = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))
+    turned = torch.einsum("ij,bjxyz->bixyz", turn, e) + 3.0
+    offsets = [(1, 0, 0), (0, 0, 2)]
+    torch.testing.assert_close(
+        embedding_affinities(turned, offsets, 1.5), embedding_affinities(e, offsets, 1.5)
+    )
+
+
+def test_kinds_are_groups_and_the_classes_outside_them() -> None:
+    some = hierarchy_from_dict({"classes": ["a", "b", "c", "d"], "groups": {"g": ["a", "c"]}})
+    p = torch.tensor([0.1, 0.2, 0.3, 0.4]).view(1, 4, 1, 1, 1)
+    torch.testing.assert_close(kind_probabilities(p, some).flatten(), torch.tensor([0.4, 0.2, 0.4]))
+
+
+def test_different_kinds_push_apart_and_vague_or_equal_ones_do_not() -> None:
+    hierarchy = load_hierarchy()
+    axon, dendrite, myelin = (
+        hierarchy.class_names.index(n) for n in ("axon", "dendrite", "myelin")
+    )
+    p = torch.zeros(1, 12, 4, 1, 1)
+    p[0, axon, 0], p[0, dendrite, 1], p[0, myelin, 2] = 1, 1, 1
+    p[0, axon, 3], p[0, myelin, 3] = 0.5, 0.5
+    embedding, offsets = torch.zeros(1, 3, 4, 1, 1), [(1, 0, 0)]
+    settings = InferenceSettings(class_weight=2.0)
+    found = pair_affinities(embedding, p, offsets, hierarchy, settings).flatten()
+    torch.testing.assert_close(found, torch.tensor([1.0, -1.0, 1 - 2 * (1 - 0.5**0.5), 0.0]))
+    plain = pair_affinities(embedding, p, offsets, hierarchy, InferenceSettings(class_weight=0))
+    assert plain.flatten().tolist() == [1.0, 1.0, 1.0, 0.0]

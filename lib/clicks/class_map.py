@@ -32,6 +32,7 @@ from lib.clicks.windows import window_at
 from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.classes import FINE_VALUE, Progress, predict_classes
 from lib.prediction.feature_cache import ClassMap, WindowKey
+from lib.prediction.features import Shelf
 from lib.prediction.windows import WindowGrid, window_grid
 from lib.prompts.encoder import SparseResidual, flat_index, unflat_index
 from lib.prompts.points import POSITIVE, PointPrompts
@@ -176,6 +177,7 @@ def _automatic(
                 hierarchy=hierarchy,
                 level="fine",
                 progress=progress,
+                shelf=Shelf(source.cache, source.weights, source.image_key),
             )
         )
 

@@ -16,6 +16,7 @@ from lib.configs.settings import Settings
 from lib.infers.image import ImageStore, RequestImage
 from lib.infers.viewer_labels import ViewerLabels
 from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.features import Shelf
 from lib.server.errors import refuse
 from lib.server.weights import Loaded, SharedNetwork, device_named
 
@@ -110,6 +111,10 @@ class NeuropilTask(InferTask):
         self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
     ) -> Answer:
         """Answer one request."""
+
+    def shelf(self, loaded: Loaded, image: RequestImage) -> Shelf:
+        """Where the features of an image are kept for the next run."""
+        return Shelf(self.cache, loaded.version, image.key)
 
     def choice(self, request: dict[str, Any], key: str) -> str:
         """The value of an option that has a list of choices, first one the default.

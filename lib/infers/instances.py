@@ -49,7 +49,10 @@ class Instances(NeuropilTask):
         limit = int(self.number(request, "max_segments", 1, MOST_SEGMENTS))
         with self.network.turn("volume", device):
             objects = loaded.predictor.objects(
-                image.voxels, image.voxel_size_nm, log_progress("instances")
+                image.voxels,
+                image.voxel_size_nm,
+                log_progress("instances"),
+                self.shelf(loaded, image),
             )
         ids, hierarchy = objects.ids, loaded.predictor.hierarchy
         params: dict[str, Any] = {

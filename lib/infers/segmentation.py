@@ -41,6 +41,7 @@ class Segmentation(NeuropilTask):
                 image.voxel_size_nm,
                 cast(Level, level),
                 log_progress(f"segmentation {level}"),
+                self.shelf(loaded, image),
             )
         shown = self.viewer_labels.lut[final].astype(dtype, copy=False)
         compress = bool(request.get("result_compress", True))

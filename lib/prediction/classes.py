@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.prediction.forward import WindowForward, normalized_reader, window_size
+from lib.prediction.features import FeatureSource, Shelf
+from lib.prediction.forward import WindowForward, window_size
 from lib.prediction.windows import WindowRun, window_grid
 from lib.volumes.boxes import Box, box_slices
 from lib.volumes.contrast import LazyImage
@@ -37,6 +38,7 @@ def predict_classes(
     level: Level | None = None,
     progress: Progress | None = None,
     out: NDArray[np.uint8] | None = None,
+    shelf: Shelf | None = None,
 ) -> NDArray[np.uint8]:
     """The class map of a volume.
 
@@ -50,6 +52,7 @@ def predict_classes(
         level: "fine", "coarse" or "fallback"; None: the settings'.
         progress: called with (windows done, windows in all).
         out: where to write, for instance a memory map; made when not given.
+        shelf: where the backbone's features are kept for the next run; None: nowhere.
 
     Returns:
         (X, Y, Z) uint8: fine class + 1, or group + 101.
@@ -63,20 +66,21 @@ def predict_classes(
             f"level {level!r} needs coarse groups and this hierarchy has none; use level 'fine'"
         )
     heads = ["semantic"] if level == "fine" else ["semantic", "coarse"]
-    forward = WindowForward(net, heads, inference.precision, inference.mirror)
+    grid = window_grid(volume.shape, window_size(net, inference), inference.overlap)
+    features = FeatureSource(net, volume, inference.precision, shelf)
+    forward = WindowForward.over(features, heads, grid, inference.mirror)
     result = np.zeros(volume.shape, np.uint8) if out is None else out
 
-    def predict(windows: Tensor) -> dict[str, Tensor]:
-        return class_probabilities(forward, windows)
+    def evaluate(boxes: Sequence[Box]) -> dict[str, Tensor]:
+        return class_probabilities(forward, boxes)
 
     def consume(box: Box, outputs: Mapping[str, Tensor]) -> None:
         values = decode_level(outputs, level, hierarchy, inference)
         result[box_slices(box)] = values.cpu().numpy()
 
     WindowRun(
-        window_grid(volume.shape, window_size(net, inference), inference.overlap),
-        normalized_reader(volume),
-        predict,
+        grid,
+        evaluate,
         consume,
         channels=hierarchy.num_classes + (hierarchy.num_groups if level != "fine" else 0),
         device=forward.device,
@@ -87,11 +91,11 @@ def predict_classes(
     return result
 
 
-def class_probabilities(forward: WindowForward, windows: Tensor) -> dict[str, Tensor]:
+def class_probabilities(forward: WindowForward, boxes: Sequence[Box]) -> dict[str, Tensor]:
     """Probabilities of classes ("semantic") and groups ("coarse"), averaged over the views."""
     sums: dict[str, Tensor] = {}
     count = 0
-    for outputs in forward.views(windows):
+    for outputs in forward.views(boxes):
         count += 1
         for name, logits in outputs.items():
             p = logits.softmax(1) if name == "semantic" else logits.sigmoid()

@@ -23,7 +23,8 @@ from lib.metrics.object_scores import contingency
 from lib.networks.model import NeuropilNet
 from lib.prediction.affinities import Offset, pair_affinities, pair_offsets
 from lib.prediction.classes import FINE_VALUE, Progress
-from lib.prediction.forward import WindowForward, normalized_reader, window_size
+from lib.prediction.features import FeatureSource, Shelf
+from lib.prediction.forward import WindowForward, window_size
 from lib.prediction.grouping import GroupBlock, group_block
 from lib.prediction.scratch import Scratch
 from lib.prediction.stitching import Block, Size, UnionFind, cut_blocks, same_objects
@@ -112,6 +113,7 @@ def predict_objects(
     out: NDArray[np.uint32] | None = None,
     scratch_folder: Path | None = None,
     group: GroupBlock = group_block,
+    shelf: Shelf | None = None,
 ) -> Objects:
     """All objects of a volume, with their classes.
 
@@ -126,10 +128,11 @@ def predict_objects(
         scratch_folder: where large intermediate arrays go; the system's temporary folder
             when not given.
         group: groups one block; a server passes one that leaves its interpreter free.
+        shelf: where the backbone's features are kept for the next run; None: nowhere.
     """
     with Scratch(inference.tile_bytes, scratch_folder) as scratch:
         evidence = collect_evidence(
-            net, volume, voxel_size_nm, inference, hierarchy, scratch, progress
+            net, volume, voxel_size_nm, inference, hierarchy, scratch, progress, shelf
         )
         return group_volume(evidence, voxel_size_nm, inference, out, group)
 
@@ -142,10 +145,12 @@ def collect_evidence(
     hierarchy: LabelHierarchy,
     scratch: Scratch,
     progress: Progress | None = None,
+    shelf: Shelf | None = None,
 ) -> Evidence:
     """Run the network over a volume and keep affinities, classes and foreground."""
-    forward = WindowForward(net, ("semantic", "instance"), inference.precision, inference.mirror)
     grid = window_grid(volume.shape, window_size(net, inference), inference.overlap)
+    features = FeatureSource(net, volume, inference.precision, shelf)
+    forward = WindowForward.over(features, ("semantic", "instance"), grid, inference.mirror)
     offsets = pair_offsets(voxel_size_nm, inference.long_range, grid.window)
     evidence = Evidence(
         scratch.array((len(offsets), *grid.shape), np.float16),
@@ -155,9 +160,9 @@ def collect_evidence(
     )
     can_be_object = torch.tensor([c.object for c in hierarchy.classes], device=forward.device)
 
-    def predict(windows: Tensor) -> dict[str, Tensor]:
+    def evaluate(boxes: Sequence[Box]) -> dict[str, Tensor]:
         total: dict[str, Tensor] = {}
-        views = list(forward.views(windows))
+        views = list(forward.views(boxes))
         for view in views:
             p = view["semantic"].softmax(1)
             pairs = pair_affinities(view["instance"], p, offsets, hierarchy, inference)
@@ -175,8 +180,7 @@ def collect_evidence(
 
     WindowRun(
         grid,
-        normalized_reader(volume),
-        predict,
+        evaluate,
         consume,
         channels=hierarchy.num_classes + len(offsets),
         device=forward.device,

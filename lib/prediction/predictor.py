@@ -16,6 +16,7 @@ from lib.engine.checkpoints import load_network
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
 from lib.prediction.classes import Level, Progress, predict_classes
+from lib.prediction.features import Shelf
 from lib.prediction.grouping import GroupBlock, group_block
 from lib.prediction.instances import Objects, predict_objects
 from lib.volumes.boxes import whole_box
@@ -55,6 +56,7 @@ class Predictor:
         voxel_size_nm: Sequence[float],
         level: Level | None = None,
         progress: Progress | None = None,
+        shelf: Shelf | None = None,
     ) -> NDArray[np.uint8]:
         """(X, Y, Z) uint8 class map on the image's own grid; values as `predict_classes`."""
         frame = self.frame(image.shape, voxel_size_nm)
@@ -66,6 +68,7 @@ class Predictor:
             hierarchy=self.hierarchy,
             level=level,
             progress=progress,
+            shelf=shelf,
         )
         return _to_image(found, frame)
 
@@ -74,6 +77,7 @@ class Predictor:
         image: LazyImage,
         voxel_size_nm: Sequence[float],
         progress: Progress | None = None,
+        shelf: Shelf | None = None,
     ) -> Objects:
         """All objects on the image's own grid; sizes are in the network's voxels."""
         frame = self.frame(image.shape, voxel_size_nm)
@@ -85,6 +89,7 @@ class Predictor:
             hierarchy=self.hierarchy,
             progress=progress,
             group=self.group,
+            shelf=shelf,
         )
         return replace(found, ids=_to_image(found.ids, frame))
 

@@ -73,6 +73,15 @@ class WindowGrid:
         """How many windows there are."""
         return math.prod(len(s) for s in self.starts)
 
+    def box(self, start: Size) -> Box:
+        """The window that begins at a voxel."""
+        spans = [(a, a + size) for a, size in zip(start, self.window, strict=True)]
+        return spans[0], spans[1], spans[2]
+
+    def boxes(self) -> Iterator[Box]:
+        """All windows, the last axis fastest."""
+        return (self.box(start) for start in itertools.product(*self.starts))
+
     def touching(self, axis: int, span: Span) -> list[int]:
         """Starts along an axis whose windows share voxels with a span."""
         size = self.window[axis]
@@ -106,14 +115,33 @@ def window_grid(shape: Sequence[int], window: Sequence[int], overlap: float) -> 
     )
 
 
+def on_voxels(
+    read: Callable[[Box], NDArray[np.float32]],
+    predict: Callable[[Tensor], Outputs],
+    device: torch.device | None = None,
+) -> Callable[[Sequence[Box]], Outputs]:
+    """What a run evaluates, for a predictor of voxels.
+
+    Args:
+        read: gives the voxels of a box, ready for the network, (x, y, z) float32.
+        predict: (B, 1, *window) -> named outputs (B, C, *window).
+        device: where windows are predicted; the CPU when not given.
+    """
+
+    def evaluate(boxes: Sequence[Box]) -> Outputs:
+        images = np.stack([np.asarray(read(box), np.float32) for box in boxes])
+        return predict(torch.from_numpy(images).unsqueeze(1).to(device or torch.device("cpu")))
+
+    return evaluate
+
+
 @dataclass
 class WindowRun:
     """One pass of a predictor over a volume.
 
     Args:
         grid: where the windows lie.
-        read: gives the voxels of a box, ready for the network, (x, y, z) float32.
-        predict: (B, 1, *window) -> named outputs (B, C, *window).
+        evaluate: B windows -> named outputs (B, C, *window); see `on_voxels`.
         consume: takes a box and its blended outputs (C, *box), float32, on `device`. Boxes
             do not overlap and together are the volume.
         channels: all channels of all outputs together, to bound the memory.
@@ -127,8 +155,7 @@ class WindowRun:
     """
 
     grid: WindowGrid
-    read: Callable[[Box], NDArray[np.float32]]
-    predict: Callable[[Tensor], Outputs]
+    evaluate: Callable[[Sequence[Box]], Outputs]
     consume: Callable[[Box, Outputs], None]
     channels: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -190,16 +217,9 @@ class WindowRun:
                 sums[name] = shifted
 
     def _predict(self, corners: list[Size]) -> Iterator[dict[str, Tensor]]:
-        boxes = [self._window_box(corner) for corner in corners]
-        images = np.stack([np.asarray(self.read(box), np.float32) for box in boxes])
-        batch = torch.from_numpy(images).unsqueeze(1).to(self.device)
-        outputs = self.predict(batch)
+        outputs = self.evaluate([self.grid.box(corner) for corner in corners])
         for i in range(len(corners)):
             yield {name: out[i].float() for name, out in outputs.items()}
-
-    def _window_box(self, corner: Size) -> Box:
-        spans = [(c, c + r) for c, r in zip(corner, self.grid.window, strict=True)]
-        return spans[0], spans[1], spans[2]
 
     def _add(
         self,

@@ -13,8 +13,9 @@ from torch import Tensor
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.prediction.forward import normalized_reader, use_bfloat16, window_size
-from lib.prediction.windows import WindowRun, window_grid
+from lib.prediction.features import use_bfloat16
+from lib.prediction.forward import normalized_reader, window_size
+from lib.prediction.windows import WindowRun, on_voxels, window_grid
 from lib.prompts.points import PointPrompts
 from lib.queries.regions import RegionGrid
 from lib.queries.scores import ItemScores
@@ -71,14 +72,13 @@ def score_volume(
     )
     sums = _Sums(grid, heat_grid, hierarchy)
     predict = _Predict(net, settings, prompted, torch.Generator().manual_seed(0))
-    inference = settings.inference
+    inference, device = settings.inference, next(net.parameters()).device
     WindowRun(
         window_grid(turned.shape, window_size(net, inference), 0.0),
-        normalized_reader(turned),
-        predict,
+        on_voxels(normalized_reader(turned), predict, device),
         sums.add,
         channels=hierarchy.num_classes + hierarchy.num_groups + net.feature_channels + 1,
-        device=next(net.parameters()).device,
+        device=device,
         tile_bytes=inference.tile_bytes,
         batch_size=1,
         progress=progress,

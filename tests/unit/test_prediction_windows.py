@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.prediction.windows import Box, Outputs, WindowRun, window_grid
+from lib.prediction.windows import Box, Outputs, WindowRun, on_voxels, window_grid
 
 SHAPE = (37, 29, 17)
 
@@ -34,7 +34,7 @@ def reader(volume: np.ndarray):
 def run(volume: np.ndarray, predict, channels: int, window=(16, 12, 8), **options) -> Collected:
     out = Collected(volume.shape)
     grid = window_grid(volume.shape, window, 0.25)
-    WindowRun(grid, reader(volume), predict, out, channels, **options).run()
+    WindowRun(grid, on_voxels(reader(volume), predict), out, channels, **options).run()
     return out
 
 

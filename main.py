@@ -25,6 +25,7 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
+from lib.activelearning.background import score_at_start, score_if_stale
 from lib.activelearning.parts import QueryParts
 from lib.activelearning.scoring import scoring_methods
 from lib.activelearning.strategies import strategies
@@ -44,7 +45,6 @@ from lib.server.dicom_open import mirror_folder, open_dicom_datastore
 from lib.server.finite import finite
 from lib.server.inference import run_task
 from lib.server.mend import in_server, mend_server
-from lib.server.scoring import score_at_start, score_if_stale
 from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork
 from lib.trainers.combined import Combined
@@ -78,7 +78,7 @@ class NeuropilApp(MONAILabelApp):
             version="1.0",
             labels=self.viewer_labels.segments,
         )
-        self._auto_update_scoring = False  # lib/server/scoring.py does it when it is due
+        self._auto_update_scoring = False  # lib/activelearning/background.py does it when it is due
         if mend_server(self, self.settings.server):
             name_server()
         else:

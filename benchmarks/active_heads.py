@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from benchmarks.active_learners import Learner, Volume, fit_rows
 from lib.configs.settings import Settings
-from lib.engine.checkpoints import load_network
 from lib.networks.model import NeuropilNet
+from lib.networks.weights import load_network
 from lib.prompts.points import PointPrompts
 from lib.queries.store import weights_version
 from lib.volumes.contrast import intensity_window, normalize

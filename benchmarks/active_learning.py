@@ -101,19 +101,17 @@ def real_data() -> Data:
     VNC is binned by two in the plane (9.2 nm), as the network would see it.
     """
     from benchmarks.import_shared_data import commands, data_folder
-    from lib.volumes.commands import add_import_parser, run_import
+    from lib.commands import main as neuropil
 
     data = data_folder()
     if not data.is_dir():
         raise SystemExit(f"no data at {data}: set NEUROPIL_DATA")
     folder = Path("runs/active_learning/imported")
-    parser = argparse.ArgumentParser()
-    add_import_parser(parser.add_subparsers(required=True))
     study = Study(folder, HIERARCHY)
     for words in commands(data, ["fib25", "vnc"]):
         name = words[words.index("--id") + 1]
         if not study.has_item(f"{name}-train"):
-            run_import(parser.parse_args(["import", *words, "--studies", str(folder)]))
+            neuropil(["import", *words, "--studies", str(folder)])
     parts = {
         "fib25-train": [((0, 96), (0, 96), (0, 48))],
         "fib25-val": [((0, 96), (0, 96), (0, 16))],

@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lib.configs.settings import Settings  # noqa: E402
-from lib.engine.checkpoints import check_fits, load_weights, save_weights  # noqa: E402
 from lib.labels.hierarchy import hierarchy_from_dict  # noqa: E402
+from lib.networks.weights import check_fits, load_weights, save_weights  # noqa: E402
 
 
 def mean_of(

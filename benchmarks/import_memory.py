@@ -33,15 +33,11 @@ CROP = "768:1280,768:1280,{}:{}"
 CROP_DEPTH = 256
 
 CHILD = """
-import argparse, json, sys
+import json, sys
 sys.path.insert(0, sys.argv[1])
-from lib.volumes.commands import add_import_parser
-parser = argparse.ArgumentParser()
-add_import_parser(parser.add_subparsers())
-status = 0
-if len(sys.argv) > 2:
-    args = parser.parse_args(["import", *sys.argv[2:]])
-    status = args.run(args)
+import lib.volumes.commands
+from lib.commands import main
+status = main(["import", *sys.argv[2:]]) if len(sys.argv) > 2 else 0
 # Not getrusage: its largest resident size survives exec, so the parent's would count.
 peak = next(l.split()[1] for l in open("/proc/self/status") if l.startswith("VmHWM"))
 print(json.dumps({"peak_mib": int(peak) / 1024, "status": status}))

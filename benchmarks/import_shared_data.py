@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib.volumes.commands import add_import_parser, run_import  # noqa: E402
+from lib.commands import main as neuropil  # noqa: E402
 
 MAPPINGS = ROOT / "benchmarks" / "mappings"
 NAMES = ("fib25", "vnc", "sbem", "axondeepseg", "gala")
@@ -112,13 +112,11 @@ def main() -> int:
     if not data.is_dir():
         print(f"no data at {data}: set NEUROPIL_DATA", file=sys.stderr)
         return 1
-    reader = argparse.ArgumentParser(prog="main.py")
-    add_import_parser(reader.add_subparsers(required=True))
     for words in commands(data, args.only):
         line = ["import", *words, "--studies", args.studies]
         line += ["--replace"] if args.replace else []
         print("python main.py", shlex.join(line), flush=True)
-        if status := run_import(reader.parse_args(line)):
+        if status := neuropil(line):
             return status
     return 0
 

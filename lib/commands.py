@@ -10,7 +10,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "demo": ("lib.demo.commands", "make a study of synthetic neuropil"),
     "import": ("lib.volumes.commands", "read a volume and its labels into a study"),
-    "export": ("lib.volumes.commands", "write labels back in the source's frame, or DICOM"),
+    "export": ("lib.dicom.commands", "write labels back in the source's frame, or DICOM"),
     "train": ("lib.engine.commands", "train on the annotated items of studies"),
     "evaluate": ("lib.evaluation.commands", "measure weights on annotated items"),
     "predict": ("lib.evaluation.commands", "segment a study's items or a file"),
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = getattr(importlib.import_module(COMMANDS[options.command][0]), f"run_{options.command}")
     try:
         return int(run(options) or 0)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -104,8 +104,8 @@ def make_weights(path: Path, config: Path, seed: int = 0) -> None:
     import torch
 
     from lib.configs.load import hierarchy_of, load_settings
-    from lib.engine.checkpoints import save_weights
     from lib.networks.model import build_network
+    from lib.networks.weights import save_weights
 
     torch.manual_seed(seed)
     settings = load_settings(config)

@@ -9,9 +9,9 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 
 from lib.configs.settings import Settings
-from lib.engine.checkpoints import load_weights
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
+from lib.networks.weights import load_weights
 from lib.queries.store import ScoreStore, weights_version
 from lib.server.weights import SharedNetwork, device_named
 from lib.volumes.study import Study

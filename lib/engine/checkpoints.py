@@ -1,12 +1,10 @@
-"""Weights files and training checkpoints: written whole or not at all, read without pickle.
+"""Training checkpoints: all that a run needs to go on exactly where it stopped.
 
-A weights file serves inference and publication. A checkpoint holds everything a run needs to
-go on exactly where it stopped.
+They are read as weights files are (lib/networks/weights.py), and start a run as those do.
 """
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,141 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lib.configs.load import dump_settings
 from lib.configs.settings import Settings
-from lib.labels.hierarchy import LabelHierarchy, hierarchy_from_dict
-from lib.networks.digests import place_weights, read_checked
-from lib.networks.model import NeuropilNet, build_network
+from lib.networks.weights import FORMAT
 from lib.volumes.atomic import StagedFiles, write_bytes
-
-FORMAT = 1
-
-
-def save_weights(
-    path: Path,
-    state: Mapping[str, Tensor],
-    settings: Settings,
-    hierarchy: LabelHierarchy,
-    meta: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a weights file atomically, with its digest beside it.
-
-    Args:
-        path: target; its folder is made.
-        state: the network's state dict.
-        settings: resolved configuration the network was built with.
-        hierarchy: its classes and groups.
-        meta: figures, step, data sets; plain values only.
-    """
-    data = {
-        "format": FORMAT,
-        "model": {k: v.detach().cpu() for k, v in state.items()},
-        "settings": settings.model_dump(mode="json"),
-        "hierarchy": hierarchy.to_dict(),
-        "meta": dict(meta or {}),
-    }
-    written = io.BytesIO()
-    torch.save(data, written)
-    place_weights(path, written.getvalue())
-
-
-def load_weights(path: Path | str) -> dict[str, Any]:
-    """Read a weights file or a checkpoint onto the CPU.
-
-    Raises:
-        ValueError: missing, damaged or of another format; names the file and the remedy.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise ValueError(f"weights {path}: no such file; train first or give another --weights")
-    content = read_checked(path)
-    try:
-        data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch.load raises many kinds for a damaged or foreign file.
-        raise ValueError(
-            f"weights {path}: cannot be read ({type(error).__name__}: {error}); expected a file "
-            "that Neuropil wrote; restore the previous version or train again"
-        ) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT or "model" not in data:
-        raise ValueError(
-            f"weights {path}: not a Neuropil weights file of format {FORMAT}; "
-            "bare state dicts of other tools cannot be used"
-        )
-    return data
-
-
-def load_network(
-    path: Path | str, device: torch.device | str = "cpu"
-) -> tuple[NeuropilNet, Settings, LabelHierarchy, dict[str, Any]]:
-    """The network of a weights file, in evaluation mode.
-
-    Returns:
-        network, the settings it was trained with, its hierarchy, the file's meta data.
-
-    Raises:
-        ValueError: see `load_weights`.
-    """
-    data = load_weights(path)
-    settings = Settings.model_validate(data["settings"])
-    hierarchy = hierarchy_from_dict(data["hierarchy"])
-    net = build_network(settings.model, settings.loss, hierarchy)
-    net.load_state_dict(data["model"])
-    net.to(device).eval()
-    return net, settings, hierarchy, data["meta"]
-
-
-def differences(
-    data: Mapping[str, Any], settings: Settings, hierarchy: LabelHierarchy
-) -> list[str]:
-    """Why a file's weights do not fit a network of these settings; empty when they do."""
-    found: list[str] = []
-    theirs = hierarchy_from_dict(data["hierarchy"])
-    if theirs.class_names != hierarchy.class_names:
-        found.append(
-            f"classes: found {', '.join(theirs.class_names)}; "
-            f"expected {', '.join(hierarchy.class_names)}"
-        )
-    ours, other = dict(hierarchy.groups), dict(theirs.groups)
-    for name in [*ours, *(n for n in other if n not in ours)]:
-        if ours.get(name) != other.get(name):
-            found.append(
-                f"group {name}: found {_members(theirs, other.get(name))}; "
-                f"expected {_members(hierarchy, ours.get(name))}"
-            )
-    if set(ours) == set(other) and list(ours) != list(other):
-        found.append(f"order of groups: found {list(other)}; expected {list(ours)}")
-    saved = data["settings"]["model"]
-    for key, value in settings.model.model_dump(mode="json").items():
-        if key != "pretrained_encoder" and key in saved and saved[key] != value:
-            found.append(f"model.{key}: found {saved[key]}; expected {value}")
-    if not found:
-        net = build_network(settings.model, settings.loss, hierarchy)
-        found = _shape_differences(data["model"], net.state_dict())
-    return found
-
-
-def check_fits(
-    path: Path, data: Mapping[str, Any], settings: Settings, hierarchy: LabelHierarchy
-) -> None:
-    """Refuse weights of another hierarchy or architecture.
-
-    Raises:
-        ValueError: lists every difference.
-    """
-    if found := differences(data, settings, hierarchy):
-        listed = "\n".join(f"  - {line}" for line in found)
-        raise ValueError(
-            f"{path} was made with another network or label hierarchy:\n{listed}\n"
-            "train into another folder, or use the configuration it was made with"
-        )
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Settings) -> None:
     """Write a checkpoint atomically, and the resolved configuration beside it."""
-    _write(path, {"format": FORMAT, **state})
+    with StagedFiles() as staged:
+        torch.save({"format": FORMAT, **state}, staged.create(path))
+        staged.commit()
     write_bytes(path.with_suffix(".yaml"), dump_settings(settings).encode())
 
 
@@ -179,56 +54,4 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     kind, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state(  # noqa: NPY002
         (kind, keys.numpy().astype(np.uint32), position, has_gauss, cached)
-    )
-
-
-def _write(path: Path, data: Mapping[str, Any]) -> None:
-    with StagedFiles() as staged:
-        torch.save(dict(data), staged.create(path))
-        staged.commit()
-
-
-def _members(hierarchy: LabelHierarchy, members: tuple[int, ...] | None) -> str:
-    if members is None:
-        return "no such group"
-    return "{" + ", ".join(hierarchy.class_names[i] for i in members) + "}"
-
-
-def _shape_differences(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    found = [f"{k}: not in the file" for k in wanted if k not in saved]
-    found += [f"{k}: in the file only" for k in saved if k not in wanted]
-    found += [
-        f"{k}: found shape {tuple(saved[k].shape)}; expected {tuple(v.shape)}"
-        for k, v in wanted.items()
-        if k in saved and saved[k].shape != v.shape
-    ]
-    return found
-
-
-def with_shape_of(settings: Settings, data: Mapping[str, Any]) -> Settings:
-    """Settings whose network has the shape of a weights file.
-
-    What was set explicitly stays, and is then refused where it does not fit; whatever was
-    left at its default follows the file.
-
-    Args:
-        settings: the run's.
-        data: from `load_weights`.
-    """
-    saved = data["settings"]
-    model = {k: v for k, v in saved["model"].items() if k not in settings.model.model_fields_set}
-    model.pop("pretrained_encoder", None)
-    heads = {
-        key: saved["loss"][key]
-        for key in ("weight_geometry", "weight_prompt")
-        if key not in settings.loss.model_fields_set and key in saved["loss"]
-    }
-    known = set(type(settings.model).model_fields)
-    return settings.model_copy(
-        update={
-            "model": settings.model.model_copy(
-                update={k: v for k, v in model.items() if k in known}
-            ),
-            "loss": settings.loss.model_copy(update=heads),
-        }
     )

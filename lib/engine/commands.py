@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from lib.configs.load import load_settings
 from lib.configs.settings import Settings
-from lib.engine.checkpoints import load_weights, with_shape_of
 from lib.engine.optimise import NotFiniteError
 from lib.engine.publish import restore_version
 from lib.engine.run import RunOptions, RunResult, train
+from lib.networks.weights import load_weights, with_shape_of
 
 DEFAULT_PUBLISHED = Path("model/neuropil.pt")
 DEFAULT_OUT = Path("model/combined/train_01")

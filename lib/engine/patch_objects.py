@@ -9,8 +9,9 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings
 from lib.data.batches import Batch
 from lib.labels.hierarchy import LabelHierarchy
-from lib.prediction.affinities import pair_affinities, pair_offsets
+from lib.prediction.affinities import pair_affinities
 from lib.prediction.grouping import group_block
+from lib.targets.pairs import pair_offsets
 
 
 def group_patch(

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from lib.configs.settings import Settings
-from lib.engine.checkpoints import load_network, load_weights, save_weights
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.digests import digest_path, place_weights, recorded_digest
 from lib.networks.model import NeuropilNet
+from lib.networks.weights import load_network, load_weights, save_weights
 
 KEPT_VERSIONS = 5
 

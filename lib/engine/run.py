@@ -15,7 +15,6 @@ from lib.configs.settings import Settings
 from lib.data.batches import Batch, collate, to_device
 from lib.data.prefetch import Prefetcher
 from lib.data.sampler import PatchSampler
-from lib.engine.checkpoints import check_fits, load_weights, save_weights
 from lib.engine.log import LARGEST_WEIGHT, RESIDUAL_RATIO, TrainingLog, step_scalars
 from lib.engine.optimise import Guard, clip_gradients
 from lib.engine.options import RunOptions as RunOptions
@@ -37,6 +36,7 @@ from lib.networks.devices import (
     mean_over_processes,
 )
 from lib.networks.model import NeuropilNet
+from lib.networks.weights import check_fits, load_weights, save_weights
 
 BatchGroup = tuple[int, list[Batch]]
 """A step's number and its accumulated batches."""

@@ -1,4 +1,4 @@
-"""Clicks as viewers send them: voxels of the volume as loaded, a segment's name, a region."""
+"""Clicks as viewers send them: voxels of the volume as loaded, a name, a starting mask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lib.configs.settings import LabelSettings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.labels.segment_names import parse_segment_name
 from lib.server.errors import refuse
-from lib.volumes.boxes import Box, Triple
+from lib.server.regions import is_coordinate
+from lib.volumes.boxes import Triple
 from lib.volumes.readers.opening import open_file
 
 MOST_POINTS = 10_000
@@ -32,7 +33,7 @@ def viewer_points(value: Any, what: str) -> list[list[int]]:
     points = []
     for point in value:
         good = isinstance(point, list | tuple) and len(point) == 3
-        if not good or not all(_is_coordinate(v) for v in point):
+        if not good or not all(is_coordinate(v) for v in point):
             raise refuse(f"{what}: expected points [i, j, k] of numbers, found {point!r}")
         points.append([round(float(v)) for v in point])
     return points
@@ -48,29 +49,6 @@ def clicked_class(name: Any, hierarchy: LabelHierarchy, labels: LabelSettings) -
     meaning = parse_segment_name(name, hierarchy, labels.segment_names)
     members = hierarchy.members(meaning.class_set)
     return members[0] if len(members) == 1 and meaning.kind in ("class", "object") else -1
-
-
-def region(value: Any, shape: Triple) -> Box | None:
-    """The region that an answer is limited to: [i0, i1, j0, j1, k0, k1], ends in any order.
-
-    Returns:
-        Viewer voxels, cut to the image; None where the request has no region.
-
-    Raises:
-        HTTPException: 400 for what is no list of six numbers, or a region off the image.
-    """
-    if not value:
-        return None
-    if not isinstance(value, list) or len(value) != 6 or not all(_is_coordinate(v) for v in value):
-        raise refuse(f"roi: expected [i0, i1, j0, j1, k0, k1], found {value!r}")
-    ends = [round(float(v)) for v in value]
-    spans = []
-    for axis, size in enumerate(shape):
-        low, high = sorted(ends[2 * axis : 2 * axis + 2])
-        spans.append((max(low, 0), min(high + 1, size)))
-        if spans[axis][0] >= spans[axis][1]:
-            raise refuse(f"roi: {value} holds no voxel of an image of {shape}")
-    return spans[0], spans[1], spans[2]
 
 
 def starting_mask(request: dict[str, Any], shape: Triple) -> NDArray[np.generic] | None:
@@ -92,8 +70,3 @@ def starting_mask(request: dict[str, Any], shape: Triple) -> NDArray[np.generic]
     if mask.shape != shape:
         raise refuse(f"label: the mask has shape {mask.shape}, the image {shape}")
     return mask
-
-
-def _is_coordinate(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and abs(value) < 1e9

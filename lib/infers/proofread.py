@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from lib.clicks.answer import ClickAnswer
 from lib.clicks.viewer import ViewerRequest, click_source, segment_in_viewer
 from lib.infers.base import Answer, NeuropilTask, Parts
-from lib.infers.clicks import clicked_class, region, starting_mask, viewer_points
+from lib.infers.clicks import clicked_class, starting_mask, viewer_points
 from lib.infers.fragments import FragmentStore
 from lib.infers.image import RequestImage
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.server.errors import refuse
+from lib.server.regions import region
 from lib.server.weights import Loaded
 from lib.volumes.boxes import Box, Triple, box_slices, intersect, shift_box
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lib.configs.settings import LossSettings
-from lib.prediction.affinities import pair_offsets
+from lib.targets.pairs import pair_offsets
 from lib.targets.prepare import Targets
 from lib.targets.processes import process_count, sum_over_processes
 

@@ -11,7 +11,7 @@ import waterz
 from numpy.typing import NDArray
 
 from lib.configs.settings import InferenceSettings
-from lib.prediction.affinities import NEAREST, Offset
+from lib.targets.pairs import NEAREST, Offset
 
 Labels = NDArray[np.uint32]
 GroupBlock = Callable[

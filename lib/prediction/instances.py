@@ -21,7 +21,7 @@ from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import MAX_CLASSES, LabelHierarchy
 from lib.metrics.object_scores import contingency
 from lib.networks.model import NeuropilNet
-from lib.prediction.affinities import Offset, pair_affinities, pair_offsets
+from lib.prediction.affinities import pair_affinities
 from lib.prediction.classes import FINE_VALUE, Progress
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import WindowForward, window_size
@@ -29,6 +29,7 @@ from lib.prediction.grouping import GroupBlock, group_block
 from lib.prediction.scratch import Scratch
 from lib.prediction.stitching import Block, Size, UnionFind, cut_blocks, same_objects
 from lib.prediction.windows import WindowRun, window_grid
+from lib.targets.pairs import Offset, pair_offsets
 from lib.volumes.boxes import Box, box_slices, intersect, shift_box
 from lib.volumes.contrast import LazyImage
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from lib.configs.settings import InferenceSettings, Settings
-from lib.engine.checkpoints import load_network
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
+from lib.networks.weights import load_network
 from lib.prediction.classes import Level, Progress, predict_classes
 from lib.prediction.features import Shelf
 from lib.prediction.grouping import GroupBlock, group_block

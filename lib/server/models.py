@@ -10,9 +10,9 @@ from typing import Any
 from fastapi import BackgroundTasks, UploadFile
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.engine.checkpoints import load_network
 from lib.engine.publish import keep_version
 from lib.networks.digests import place_weights
+from lib.networks.weights import load_network
 from lib.server.errors import refuse
 
 

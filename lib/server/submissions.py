@@ -9,10 +9,10 @@ from typing import Any
 from lib.annotation.deriving import Derived
 from lib.annotation.submissions import SUFFIXES, SubmissionOptions, recover, submit
 from lib.configs.settings import Settings
-from lib.infers.clicks import region
 from lib.labels.hierarchy import LabelHierarchy
 from lib.labels.segment_names import check_mapping
 from lib.server.errors import refuse
+from lib.server.regions import region
 from lib.volumes.study import Study
 
 READ_KEYS = {"label_info", "fully_annotated", "roi", "mode"}

@@ -20,9 +20,9 @@ from monailabel.utils.others.generic import device_list
 
 from lib.configs.load import hierarchy_of, load_settings
 from lib.configs.settings import Settings
-from lib.engine.checkpoints import load_weights, with_shape_of
 from lib.engine.report import finite_or_none
 from lib.engine.run import RunOptions, RunResult, train
+from lib.networks.weights import load_weights, with_shape_of
 from lib.trainers.tracking import Tracker
 from lib.volumes.atomic import write_json
 from lib.volumes.study import Study

@@ -1,21 +1,17 @@
-"""The sub-commands `import` and `export` of the command line."""
+"""The `import` command: a volume and its labels become study items."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from lib.configs.load import hierarchy_of, load_settings
+from lib.configs.options import add_settings_options, settings_from
 from lib.labels.value_maps import ENCODINGS
-from lib.volumes.exporting import ExportRequest, export_item
 from lib.volumes.import_plan import ImportRequest, plan_import
 from lib.volumes.importing import import_items
 from lib.volumes.nifti import UNIT_NM
-from lib.volumes.study import Study, StudyItem
+from lib.volumes.options import add_study_option, open_study, voxel_bar
+from lib.volumes.study import StudyItem
 from lib.volumes.writing import LabelCounts
 
 
@@ -28,7 +24,7 @@ def add_import_parser(subparsers: Any) -> argparse.ArgumentParser:
         "and write study items with canonical labels.",
     )
     parser.add_argument("source", help="PATH or PATH:DATASET of the image")
-    parser.add_argument("--studies", required=True, metavar="DIR", help="the study's folder")
+    add_study_option(parser)
     parser.add_argument("--id", default="", help="item id; by default the file's name")
     parser.add_argument("--crop", default="", metavar="X0:X1,Y0:Y1,Z0:Z1", help="part to import")
     parser.add_argument(
@@ -48,8 +44,7 @@ def add_import_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     _add_label_options(parser)
     parser.add_argument("--replace", action="store_true", help="write over existing items")
-    parser.add_argument("--conf", metavar="FILE", help="configuration with the label hierarchy")
-    parser.set_defaults(run=run_import)
+    add_settings_options(parser)
     return parser
 
 
@@ -79,84 +74,38 @@ def _add_label_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_import(args: argparse.Namespace) -> int:
-    """Import as the command line says; a fault is one line on stderr and exit status 1."""
-    try:
-        _import(args)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    """Import as the command line says.
+
+    Returns:
+        0.
+
+    Raises:
+        ValueError: what cannot be read, with the file, what was found and the remedy.
+    """
+    settings = settings_from(args)
+    study = open_study(args.studies, settings)
+    request = ImportRequest(
+        source=args.source,
+        item_id=args.id,
+        crop=args.crop,
+        splits=tuple(args.split),
+        tiles=tuple(args.tiles) if args.tiles else None,
+        voxel_size_nm=_voxel_size(args.voxel_size_nm),
+        semantic=args.semantic,
+        instance=args.instance,
+        encoding=args.encoding,
+        mapping=args.mapping,
+        fully_annotated=args.fully_annotated,
+        true_instances=not args.derived_instances,
+        spacing_unit=args.spacing_unit or settings.data.spacing_unit,
+        replace=args.replace,
+    )
+    plan = plan_import(request, study)
+    with voxel_bar(plan.voxels, "import") as bar:
+        done = import_items(plan, study, bar.update)
+    for item, counts in done:
+        print(summary(item, counts))
     return 0
-
-
-def add_export_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Declare `export` on the command line's sub-parsers."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "export",
-        help="write an item's labels in the frame of its source volume, or the item as DICOM",
-        description="Write canonical labels to HDF5, TIFF, Zarr or Precomputed, at the "
-        "item's place in its source. Items of one volume can go into one target, one by one. "
-        "With --dicom, write image and labels as a DICOM series for OHIF and DICOM stores.",
-    )
-    parser.add_argument("item", help="item id")
-    parser.add_argument(
-        "target", metavar="TARGET",
-        help="FILE.h5[:DATASET], FILE.tif, DIR.zarr, or precomputed://DIR; a new DIR for DICOM",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dicom", nargs="?", const="CT", metavar="MODALITY",
-        help="write a DICOM series, one file a section (modality CT unless named: OHIF offers "
-        "its MONAI Label mode for CT and MR, and the server looks for CT)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--with-labels", action="store_true", help="with --dicom: also labels.dcm, a DICOM SEG"
-    )
-    parser.add_argument("--studies", required=True, metavar="DIR", help="the study's folder")
-    parser.add_argument("--label", choices=("final", "instance"), default="final")
-    parser.add_argument(
-        "--encoding", choices=ENCODINGS, default="canonical", help="of class labels"
-    )
-    parser.add_argument(
-        "--crop-only", action="store_true",
-        help="write the item's voxels alone, not the whole frame of its source",
-    )  # fmt: skip
-    parser.add_argument("--replace", action="store_true", help="write over an existing file")
-    parser.add_argument("--conf", metavar="FILE", help="configuration with the label hierarchy")
-    parser.set_defaults(run=run_export)
-    return parser
-
-
-def run_export(args: argparse.Namespace) -> int:
-    """Export as the command line says; a fault is one line on stderr and exit status 1."""
-    try:
-        study = Study(args.studies, hierarchy_of(load_settings(args.conf)))
-        item = study.item(args.item)
-        if args.dicom:
-            print(_export_dicom(item, Path(args.target), args.dicom, args.with_labels))
-            return 0
-        request = ExportRequest(
-            args.target, args.label, args.encoding, args.crop_only, args.replace
-        )
-        total = item.shape[0] * item.shape[1] * item.shape[2]
-        with _bar(total, f"export {args.item}") as bar:
-            written = export_item(request, item, bar.update)
-        print(written)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _export_dicom(item: StudyItem, folder: Path, modality: str, with_labels: bool) -> str:
-    """Write a series; says what a viewer and a store need to know of it."""
-    from lib.dicom.labels import export_item as export_dicom
-
-    series = export_dicom(item, folder, modality=modality, with_labels=with_labels)
-    return (
-        f"{folder}: {len(series.files)} sections\n"
-        f"  StudyInstanceUID  {series.study_uid}\n"
-        f"  SeriesInstanceUID {series.series_uid}\n"
-        "  in OHIF: ADDRESS/ohif/monai-label?StudyInstanceUIDs=" + series.study_uid
-    )
 
 
 def summary(item: StudyItem, counts: LabelCounts) -> str:
@@ -182,34 +131,6 @@ def summary(item: StudyItem, counts: LabelCounts) -> str:
     return "\n".join(lines)
 
 
-def _import(args: argparse.Namespace) -> None:
-    settings = load_settings(args.conf)
-    hierarchy = hierarchy_of(settings)
-    unit = args.spacing_unit or settings.data.spacing_unit
-    study = Study(args.studies, hierarchy, settings.data.spacing_unit)
-    request = ImportRequest(
-        source=args.source,
-        item_id=args.id,
-        crop=args.crop,
-        splits=tuple(args.split),
-        tiles=tuple(args.tiles) if args.tiles else None,
-        voxel_size_nm=_voxel_size(args.voxel_size_nm),
-        semantic=args.semantic,
-        instance=args.instance,
-        encoding=args.encoding,
-        mapping=args.mapping,
-        fully_annotated=args.fully_annotated,
-        true_instances=not args.derived_instances,
-        spacing_unit=unit,
-        replace=args.replace,
-    )
-    plan = plan_import(request, study)
-    with _bar(plan.voxels, "import") as bar:
-        done = import_items(plan, study, bar.update)
-    for item, counts in done:
-        print(summary(item, counts))
-
-
 def _voxel_size(numbers: list[float] | None) -> tuple[float, float, float] | None:
     if numbers is None:
         return None
@@ -226,7 +147,3 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a whole number above 0")
     return value
-
-
-def _bar(total: int, text: str) -> Any:
-    return tqdm(total=total, desc=text, unit="voxel", unit_scale=True, disable=None)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lib.annotation.label_views import PlacedLabel
 from lib.labels.hierarchy import LabelHierarchy
 from lib.labels.value_maps import EncodingName, ValueMap, encoding, load_value_map
 from lib.volumes.boxes import Box, Triple, slabs
 from lib.volumes.errors import VolumeError
+from lib.volumes.label_views import PlacedLabel
 from lib.volumes.readers.opening import open_source, split_dataset
 from lib.volumes.readers.roles import Role
 from lib.volumes.source import Source

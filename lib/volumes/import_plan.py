@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.annotation.label_views import PlacedLabel, grey_type
 from lib.labels.value_maps import EncodingName, ValueMap
 from lib.volumes.boxes import (
     Box,
@@ -26,6 +25,7 @@ from lib.volumes.boxes import (
 )
 from lib.volumes.errors import VolumeError
 from lib.volumes.import_labels import open_instance, open_label, value_map
+from lib.volumes.label_views import PlacedLabel, grey_type
 from lib.volumes.readers.opening import open_source, split_dataset
 from lib.volumes.record import Split, check_id, check_voxel_size
 from lib.volumes.source import Source

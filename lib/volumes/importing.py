@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lib.annotation.label_views import LabelViews, image_view
 from lib.volumes.boxes import box_origin, shift_box
 from lib.volumes.errors import disk_error
 from lib.volumes.import_labels import without_unlabelled
 from lib.volumes.import_plan import ImportPlan, ImportRequest, PlannedItem
+from lib.volumes.label_views import LabelViews, image_view
 from lib.volumes.study import Study, StudyItem
 from lib.volumes.writing import LabelCounts, Progress
 

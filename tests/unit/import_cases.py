@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lib.commands import main
 from lib.labels.hierarchy import load_hierarchy
-from lib.volumes.commands import add_export_parser, add_import_parser
 from lib.volumes.study import Study, StudyItem
 
 H = load_hierarchy()
@@ -19,13 +18,8 @@ AXON, MITO = H.set_named("axon"), H.set_named("mitochondria")
 
 
 def run(*words: Any) -> int:
-    """The command line's own parser and function."""
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers(required=True)
-    add_import_parser(commands)
-    add_export_parser(commands)
-    args = parser.parse_args([str(w) for w in words])
-    return args.run(args)
+    """The command line."""
+    return main([str(w) for w in words])
 
 
 def items(root: Path) -> list[StudyItem]:

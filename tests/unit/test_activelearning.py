@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from lib.activelearning import background
 from lib.activelearning.parts import QueryParts
 from lib.activelearning.scoring import scoring_methods
 from lib.activelearning.strategies import strategies
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
 from lib.demo.commands import write_synthetic_item
-from lib.engine.checkpoints import save_weights
 from lib.networks.model import build_network
-from lib.server import scoring
+from lib.networks.weights import save_weights
 from lib.server.datastore import StudyDatastore
 from lib.server.weights import SharedNetwork
 from lib.volumes.study import Study
@@ -108,16 +108,16 @@ def test_what_has_no_scores_is_scored_when_the_server_starts(
     def run(kind: str, request: dict[str, str], enqueue: bool) -> None:
         started.append((kind, request["method"]))
 
-    monkeypatch.setattr(scoring.AsyncTask, "run", run)
+    monkeypatch.setattr(background.AsyncTask, "run", run)
     parts = make_parts(tmp_path)
-    scoring.score_at_start(parts, datastore).join()
+    background.score_at_start(parts, datastore).join()
     assert started == [], "there are no weights"
     for seed in (0, 1):
         publish(parts, seed)
-        scoring.score_at_start(parts, datastore).join()
+        background.score_at_start(parts, datastore).join()
         assert started == [("scoring", "uncertainty")]
         scoring_methods(parts)["uncertainty"]({"device": "cpu"}, datastore)
-        scoring.score_at_start(parts, datastore).join()
+        background.score_at_start(parts, datastore).join()
         assert started == [("scoring", "uncertainty")], "all scores are fresh"
         started.clear()
 
@@ -140,12 +140,12 @@ def test_an_image_that_cannot_be_read_keeps_no_other_from_its_scores(
     def run(_kind: str, request: dict[str, Any], enqueue: bool) -> None:
         done.append({"status": "ERROR", "request": request})
 
-    monkeypatch.setattr(scoring.AsyncTask, "run", run)
-    monkeypatch.setattr(scoring, "tasks", lambda _kind: done)
-    assert scoring.score_if_stale(parts, datastore)
-    assert not scoring.score_if_stale(parts, datastore), "it would only fail again"
+    monkeypatch.setattr(background.AsyncTask, "run", run)
+    monkeypatch.setattr(background, "tasks", lambda _kind: done)
+    assert background.score_if_stale(parts, datastore)
+    assert not background.score_if_stale(parts, datastore), "it would only fail again"
     publish(parts, 1)
-    assert scoring.score_if_stale(parts, datastore)
+    assert background.score_if_stale(parts, datastore)
 
 
 def test_what_a_label_makes_known_is_counted_when_it_comes(

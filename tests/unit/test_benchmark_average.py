@@ -9,8 +9,8 @@ from engine_cases import HIERARCHY, tiny_settings
 
 from benchmarks.average_weights import main, mean_of
 from lib.configs.settings import Settings
-from lib.engine.checkpoints import load_network, load_weights, save_weights
 from lib.networks.model import build_network
+from lib.networks.weights import load_network, load_weights, save_weights
 
 
 def written(path: Path, settings: Settings, seed: int) -> Path:

@@ -12,20 +12,19 @@ import torch
 from engine_cases import HIERARCHY, tiny_settings
 
 from lib.configs.settings import Settings
-from lib.engine.checkpoints import (
-    check_fits,
-    differences,
-    load_network,
-    load_weights,
-    random_states,
-    restore_random_states,
-    save_weights,
-    with_shape_of,
-)
+from lib.engine.checkpoints import random_states, restore_random_states
 from lib.engine.state import RunState
 from lib.labels.hierarchy import LabelHierarchy, flat_hierarchy, hierarchy_from_dict
 from lib.networks.digests import digest_path, place_weights, read_checked, recorded_digest
 from lib.networks.model import build_network
+from lib.networks.weights import (
+    check_fits,
+    differences,
+    load_network,
+    load_weights,
+    save_weights,
+    with_shape_of,
+)
 
 CPU = torch.device("cpu")
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from engine_cases import HIERARCHY, tiny_settings
 
-from lib.engine.checkpoints import load_network, save_weights
 from lib.engine.publish import KEPT_VERSIONS, Publisher, keep_version, restore_version, versions
 from lib.labels.hierarchy import flat_hierarchy
 from lib.networks.digests import digest_path, recorded_digest
 from lib.networks.model import NeuropilNet, build_network
+from lib.networks.weights import load_network, save_weights
 
 SETTINGS = tiny_settings()
 

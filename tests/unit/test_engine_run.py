@@ -17,9 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import lib.engine.run as run_module
 from lib.configs.load import dump_settings
 from lib.configs.settings import Settings
-from lib.engine.checkpoints import load_weights
 from lib.engine.optimise import FAULTS_IN_A_ROW, NotFiniteError
 from lib.engine.run import RunOptions, train
+from lib.networks.weights import load_weights
 from lib.volumes.study import Study
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,6 @@ from PIL import Image
 from lib.clicks.sessions import clickable_objects
 from lib.commands import main
 from lib.configs.settings import InferenceSettings, ModelSettings, Settings
-from lib.engine.checkpoints import save_weights
 from lib.evaluation.evaluate import EvaluationOptions, evaluate
 from lib.evaluation.evaluation import pool_objects
 from lib.evaluation.table import evaluation_table
@@ -24,6 +23,7 @@ from lib.metrics.clicks import Click
 from lib.metrics.object_scores import best_overlaps, contingency, object_report
 from lib.metrics.spread import spread_of
 from lib.networks.model import build_network
+from lib.networks.weights import save_weights
 from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import box_slices
 from lib.volumes.study import Study

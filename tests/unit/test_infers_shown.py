@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.configs.settings import LabelSettings
-from lib.infers.clicks import clicked_class, region, starting_mask, viewer_points
+from lib.infers.clicks import clicked_class, starting_mask, viewer_points
 from lib.infers.objects_shown import named_segments, object_names, spread_values
 from lib.infers.viewer_labels import ViewerLabels
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.labels.hierarchy import flat_hierarchy, load_hierarchy
 from lib.labels.segment_names import parse_segment_name
+from lib.server.regions import region
 
 HIERARCHY = load_hierarchy()
 

@@ -1,4 +1,4 @@
-"""Affinities and the offsets they are taken at."""
+"""Affinities of pairs of voxels."""
 
 import numpy as np
 import pytest
@@ -6,23 +6,7 @@ import torch
 
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import hierarchy_from_dict, load_hierarchy
-from lib.prediction.affinities import (
-    NEAREST,
-    embedding_affinities,
-    kind_probabilities,
-    pair_affinities,
-    pair_offsets,
-)
-
-
-def test_long_range_partners_lie_equally_far_in_nm() -> None:
-    offsets = pair_offsets((4.0, 4.0, 12.0), (3, 9), (64, 64, 16))
-    assert offsets == (*NEAREST, (3, 0, 0), (0, 3, 0), (9, 0, 0), (0, 9, 0), (0, 0, 3))
-
-
-def test_partners_beyond_half_a_window_and_of_flat_images_are_left_out() -> None:
-    offsets = pair_offsets((4.0, 4.0, 4.0), (3, 27), (64, 40, 1))
-    assert offsets == ((1, 0, 0), (0, 1, 0), (3, 0, 0), (0, 3, 0), (27, 0, 0))
+from lib.prediction.affinities import embedding_affinities, kind_probabilities, pair_affinities
 
 
 def test_affinities_equal_a_plain_loop() -> None:

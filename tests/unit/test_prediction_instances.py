@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.metrics.object_scores import contingency, object_report
-from lib.prediction.affinities import NEAREST, embedding_affinities, pair_offsets
+from lib.prediction.affinities import embedding_affinities
 from lib.prediction.grouping import absorb_small, group_block
 from lib.prediction.instances import (
     Evidence,
@@ -22,6 +22,7 @@ from lib.prediction.instances import (
 )
 from lib.prediction.scratch import Scratch
 from lib.prediction.stitching import cut_blocks
+from lib.targets.pairs import NEAREST, pair_offsets
 
 HIERARCHY = load_hierarchy()
 VOXEL = (10.0, 10.0, 10.0)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from engine_cases import HIERARCHY, tiny_settings, tiny_study
 
-from lib.engine.checkpoints import load_network, load_weights, save_checkpoint, save_weights
+from lib.engine.checkpoints import save_checkpoint
 from lib.engine.run import RunResult
 from lib.networks.model import build_network
+from lib.networks.weights import load_network, load_weights, save_weights
 from lib.trainers.combined import NOTHING_ANNOTATED, Combined, _Progress
 from lib.trainers.tracking import Tracker, metric_name
 from lib.volumes.study import Study

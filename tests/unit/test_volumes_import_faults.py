@@ -81,10 +81,8 @@ def test_a_file_size_limit_in_a_process_of_its_own(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
     code = (
-        "import signal, sys, argparse; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "from lib.volumes.commands import add_import_parser as a;"
-        "p = argparse.ArgumentParser(); a(p.add_subparsers());"
-        "x = p.parse_args(sys.argv[1:]); sys.exit(x.run(x))"
+        "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "from lib.commands import main; sys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "import", path, "--studies", str(tmp_path / "study")],

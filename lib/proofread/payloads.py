@@ -1,0 +1,83 @@
+"""Voxels of edits, each in a small file of its own that is named by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.volumes.atomic import write_bytes
+from lib.volumes.boxes import Triple
+from lib.volumes.errors import VolumeError
+
+SUFFIX = ".z"
+
+
+class Payloads:
+    """A folder of compressed payloads.
+
+    The name is the digest of the content: the same voxels are kept once, and a damaged file is
+    noticed when it is read.
+
+    Args:
+        folder: made when the first payload comes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep_mask(self, mask: NDArray[np.bool_]) -> str:
+        """Keep a mask (x, y, z); its name. It is on the disk when this returns."""
+        return self._keep(np.packbits(mask.ravel(order="F")).tobytes())
+
+    def mask(self, name: str, shape: Triple) -> NDArray[np.bool_]:
+        """A mask of a shape.
+
+        Raises:
+            VolumeError: the file is missing or damaged.
+        """
+        data = np.frombuffer(self._content(name), np.uint8)
+        count = math.prod(shape)
+        if len(data) != -(-count // 8):
+            raise VolumeError(self._path(name), f"{len(data)} bytes", f"a mask of {shape}")
+        bits = np.unpackbits(data, count=count)
+        return bits.view(np.bool_).reshape(shape, order="F")
+
+    def keep_ids(self, ids: NDArray[np.uint32]) -> str:
+        """Keep a table of ids (N,); its name."""
+        return self._keep(ids.astype("<u4").tobytes())
+
+    def ids(self, name: str) -> NDArray[np.uint32]:
+        """A table of ids (N,).
+
+        Raises:
+            VolumeError: the file is missing or damaged.
+        """
+        return np.frombuffer(self._content(name), "<u4").astype(np.uint32)
+
+    def _keep(self, content: bytes) -> str:
+        name = hashlib.sha256(content).hexdigest()[:40]
+        path = self._path(name)
+        if not path.exists():
+            write_bytes(path, zlib.compress(content, 1))
+        return name
+
+    def _content(self, name: str) -> bytes:
+        path = self._path(name)
+        found: Any = None
+        try:
+            content = zlib.decompress(path.read_bytes())
+            if hashlib.sha256(content).hexdigest().startswith(name):
+                return content
+            found = "other content than when it was written"
+        except (OSError, zlib.error) as error:
+            found = error
+        raise VolumeError(path, f"an edit's voxels cannot be read ({found})") from None
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}{SUFFIX}"

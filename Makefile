@@ -10,9 +10,6 @@ CONF    ?=
 ARGS    ?=
 
 PY    := $(VENV)/bin/python
-# Both locks are complete: nothing is resolved, so no constraint of the machine on a package
-# that is left out (requirements/absent.txt) is in the way.
-PIP   := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps
 LOCK  := $(shell cat requirements/locked.txt | cksum | cut -d' ' -f1)
 DEV   := $(shell cat requirements/dev.txt | cksum | cut -d' ' -f1)
 # Stamps carry the lock's checksum: an unchanged lock installs nothing.
@@ -25,17 +22,26 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .PHONY: help install serve demo train weights test test-viewers lint format lock clean
 
 help:
-	@echo "make serve [STUDIES=dir or DICOMweb address] [HOST=] [PORT=] [CONF='key value ...']"
-	@echo "make test | test-viewers | lint | format | lock | clean"
-	@echo "make train STUDIES=dir [ARGS='--epochs 50']"
+	@echo "make serve     serve STUDIES: a folder or a DICOMweb address (without: a demo study)"
+	@echo "                 [STUDIES=] [HOST=$(HOST)] [PORT=$(PORT)] [CONF='key value ...']"
+	@echo "make demo      a study of synthetic neuropil: [STUDIES=studies/demo] [ARGS='--items 8 ...']"
+	@echo "make train     train on a study: STUDIES=DIR [ARGS='--set training.max_epochs=50 ...']"
+	@echo "make weights   train the shipped weights anew, hours: [ARGS='--max-steps N ...']"
+	@echo "make test      lint, unit and contract tests"
+	@echo "make test-viewers   the tests in OHIF and with Slicer's plugin"
+	@echo "make lint      ruff, mypy        make format    ruff --fix and format"
+	@echo "make install   the locked requirements in $(VENV), nothing more"
+	@echo "make lock      compile requirements/*.in again"
+	@echo "make clean     remove $(VENV) and everything that tests and runs wrote"
+	@echo "Everywhere: [VENV=$(VENV)] [PYTHON=$(PYTHON)]; $(PY) main.py --help for the commands"
 
 $(STAMP):
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PIP) -r requirements/locked.txt
+	sh requirements/install.sh $(PY) requirements/locked.txt
 	@rm -f $(VENV)/.installed-*; touch $@
 
 $(TOOLS): $(STAMP)
-	$(PIP) -r requirements/dev.txt
+	sh requirements/install.sh $(PY) requirements/dev.txt
 	@rm -f $(VENV)/.tools-*; touch $@
 
 install: $(STAMP)
@@ -44,7 +50,7 @@ serve: $(STAMP)
 	@VENV=$(VENV) HOST=$(HOST) PORT=$(PORT) STUDIES="$(STUDIES)" sh requirements/serve.sh $(CONF)
 
 demo: $(STAMP)
-	$(PY) main.py demo $(ARGS)
+	$(PY) main.py demo --studies $(or $(STUDIES),studies/demo) $(ARGS)
 
 train: $(STAMP)
 	@test -n "$(STUDIES)" || { echo "make train STUDIES=dir"; exit 2; }

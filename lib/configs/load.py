@@ -43,8 +43,9 @@ def load_settings(
         section, _, key = path.partition(".")
         if not key or section not in SECTIONS:
             raise ValueError(f"{path}: expected SECTION.KEY, sections: {', '.join(SECTIONS)}")
-        inner = data.setdefault(section, {})
-        inner[key] = yaml.safe_load(value) if isinstance(value, str) else value
+        if not isinstance(inner := data.setdefault(section, {}), dict):
+            raise ValueError(f"{section}: expected keys and values, found {inner!r}")
+        inner[key] = _scalar(path, value)
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
@@ -72,6 +73,16 @@ def hierarchy_of(settings: Settings) -> LabelHierarchy:
 def dump_settings(settings: Settings) -> str:
     """The resolved configuration as YAML, written beside each checkpoint."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def _scalar(path: str, value: Any) -> Any:
+    """A key's value; text is read as YAML."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: no YAML value: {value!r}") from error
 
 
 def _explain(fault: Any) -> str:

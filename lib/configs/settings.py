@@ -75,8 +75,8 @@ class TrainingSettings(Section):
     # Up to so many points lie in errors of the answer so far, instead of anywhere; 0: none do.
     error_rounds: Annotated[int, Field(ge=0)] = 0
 
-    max_epochs: Count = 50
-    steps_per_epoch: Count = 100
+    max_epochs: Annotated[int, Field(ge=1, le=10**6)] = 50
+    steps_per_epoch: Annotated[int, Field(ge=1, le=10**6)] = 100
     batch_size: Count = 1
     accumulate: Count = 1  # batches per optimiser step
     learning_rate: Positive = 1e-3

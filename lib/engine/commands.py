@@ -15,14 +15,12 @@ from ignite.distributed.launcher import Parallel
 from tqdm import tqdm
 
 from lib.configs.load import load_settings
+from lib.configs.places import FIRST_RUN, PUBLISHED
 from lib.configs.settings import Settings
 from lib.engine.optimise import NotFiniteError
 from lib.engine.publish import restore_version
 from lib.engine.run import RunOptions, RunResult, train
 from lib.networks.weights import load_weights, with_shape_of
-
-DEFAULT_PUBLISHED = Path("model/neuropil.pt")
-DEFAULT_OUT = Path("model/combined/train_01")
 
 
 def add_train_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,8 +28,9 @@ def add_train_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
     parser = subparsers.add_parser(
         "train",
         help="train the combined mode on studies",
-        description="Train on the annotated items of studies. Started again with the same "
-        "--out, a run that was stopped or killed goes on from its last checkpoint.",
+        description="Train on the annotated items of studies. A run starts from the published "
+        "weights (--weights names others, --from-scratch none); started again with the same "
+        "--out, one that was stopped or killed goes on from its last checkpoint.",
     )
     add_train_arguments(parser)
 
@@ -39,7 +38,12 @@ def add_train_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentPar
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `train`."""
     parser.add_argument("--studies", nargs="+", type=Path, metavar="DIR", help="study folders")
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder of the run")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=FIRST_RUN,
+        help="folder of the run (default: the app's model/combined/train_01)",
+    )
     parser.add_argument("--config", type=Path, help="YAML file with settings")
     parser.add_argument(
         "--set",
@@ -49,7 +53,10 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         help="single settings, for instance training.max_epochs=20",
     )
     parser.add_argument(
-        "--weights", type=Path, help="start from these weights (default: the published ones)"
+        "--weights",
+        type=Path,
+        help="start from these weights (default: those that --publish names, or else the app's, "
+        "model/neuropil.pt; random ones where there are none)",
     )
     parser.add_argument("--from-scratch", action="store_true", help="start from random weights")
     parser.add_argument("--no-resume", action="store_true", help="ignore a checkpoint in --out")
@@ -57,9 +64,10 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--publish",
         type=Path,
         nargs="?",
-        const=DEFAULT_PUBLISHED,
-        help=f"replace this weights file (default {DEFAULT_PUBLISHED}) when the new ones are "
-        "better on the same validation places",
+        const=PUBLISHED,
+        metavar="FILE",
+        help="replace this weights file (default: the app's, model/neuropil.pt) when the new ones "
+        "are better on the same validation places",
     )
     parser.add_argument("--restore", action="store_true", help="only restore the weights before")
     parser.add_argument("--max-steps", type=int, help="end after so many optimiser steps")
@@ -76,7 +84,7 @@ def run_train(args: argparse.Namespace) -> int:
     """
     try:
         if args.restore:
-            target = args.publish or DEFAULT_PUBLISHED
+            target = args.publish or PUBLISHED
             print(f"{target} is now {restore_version(target)}")
             return 0
         settings = load_settings(args.config, _overrides(args.set))
@@ -112,9 +120,7 @@ def _process(_: int, settings: Settings, args: argparse.Namespace) -> RunResult:
         if leads:
             tqdm.write(sentence, file=sys.stderr)
 
-    start = None if args.from_scratch else args.weights
-    if start is None and not args.from_scratch and args.publish and args.publish.exists():
-        start = args.publish
+    start = start_of(args)
     if start is not None:
         settings = with_shape_of(settings, load_weights(start))
     options = RunOptions(
@@ -138,6 +144,16 @@ def _process(_: int, settings: Settings, args: argparse.Namespace) -> RunResult:
         f"{'stopped' if result.stopped else 'finished'} at step {result.steps}; {best}; {args.out}"
     )
     return result
+
+
+def start_of(args: argparse.Namespace) -> Path | None:
+    """The weights that a run starts from; None: random ones."""
+    if args.from_scratch:
+        return None
+    if args.weights is not None:
+        return Path(args.weights)
+    published = Path(args.publish or PUBLISHED)
+    return published if published.exists() else None
 
 
 class _StopSignal:

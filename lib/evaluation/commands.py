@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lib.configs.load import hierarchy_of, load_settings
+from lib.configs.places import PUBLISHED
 from lib.configs.settings import Settings
 from lib.evaluation.evaluate import EvaluationOptions, evaluate
 from lib.evaluation.evaluation import Evaluation
@@ -24,7 +25,6 @@ from lib.volumes.readers.opening import open_source
 from lib.volumes.study import Study
 from lib.volumes.writing import Sliceable, label_file, write_label
 
-DEFAULT_WEIGHTS = Path("model/neuropil.pt")
 TAGS = {"segmentation": "original", "instances": "instance_predicted"}
 """Where a task's map of a study item goes: labels/<tag>/."""
 CLICKED, CLICK_VOXELS = 20, 1000
@@ -218,7 +218,9 @@ def _jobs(
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS)
+    parser.add_argument(
+        "--weights", type=Path, default=PUBLISHED, help="default: the app's, model/neuropil.pt"
+    )
     parser.add_argument("--config", type=Path, help="YAML file with settings")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="single settings")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")

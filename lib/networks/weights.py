@@ -138,7 +138,8 @@ def check_fits(
         listed = "\n".join(f"  - {line}" for line in found)
         raise ValueError(
             f"{path} was made with another network or label hierarchy:\n{listed}\n"
-            "train into another folder, or use the configuration it was made with"
+            "train into another folder, start --from-scratch, or use the configuration it was "
+            "made with"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,9 @@ MODES = {
     "proofread": ["proofread"],
 }
 PUBLISH_BETTER, PUBLISH_NEVER = "if better", "never"
+CHOSEN = ("training_modes", "publish", "pretrained", "multi_gpu", "tracking")
+NUMBERS = ("learning_rate", "max_epochs", "steps_per_epoch")
+BOTH = [True, False]
 EPOCHS, STEPS_PER_EPOCH = 5, 20
 """A run from a viewer is short; the command line trains for long."""
 
@@ -115,29 +119,27 @@ class Combined(TrainTask):
         Raises:
             ValueError: an option that is not offered; names it and the choices.
         """
-        for key, choices in (
-            ("training_modes", MODES),
-            ("publish", (PUBLISH_BETTER, PUBLISH_NEVER)),
-        ):
-            if asked[key] not in choices:
-                raise ValueError(f"{key}: expected one of {list(choices)}, found {asked[key]!r}")
-        out_dir = self.folder / str(asked["name"])
+        for key, choices in self.config().items():
+            if key in CHOSEN:
+                _check_choice(key, asked[key], choices if isinstance(choices, list) else BOTH)
         start = self.published if asked["pretrained"] and self.published.exists() else None
         settings = self.settings
         if start is not None:
             settings = with_shape_of(settings, load_weights(start))
         changed = {
             "training_modes": MODES[asked["training_modes"]],
+            **{key: asked[key] for key in NUMBERS},
             "point_sample_mode": asked["point_sample_mode"],
-            "learning_rate": asked["learning_rate"],
-            "max_epochs": asked["max_epochs"],
-            "steps_per_epoch": asked["steps_per_epoch"],
-            "val_interval": max(1, int(asked["max_epochs"])),
         }
-        training = {**settings.training.model_dump(), **changed}
+        training = {**settings.training.model_dump(), **changed, "val_interval": 1}
         checked = load_settings(None, {f"training.{key}": value for key, value in training.items()})
+        once = {"val_interval": checked.training.max_epochs}  # at the end: a viewer's run is short
+        settings = settings.model_copy(
+            update={"training": checked.training.model_copy(update=once)}
+        )
+        out_dir = self.folder / _folder_name(asked["name"])
         device = str(asked["device"])
-        return settings.model_copy(update={"training": checked.training}), RunOptions(
+        return settings, RunOptions(
             studies=(self.study,),
             out_dir=out_dir,
             published=self.published if asked["publish"] == PUBLISH_BETTER else None,
@@ -223,6 +225,24 @@ def _with_callbacks(
 def _unfinished(checkpoint: Path) -> bool:
     """Whether a run was killed or stopped before its end."""
     return checkpoint.exists() and not load_weights(checkpoint).get("finished", True)
+
+
+def _check_choice(key: str, value: Any, choices: list[Any]) -> None:
+    """Refuse what is not offered; 1 is no True."""
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        allowed = ", ".join(json.dumps(c) if isinstance(c, bool) else str(c) for c in choices)
+        raise ValueError(f"{key}: expected one of {allowed}; found {value!r}")
+
+
+def _folder_name(value: Any) -> str:
+    """A run's name, which becomes a folder.
+
+    Raises:
+        ValueError: no text, or nothing to call a folder.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"\w[\w.-]{0,127}", value):
+        raise ValueError(f"name: expected letters, digits, '_', '-' or '.', found {value!r}")
+    return value
 
 
 def _first(value: Any) -> Any:

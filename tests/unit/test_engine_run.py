@@ -291,6 +291,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None
         config.write_text(dump_settings(settings))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={processes}", "-m", "lib.engine.commands", "--quiet"]
+        command += ["--from-scratch"]
         command += ["--studies", str(mixed.root), "--config", str(config)]
         command += ["--out", str(tmp_path / str(processes))]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)

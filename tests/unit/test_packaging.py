@@ -2,10 +2,15 @@
 
 import hashlib
 import re
+import subprocess
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from lib.networks.digests import recorded_digest
 
@@ -35,6 +40,23 @@ def test_torch_fits_the_machine():
     assert not [n for n in PINS if re.match(r"nvidia|cuda|triton", n)]
 
 
+def test_a_cuda_build_of_torch_gets_its_packages():
+    """The lock is installed without resolving, and names none of them."""
+    code = (ROOT / "requirements" / "torch_needs.py").read_text()
+    module: dict[str, Any] = {"__name__": "torch_needs"}
+    exec(compile(code, "torch_needs.py", "exec"), module)
+    declared = [
+        "filelock",
+        'cuda-toolkit[cublas,cudart]==13.0.3; platform_system == "Linux"',
+        'nvidia-cudnn-cu13==9.20.0.48; platform_system == "Linux"',
+        'triton==3.7.1; platform_system == "Linux"',
+        'nvidia-extra==1; extra == "more"',
+        'optree>=0.13.0; extra == "optree"',
+    ]
+    assert module["cuda_requirements"](declared) == declared[1:4]
+    assert module["cuda_requirements"](["filelock", "sympy>=1.13.3"]) == []
+
+
 @pytest.mark.parametrize("name", sorted(ABSENT))
 def test_what_is_not_used_is_an_empty_placeholder(name: str):
     assert name not in PINS
@@ -48,6 +70,51 @@ def test_what_is_not_used_is_an_empty_placeholder(name: str):
         assert all(".dist-info/" in member for member in wheel.namelist()), "no code in it"
         metadata = next(m for m in wheel.namelist() if m.endswith("METADATA"))
         assert f"Name: {name}\n" in wheel.read(metadata).decode()
+
+
+def _declared(name: str) -> list[Requirement]:
+    """What the installed packages ask of one that is left out, extras aside."""
+    asked = [Requirement(r) for d in distributions() for r in d.requires or []]
+    return [
+        r
+        for r in asked
+        if r.name.lower().replace("_", "-") == name
+        and (r.marker is None or r.marker.evaluate({"extra": ""}))
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(ABSENT))
+def test_a_placeholder_is_the_lowest_version_that_is_asked_for(name: str):
+    """So that any constraint under which the real package could be installed admits it."""
+    version = Version(ABSENT[name].partition("#")[0].strip().partition("==")[2])
+    declared = _declared(name)
+    lowest = {
+        Version(s.version)
+        for r in declared
+        for s in r.specifier
+        if s.operator in (">=", "==", "~=")
+    }
+    assert all(r.specifier.contains(f"{version}+absent") for r in declared)
+    if lowest:
+        assert version == max(lowest)
+    elif name != "mlflow":  # an extra of monai alone names a version of it
+        assert version <= Version("0.1")
+
+
+def test_a_constraint_on_what_is_left_out_admits_the_placeholders():
+    machine = [Requirement(c) for c in ("torchvision<=0.29.1", "mlflow<4", "sam2<2")]
+    for constraint in machine:
+        line = next(w for w in BY_HAND if f"/{constraint.name}-" in w)
+        version = line.split("-")[1]
+        assert constraint.specifier.contains(version)
+
+
+def test_help_names_every_target():
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony
+    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    named = set(re.findall(r"\bmake ([\w-]+)", told.stdout))
+    assert named == set(phony[1].split()) - {"help"}
 
 
 def test_the_lock_names_no_registry():

@@ -1,0 +1,48 @@
+"""The command line as a user meets it: from any folder, and what its help says is true."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib.commands import main
+from lib.configs.places import APP, FIRST_RUN, PUBLISHED
+from lib.engine.commands import add_train_arguments, start_of
+from tests.conftest import environment
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_train_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_main_runs_from_any_folder_and_finds_what_lies_beside_it(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, str(APP / "main.py"), "--help"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "train" in told.stdout and not list(tmp_path.iterdir())
+    assert PUBLISHED.is_file() and FIRST_RUN.is_absolute()
+    assert parsed().out == FIRST_RUN
+    assert parsed("--publish").publish == PUBLISHED
+
+
+def test_a_run_starts_from_what_its_help_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "starts from the published weights" in told
+    mine = tmp_path / "mine.pt"
+    assert start_of(parsed()) == PUBLISHED
+    assert start_of(parsed("--publish", str(mine))) is None, "nothing is published there yet"
+    mine.write_bytes(b"weights")
+    assert start_of(parsed("--publish", str(mine))) == mine
+    assert start_of(parsed("--weights", "other.pt", "--publish", str(mine))) == Path("other.pt")
+    assert start_of(parsed("--from-scratch", "--weights", "other.pt")) is None

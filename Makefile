@@ -19,7 +19,7 @@ CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install serve demo train weights test test-viewers lint format lock clean
+.PHONY: help install serve demo train weights test test-s3 test-viewers lint format lock clean
 
 help:
 	@echo "make serve     serve STUDIES: a folder or a DICOMweb address (without: a demo study)"
@@ -28,6 +28,7 @@ help:
 	@echo "make train     train on a study: STUDIES=DIR [ARGS='--set training.max_epochs=50 ...']"
 	@echo "make weights   train the shipped weights anew, hours: [ARGS='--max-steps N ...']"
 	@echo "make test      lint, unit and contract tests"
+	@echo "make test-s3   chunked volumes in a local object store"
 	@echo "make test-viewers   the tests in OHIF and with Slicer's plugin"
 	@echo "make lint      ruff, mypy        make format    ruff --fix and format"
 	@echo "make install   the locked requirements in $(VENV), nothing more"
@@ -74,6 +75,12 @@ test: lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(CORES) --dist loadfile tests/unit
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/contract
 
+# A local S3 (moto does not resolve beside the lock, so it lives in an environment of its own).
+test-s3: $(TOOLS)
+	@test -x .venv-moto/bin/moto_server || { $(PYTHON) -m venv .venv-moto && \
+		.venv-moto/bin/pip install --quiet 'moto[s3,server]'; }
+	MOTO_SERVER=.venv-moto/bin/moto_server $(PY) -m pytest tests/unit/test_volumes_remote.py
+
 test-viewers: $(TOOLS)
 	@VENV=$(VENV) sh tests/viewers/run.sh
 
@@ -83,4 +90,4 @@ lock:
 	$(PYTHON) requirements/lock.py .venv-uv/bin/uv
 
 clean:
-	rm -rf $(VENV) .venv-uv .venv-viewers runs artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-uv .venv-moto .venv-viewers runs artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,7 @@ from lib.networks.devices import choose_device
 from lib.prediction.predictor import Predictor, load_predictor
 from lib.volumes.atomic import StagedFiles, write_json
 from lib.volumes.errors import VolumeError
+from lib.volumes.import_plan import default_id
 from lib.volumes.readers.opening import open_source
 from lib.volumes.study import Study
 from lib.volumes.writing import Sliceable, label_file, write_label
@@ -200,7 +201,7 @@ def _jobs(
         size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
         if size is None:
             raise VolumeError(args.image, "no voxel size", remedy="give --voxel-size-nm X Y Z")
-        stem = Path(args.image.partition(":")[0]).name.split(".")[0]
+        stem = default_id(args.image)
         target = args.out or Path(f"{stem}_{args.task}.nii.gz")
         if not target.name.endswith(".nii.gz"):
             raise ValueError(f"--out {target}: expected a file name that ends in .nii.gz")

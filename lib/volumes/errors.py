@@ -20,7 +20,7 @@ class VolumeError(ValueError):
         remedy: what the user can do; left out when empty.
     """
 
-    def __init__(self, where: Path | str, found: str, expected: str = "", remedy: str = "") -> None:
+    def __init__(self, where: object, found: str, expected: str = "", remedy: str = "") -> None:
         self.where = str(where)
         self.found = found
         self.expected = expected

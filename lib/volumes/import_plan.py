@@ -27,6 +27,7 @@ from lib.volumes.errors import VolumeError
 from lib.volumes.import_labels import open_instance, open_label, value_map
 from lib.volumes.label_views import PlacedLabel, grey_type
 from lib.volumes.readers.opening import open_source, split_dataset
+from lib.volumes.readers.remote import is_remote, split_address
 from lib.volumes.record import Split, check_id, check_voxel_size
 from lib.volumes.source import Source
 from lib.volumes.study import Study
@@ -136,7 +137,7 @@ def plan_import(request: ImportRequest, study: Study) -> ImportPlan:
 
 def default_id(source: str) -> str:
     """An item id made of a source's file name."""
-    path, dataset = split_dataset(source)
+    path, dataset = split_address(source) if is_remote(source) else split_dataset(source)
     name = path.name
     for suffix in (".nii.gz", path.suffix):
         name = name.removesuffix(suffix)

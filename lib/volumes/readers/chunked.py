@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from lib.volumes.boxes import Box, Triple
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.chunked_sizes import array_size, multiscale_level
+from lib.volumes.readers.remote import Folder, context_of, kvstore_of
 from lib.volumes.readers.roles import Role, choose_dataset
 from lib.volumes.source import Source, SourceInfo, damaged
 
@@ -46,7 +46,7 @@ class ChunkedSource(Source):
         return np.expand_dims(voxels, missing) if missing else voxels
 
 
-def open_zarr(path: Path, dataset: str, role: Role) -> ChunkedSource:
+def open_zarr(path: Folder, dataset: str, role: Role) -> ChunkedSource:
     """Open an array of a Zarr 2, Zarr 3 or N5 container, or a level of an OME-Zarr image.
 
     Args:
@@ -67,11 +67,11 @@ def open_zarr(path: Path, dataset: str, role: Role) -> ChunkedSource:
         arrays = dict(list_arrays(path))
         name = choose_dataset(path, dataset, role, arrays)
         return open_zarr(path, name, role) if _is_group(path / name) else _open(path, name, None)
-    name = str(target.relative_to(path)) if target != path else ""
+    name = _inside(target, path) if target != path else ""
     return _open(path, name, level)
 
 
-def open_precomputed(path: Path, dataset: str = "") -> ChunkedSource:
+def open_precomputed(path: Folder, dataset: str = "") -> ChunkedSource:
     """Open a scale of a Precomputed volume.
 
     Args:
@@ -100,7 +100,7 @@ def open_precomputed(path: Path, dataset: str = "") -> ChunkedSource:
 
 
 def list_arrays(
-    folder: Path, inside: str = "", depth: int = 6
+    folder: Folder, inside: str = "", depth: int = 6
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Arrays under a folder with their shapes; chunks are not looked into."""
     driver = _driver(folder)
@@ -111,12 +111,13 @@ def list_arrays(
         return
     if depth == 0:
         return
-    for child in sorted(folder.iterdir()):
+    children: list[Folder] = [*folder.iterdir()]
+    for child in sorted(children, key=str):
         if child.is_dir() and not child.name.startswith("."):
             yield from list_arrays(child, f"{inside}/{child.name}".strip("/"), depth - 1)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Folder) -> dict[str, Any] | None:
     """A JSON object of a container; None where the file does not exist.
 
     Raises:
@@ -126,6 +127,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except VolumeError:
+        raise
     except (ValueError, OSError) as error:
         raise damaged(str(path), error) from error
     if not isinstance(data, dict):
@@ -133,13 +136,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return data
 
 
-def is_container(folder: Path) -> bool:
+def is_container(folder: Folder) -> bool:
     """Whether a folder is a Zarr or N5 container, group or array."""
     names = (".zarray", ".zgroup", "zarr.json", "attributes.json")
     return folder.suffix in (".zarr", ".n5") or any((folder / n).exists() for n in names)
 
 
-def _driver(folder: Path) -> str | None:
+def _driver(folder: Folder) -> str | None:
     """The tensorstore driver of an array's folder; None where there is no array."""
     if (folder / ".zarray").exists():
         return "zarr"
@@ -150,11 +153,16 @@ def _driver(folder: Path) -> str | None:
     return None
 
 
-def _is_group(folder: Path) -> bool:
+def _inside(target: Folder, path: Folder) -> str:
+    """The way from a container to a folder in it."""
+    return str(target).removeprefix(str(path)).strip("/")
+
+
+def _is_group(folder: Folder) -> bool:
     return _driver(folder) is None
 
 
-def _open(path: Path, name: str, level: Any) -> ChunkedSource:
+def _open(path: Folder, name: str, level: Any) -> ChunkedSource:
     folder = path / name if name else path
     driver = _driver(folder)
     if driver is None:
@@ -178,7 +186,7 @@ def _open(path: Path, name: str, level: Any) -> ChunkedSource:
     return ChunkedSource(info, store, axes)
 
 
-def _axes(folder: Path, store: Any, driver: str) -> tuple[int | None, ...]:
+def _axes(folder: Folder, store: Any, driver: str) -> tuple[int | None, ...]:
     """Which dimensions are x, y, z: by their names, else N5 is x, y, z and Zarr z, y, x."""
     rank = store.rank
     if rank < 2:
@@ -196,7 +204,7 @@ def _shape(store: Any, axes: tuple[int | None, ...]) -> Triple:
     return x, y, z
 
 
-def _attributes(folder: Path, driver: str) -> Mapping[str, Any]:
+def _attributes(folder: Folder, driver: str) -> Mapping[str, Any]:
     if driver == "zarr":
         return read_json(folder / ".zattrs") or {}
     if driver == "zarr3":
@@ -205,9 +213,9 @@ def _attributes(folder: Path, driver: str) -> Mapping[str, Any]:
     return read_json(folder / "attributes.json") or {}
 
 
-def _open_store(folder: Path, spec: dict[str, Any], where: Path) -> Any:
-    kvstore = {"driver": "file", "path": f"{folder.resolve()}/"}
+def _open_store(folder: Folder, spec: dict[str, Any], where: Folder) -> Any:
+    spec = {**spec, "kvstore": kvstore_of(folder)}
     try:
-        return ts.open({**spec, "kvstore": kvstore}, open=True, read=True).result()
+        return ts.open(spec, open=True, read=True, context=context_of(folder)).result()
     except (ValueError, OSError, RuntimeError) as error:
         raise damaged(str(where), error) from error

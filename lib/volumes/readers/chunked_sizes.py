@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lib.volumes.errors import VolumeError
+from lib.volumes.readers.remote import Folder
 from lib.volumes.readers.tiff import LENGTHS_NM
 
 Size = tuple[float, float, float]
@@ -29,7 +29,7 @@ class Level:
 
 
 def multiscale_level(
-    group: Path, read: Callable[[Path], dict[str, Any] | None], name: str | None = None
+    group: Folder, read: Callable[[Folder], dict[str, Any] | None], name: str | None = None
 ) -> Level | None:
     """A level of an OME-Zarr image (versions 0.4 and 0.5).
 

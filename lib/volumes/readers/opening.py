@@ -9,6 +9,7 @@ from lib.volumes.nifti import open_nifti
 from lib.volumes.readers.chunked import is_container, open_precomputed, open_zarr, read_json
 from lib.volumes.readers.hdf5 import open_hdf5
 from lib.volumes.readers.nrrd_file import open_nrrd
+from lib.volumes.readers.remote import REMEDY, Folder, RemoteFolder, is_remote, split_address
 from lib.volumes.readers.roles import Role
 from lib.volumes.readers.sections import PNG, TIFF, PngSource, SectionsSource, section_files
 from lib.volumes.readers.tiff import open_tiff
@@ -45,13 +46,16 @@ def open_source(text: str, role: Role = "image", spacing_unit: str = "nm") -> So
     """Open what a user named.
 
     Args:
-        text: PATH or PATH:DATASET (HDF5, Zarr, N5: path of a dataset; Precomputed: a scale).
+        text: PATH or PATH:DATASET (HDF5, Zarr, N5: path of a dataset; Precomputed: a scale);
+            s3://, gs://, http:// or https:// for chunked formats.
         role: what it will be used as; tells which dataset is meant when none is named.
         spacing_unit: of NIfTI and NRRD files.
 
     Raises:
         VolumeError: nothing there, a kind that is not known, no such dataset, or damaged.
     """
+    if is_remote(text):
+        return _open_folder(*split_address(text), role)
     path, dataset = split_dataset(text)
     if not path.exists():
         raise VolumeError(path, "no such file or folder")
@@ -72,11 +76,15 @@ def split_dataset(text: str) -> tuple[Path, str]:
     return Path(path), dataset
 
 
-def _open_folder(path: Path, dataset: str, role: Role) -> Source:
+def _open_folder(path: Folder, dataset: str, role: Role) -> Source:
     if "scales" in (read_json(path / "info") or {}):
         return open_precomputed(path, dataset)
     if is_container(path):
         return open_zarr(path, dataset, role)
+    if isinstance(path, RemoteFolder):
+        raise VolumeError(
+            path, "no Zarr, N5 or Precomputed volume there", "a chunked format", REMEDY
+        )
     files = section_files(path)
     if not files:
         raise VolumeError(path, "a folder without sections or a container in it", KNOWN)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from lib.volumes.errors import VolumeError
+from lib.volumes.readers.remote import Folder
 
 Role = Literal["image", "semantic", "instance"]
 
@@ -19,7 +19,7 @@ USUAL: dict[Role, tuple[str, ...]] = {
 
 
 def choose_dataset(
-    path: Path | str, wanted: str, role: Role, present: Mapping[str, tuple[int, ...]]
+    path: Folder | str, wanted: str, role: Role, present: Mapping[str, tuple[int, ...]]
 ) -> str:
     """Pick a dataset.
 
@@ -45,6 +45,6 @@ def choose_dataset(
     raise VolumeError(
         path,
         f"{len(volumes)} datasets and none is {' or '.join(USUAL[role])}",
-        f"one named as {Path(path).name}:DATASET",
+        f"one named as {str(path).rpartition('/')[2]}:DATASET",
         f"datasets: {listed}",
     )

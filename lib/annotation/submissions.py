@@ -8,6 +8,9 @@
 
 A process killed at any moment leaves each file old or new and whole. A submission whose labels
 were not derived yet is found by `recover`, which derives them: deriving twice gives the same.
+
+Whatever one upload does, it stops neither the next one nor the next start: any exception marks
+it rejected, with the reason; only what a disk refused stays to be derived later.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from __future__ import annotations
 import fcntl
 import filecmp
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -25,12 +29,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lib.annotation.deriving import Derived, stage_labels
-from lib.volumes.atomic import StagedFiles, json_bytes, remove_leftovers, sync_folder, write_json
+from lib.volumes.atomic import (
+    StagedFiles,
+    json_bytes,
+    put_in_place,
+    remove_leftovers,
+    set_aside,
+    sync_folder,
+    write_json,
+)
 from lib.volumes.boxes import Box
-from lib.volumes.errors import VolumeError, disk_error
+from lib.volumes.errors import TARGET_ERRORS, DiskError, VolumeError, disk_error
 from lib.volumes.study import Study
 
+logger = logging.getLogger("neuropil.submissions")
+
 SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii")
+RECORDS = "[0-9]*.json"
 Mode = Literal["replace", "merge"]
 
 
@@ -75,6 +90,43 @@ class Version:
     rejected: str = ""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Labels that were derived and written aside.
+
+    Args:
+        derived: what they hold.
+        files: (where it lies, where it belongs), see `lib.volumes.atomic.put_in_place`.
+    """
+
+    derived: Derived
+    files: list[tuple[Path, Path]]
+
+
+def prepare_labels(
+    study: Study, item_id: str, version: Version, mapping: Mapping[str, str]
+) -> Prepared:
+    """Derive the labels of a version that is kept, aside: nothing of the study changes.
+
+    Raises:
+        ValueError: see `stage_labels`.
+    """
+    folder = _versions_root(study) / item_id
+    with StagedFiles() as staged:
+        derived = stage_labels(
+            staged, study.item(item_id), folder / version.file, version.label_info,
+            fully_annotated=version.options.fully_annotated, roi=version.options.roi,
+            merge=version.options.mode == "merge", mapping=mapping,
+        )  # fmt: skip
+        mark = {"version": version.number, "notes": derived.notes}
+        staged.create(folder / "derived.json").write(json_bytes(mark))
+        return Prepared(derived, staged.seal())
+
+
+Prepare = Callable[[Study, str, Version, Mapping[str, str]], Prepared]
+"""`prepare_labels`, or a way to call it elsewhere, within limits."""
+
+
 def submit(
     study: Study,
     item_id: str,
@@ -83,6 +135,7 @@ def submit(
     options: SubmissionOptions | None = None,
     mapping: Mapping[str, str] | None = None,
     suffix: str | None = None,
+    prepare: Prepare = prepare_labels,
 ) -> Derived:
     """Keep a submission and derive the item's labels from it.
 
@@ -91,6 +144,7 @@ def submit(
         label_info: [{"name", "idx"}, ...] in the order of the segments.
         mapping: names of the lab -> class or group names.
         suffix: kind of file, where the upload's name does not tell.
+        prepare: derives the labels aside.
 
     Returns:
         What the labels hold now, with notes for the annotator.
@@ -98,42 +152,59 @@ def submit(
     Raises:
         VolumeError: the file cannot be used; it is kept all the same, marked as rejected.
         ValueError: no such item, or segments that explain nothing.
+        DiskError: the disk is full or read-only; says whether the file was kept. What was kept
+            is derived by the next submission or start.
     """
     study.item(item_id)
     options = options or SubmissionOptions()
+    suffix = suffix or _suffix(label)
+    info = None if label_info is None else [dict(entry) for entry in label_info]
     try:
         with _locked(study, item_id) as folder:
-            _derive_pending(study, item_id, folder, mapping)
+            _derive_pending(study, item_id, folder, mapping or {}, prepare)
             _keep_first_labels(study, item_id, folder)
-            info = None if label_info is None else [dict(entry) for entry in label_info]
-            version = _keep(folder, label, suffix or _suffix(label), info, options)
-            return _derive(study, item_id, folder, version, mapping)
+            version = _keep(folder, label, suffix, info, options)
+            return _derive(study, item_id, folder, version, mapping or {}, prepare)
     except OSError as error:
         raise disk_error(study.root, error) from error
 
 
-def recover(study: Study, mapping: Mapping[str, str] | None = None) -> list[str]:
+def recover(
+    study: Study,
+    mapping: Mapping[str, str] | None = None,
+    prepare: Prepare = prepare_labels,
+) -> list[str]:
     """Derive the labels of submissions that were kept but cut off before that.
 
-    Call it when a server starts.
+    Call it when a server starts. No state of the folder stops it: what cannot be recovered is
+    logged, and left as it is.
 
     Returns:
         Ids of the items whose labels were derived now.
     """
     root = _versions_root(study)
     done = []
+    items = {item.id for item in study.items()} if root.is_dir() else set()
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if folder.is_dir() and study.has_item(folder.name):
+        if not folder.is_dir() or folder.name not in items:
+            continue
+        try:
             with _locked(study, folder.name):
-                if _derive_pending(study, folder.name, folder, mapping):
+                if _derive_pending(study, folder.name, folder, mapping or {}, prepare):
                     done.append(folder.name)
+        except Exception as error:
+            logger.error("submissions to %s are not recovered: %s", folder.name, error)
     return done
 
 
 def versions(study: Study, item_id: str) -> list[Version]:
-    """All submissions of an item, oldest first."""
+    """All submissions of an item, oldest first.
+
+    Raises:
+        VolumeError: a damaged record.
+    """
     folder = _versions_root(study) / item_id
-    return [_read_version(p) for p in sorted(folder.glob("[0-9]*.json"))]
+    return [_read_version(p) for p in sorted(folder.glob(RECORDS))]
 
 
 def _keep(
@@ -160,52 +231,95 @@ def _derive(
     item_id: str,
     folder: Path,
     version: Version,
-    mapping: Mapping[str, str] | None,
+    mapping: Mapping[str, str],
+    prepare: Prepare,
 ) -> Derived:
-    item = study.item(item_id)
     try:
-        with StagedFiles() as staged:
-            derived = stage_labels(
-                staged, item, folder / version.file, version.label_info,
-                fully_annotated=version.options.fully_annotated, roi=version.options.roi,
-                merge=version.options.mode == "merge", mapping=mapping or {},
-            )  # fmt: skip
-            mark = {"version": version.number, "notes": derived.notes}
-            staged.create(folder / "derived.json").write(json_bytes(mark))
-            staged.commit()
-    except ValueError as error:
-        # It stays, so that nothing an annotator made is lost; the next start skips it.
-        rejected = {**_as_json(version), "rejected": str(error)}
-        write_json(_version_path(folder, version.number), rejected)
-        raise
-    _show_newest(study, item_id, folder / version.file)
-    return derived
+        prepared = prepare(study, item_id, version, mapping)
+        put_in_place(prepared.files)
+    except Exception as error:
+        remove_leftovers(_written_folders(study, folder))
+        if isinstance(error, OSError) and error.errno in TARGET_ERRORS:
+            # Not the upload's fault: it is derived when there is space.
+            raise disk_error(study.root, error, kept=f"submission {version.number}") from error
+        raise _reject(folder, version, error) from error
+    try:
+        _show_newest(study, item_id, folder / version.file)
+    except OSError as error:  # the labels are there; the next submission or start makes the link
+        logger.warning("%s is not shown as the newest: %s", folder / version.file, error)
+    return prepared.derived
+
+
+def _reject(folder: Path, version: Version, error: Exception) -> Exception:
+    """Mark a version that no labels can be derived from; it stays, and is not tried again.
+
+    Returns:
+        What to tell the annotator: the error itself where it is in words.
+    """
+    known = isinstance(error, ValueError) and not isinstance(error, UnicodeError)
+    reason = str(error) if known else f"cannot be read ({type(error).__name__}: {error})"
+    write_json(_version_path(folder, version.number), {**_as_json(version), "rejected": reason})
+    if known:
+        return error
+    logger.error("submission %s: %s", folder / version.file, reason)
+    return VolumeError(version.file, reason, remedy="it is kept, and no labels come from it")
 
 
 def _derive_pending(
-    study: Study, item_id: str, folder: Path, mapping: Mapping[str, str] | None
+    study: Study, item_id: str, folder: Path, mapping: Mapping[str, str], prepare: Prepare
 ) -> bool:
     """Derive what was kept after the version that the labels show."""
-    labels = study.root / "labels"
-    tags = [labels / t for t in ("final", "instance", "submitted")]
-    remove_leftovers([study.root, folder, *tags])
-    mark = folder / "derived.json"
-    done = int(json.loads(mark.read_text())["version"]) if mark.exists() else 0
-    usable = [v for v in versions(study, item_id) if not v.rejected]
+    remove_leftovers(_written_folders(study, folder))
+    done = _derived_version(folder)
+    usable = [v for v in _readable_versions(folder) if not v.rejected]
     if shown := [v for v in usable if v.number <= done]:
         _show_newest(study, item_id, folder / shown[-1].file)
     pending = [v for v in usable if v.number > done]
     for version in pending:
         try:
-            _derive(study, item_id, folder, version, mapping)
-        except ValueError:
+            _derive(study, item_id, folder, version, mapping, prepare)
+        except ValueError as error:
+            if isinstance(error, DiskError):
+                raise
             continue  # marked as rejected, with the reason
     return bool(pending)
 
 
+def _written_folders(study: Study, folder: Path) -> list[Path]:
+    """Where deriving an item's labels writes."""
+    tags = ("final", "instance", "submitted")
+    return [study.root, folder, *(study.root / "labels" / t for t in tags)]
+
+
+def _derived_version(folder: Path) -> int:
+    """The version that the labels show; 0 where nothing readable tells, so that all are derived.
+
+    Versions derived again, in their order, give the same labels.
+    """
+    mark = folder / "derived.json"
+    try:
+        return int(json.loads(mark.read_text())["version"])
+    except FileNotFoundError:
+        return 0
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        set_aside(mark, error)
+        return 0
+
+
+def _readable_versions(folder: Path) -> list[Version]:
+    """All versions; a damaged record is set aside, its upload stays."""
+    found = []
+    for path in sorted(folder.glob(RECORDS)):
+        try:
+            found.append(_read_version(path))
+        except VolumeError as error:
+            set_aside(path, error)
+    return found
+
+
 def _keep_first_labels(study: Study, item_id: str, folder: Path) -> None:
     """Labels that were there before anyone submitted are someone's work as well."""
-    if any(folder.glob("[0-9]*.json")):
+    if any(folder.glob(RECORDS)):
         return
     item = study.item(item_id)
     for tag in ("final", "instance"):
@@ -276,5 +390,5 @@ def _read_version(path: Path) -> Version:
         roi = options.pop("roi")
         box: Any = None if roi is None else tuple((int(a), int(b)) for a, b in roi)
         return Version(options=SubmissionOptions(roi=box, **options), **data)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VolumeError(path, f"not a readable submission record ({error})") from error

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.labels.submissions import Segment, number_segments
 from lib.volumes.boxes import Triple, box_slices, intersect, shift_box, whole_box
 from lib.volumes.errors import VolumeError
-from lib.volumes.readers.nrrd_file import nrrd_affine, read_nrrd_header
+from lib.volumes.readers.nrrd_file import (
+    nrrd_affine,
+    nrrd_type,
+    read_nrrd_header,
+    read_nrrd_voxels,
+)
 from lib.volumes.readers.opening import open_file
-from lib.volumes.source import Source, damaged
+from lib.volumes.source import Source
 
 GRID_TOLERANCE = 0.2
 """Voxels; grids that differ by less differ by the rounding of file headers."""
+
+MOST_IMAGES = 4
+MOST_VOXELS_FREE = 1 << 20
+"""A label's grid may have so many times its image's voxels, and these beyond."""
+
+MOST_LAYER_BYTES = 64
+"""Of all its layers together, for a voxel of its image."""
 
 Affine = NDArray[np.float64]
 
@@ -56,7 +67,7 @@ def read_submitted(
         VolumeError: a damaged file, or one on another grid.
         ValueError: values that no segment explains, or no names at all.
     """
-    layers, affine, own = _read(path)
+    layers, affine, own = _read(path, image.shape)
     placed, clipped = [], 0
     for layer in layers:
         fitted, lost = place_on_grid(layer, affine, image.affine, image.shape, path)
@@ -155,45 +166,65 @@ def _paste(layer: NDArray[Any], offset: Triple, shape: Triple) -> tuple[NDArray[
     return out, int(np.count_nonzero(layer)) - kept
 
 
-def _read(path: Path) -> tuple[list[NDArray[Any]], Affine | None, list[Segment] | None]:
+def _read(
+    path: Path, image: Triple
+) -> tuple[list[NDArray[Any]], Affine | None, list[Segment] | None]:
     """Layers, affine, and the segments that the file itself names."""
     name = path.name.lower()
     if not name.endswith((".nrrd", ".nhdr")):
         source = open_file(path)
         try:
+            _check_extent(path, source.shape, 1, source.dtype, image)
             return [_integers(path, np.asarray(source))], source.affine, None
         finally:
             source.close()
-    header, _ = read_nrrd_header(path)
-    try:
-        data, _ = nrrd.read(str(path))
-    except (nrrd.NRRDError, OSError, ValueError, EOFError, zlib.error) as error:
-        raise damaged(str(path), error) from error
-    data = _integers(path, data)
-    segments = _named_segments(header)
-    if data.ndim == 4:
-        if segments is None:
-            raise VolumeError(path, f"four axes {data.shape}", "a .seg.nrrd with named segments")
-        return [data[i] for i in range(data.shape[0])], nrrd_affine(header), segments
-    if data.ndim == 2:
-        data = data[:, :, None]
-    if data.ndim != 3:
-        raise VolumeError(path, f"axes {data.shape}", "x, y, z")
-    return [data], nrrd_affine(header), segments
+    header, position = read_nrrd_header(path)
+    segments = _named_segments(path, header)
+    sizes = [int(n) for n in header["sizes"]]
+    if len(sizes) == 4 and segments is None:
+        raise VolumeError(path, f"four axes {tuple(sizes)}", "a .seg.nrrd with named segments")
+    if len(sizes) not in (2, 3, 4):
+        raise VolumeError(path, f"axes {tuple(sizes)}", "x, y, z")
+    count = sizes[0] if len(sizes) == 4 else 1
+    x, y, z = (*sizes[-3:], 1)[:3]
+    _check_extent(path, (x, y, z), count, nrrd_type(path, header), image)
+    data = _integers(path, read_nrrd_voxels(path, header, position))
+    layers = [data[i] for i in range(count)] if len(sizes) == 4 else [data.reshape(x, y, z)]
+    return layers, nrrd_affine(header), segments
 
 
-def _named_segments(header: Mapping[str, Any]) -> list[Segment] | None:
+def _check_extent(path: Path, shape: Triple, layers: int, dtype: Any, image: Triple) -> None:
+    """Compare what a header declares with the image, before anything is allocated for it.
+
+    Viewers cut a label to what is painted, or paint a little beyond the image; a label of many
+    times its image is neither.
+    """
+    if prod(shape) > MOST_IMAGES * prod(image) + MOST_VOXELS_FREE:
+        raise VolumeError(
+            path, f"a label of {_extent(shape)} voxels for an image of {_extent(image)}",
+            f"at most {MOST_IMAGES} times the image's voxels",
+            "submit it on the image's own voxels",
+        )  # fmt: skip
+    needed = layers * prod(shape) * np.dtype(dtype).itemsize
+    if needed > MOST_LAYER_BYTES * (prod(image) + MOST_VOXELS_FREE):
+        raise VolumeError(
+            path, f"{layers} layers of {_extent(shape)} voxels, {np.dtype(dtype)}",
+            f"at most {MOST_LAYER_BYTES} bytes for a voxel of the image",
+            "submit fewer segments at a time",
+        )  # fmt: skip
+
+
+def _named_segments(path: Path, header: Mapping[str, Any]) -> list[Segment] | None:
     """Segments of a .seg.nrrd header; None for a plain NRRD."""
     segments: list[Segment] = []
     while f"Segment{len(segments)}_ID" in header or f"Segment{len(segments)}_Name" in header:
         key = f"Segment{len(segments)}_"
-        segments.append(
-            Segment(
-                str(header.get(key + "Name", header.get(key + "ID"))).strip(),
-                int(header.get(key + "LabelValue", 1)),
-                int(header.get(key + "Layer", 0)),
-            )
-        )
+        name = str(header.get(key + "Name", header.get(key + "ID"))).strip()
+        try:
+            value, layer = int(header.get(key + "LabelValue", 1)), int(header.get(key + "Layer", 0))
+        except ValueError as error:
+            raise VolumeError(path, f"segment {name!r}: {error}", "whole numbers") from error
+        segments.append(Segment(name, value, layer))
     return segments or None
 
 

@@ -188,6 +188,7 @@ class ServerSettings(Section):
 
     max_upload_bytes: Annotated[int, Field(ge=1)] = 4 * 2**30
     busy_timeout_seconds: Positive = 600.0
+    submission_seconds: Positive = 120.0  # most a small image's submission is derived for
 
 
 class Settings(Section):

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from lib.annotation.deriving import Derived
-from lib.annotation.submissions import SUFFIXES, SubmissionOptions, recover, submit
+from lib.annotation.submissions import (
+    SUFFIXES,
+    Prepared,
+    SubmissionOptions,
+    Version,
+    prepare_labels,
+    recover,
+    submit,
+)
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.labels.segment_names import check_mapping
 from lib.server.errors import refuse
+from lib.server.isolated import Isolated, Limits, WorkerStoppedError
 from lib.server.regions import region
+from lib.volumes.errors import VolumeError
 from lib.volumes.study import Study
+
+FREE_BYTES = 512 * 2**20
+BYTES_PER_VOXEL = 200
+SECONDS_PER_VOXEL = 2e-6
+"""What deriving may take for a voxel of the image, beside what is free; files of many layers and
+of wide types need most of it."""
 
 READ_KEYS = {"label_info", "fully_annotated", "roi", "mode"}
 MODES = ("replace", "merge")
@@ -38,11 +56,38 @@ class Submissions:
     def __init__(self, root: Path, hierarchy: LabelHierarchy, settings: Settings) -> None:
         self.study = Study(root, hierarchy, settings.data.spacing_unit)
         self.mapping = settings.labels.segment_names
+        self._seconds = settings.server.submission_seconds
+        self._worker = Isolated(prepare_labels, workers=2)
         check_mapping(self.mapping, hierarchy, "labels.segment_names")
 
     def recover(self) -> list[str]:
         """Derive what was submitted to a server that was killed before it could."""
-        return recover(self.study, self.mapping)
+        self._worker.start()
+        return recover(self.study, self.mapping, self.prepare)
+
+    def prepare(
+        self, study: Study, item_id: str, version: Version, mapping: Mapping[str, str]
+    ) -> Prepared:
+        """Derive a version's labels in a process of its own, within limits of time and memory.
+
+        Raises:
+            ValueError: what the upload got wrong, or that it goes beyond the limits.
+        """
+        voxels = prod(study.item(item_id).shape)
+        limits = Limits(
+            self._seconds + SECONDS_PER_VOXEL * voxels, FREE_BYTES + BYTES_PER_VOXEL * voxels
+        )
+        try:
+            return self._worker.within(limits, study, item_id, version, mapping)
+        except WorkerStoppedError as error:
+            raise VolumeError(
+                version.file, f"no labels could be derived from it ({error})"
+            ) from None
+        except MemoryError as error:
+            most = (limits.bytes or 0) >> 20
+            raise VolumeError(
+                version.file, f"deriving labels from it takes more than {most} MiB ({error})"
+            ) from None
 
     def __call__(
         self, image_id: str, file: Path, info: dict[str, Any]
@@ -57,7 +102,9 @@ class Submissions:
         """
         options = self._options(image_id, info)
         label_info = segments_of(info)
-        derived = submit(self.study, image_id, file, label_info, options, self.mapping)
+        derived = submit(
+            self.study, image_id, file, label_info, options, self.mapping, prepare=self.prepare
+        )
         return self._told(image_id, info, derived)
 
     def _options(self, image_id: str, info: dict[str, Any]) -> SubmissionOptions:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
+
+logger = logging.getLogger("neuropil.volumes")
 
 SUFFIX = ".part"
 _numbers = itertools.count()
@@ -49,15 +52,24 @@ class StagedFiles:
         Raises:
             OSError: a file cannot be flushed; then nothing has been renamed.
         """
+        put_in_place(self.seal())
+
+    def seal(self) -> list[tuple[Path, Path]]:
+        """Flush everything to the disk and let go of it, for a `put_in_place` elsewhere.
+
+        Returns:
+            (where it lies, where it belongs) of each file.
+
+        Raises:
+            OSError: a file cannot be flushed.
+        """
         for file, _, _ in self._files:
             file.flush()
             os.fsync(file.fileno())
             file.close()
-        for _, aside, target in self._files:
-            aside.replace(target)
-        for folder in {target.parent for _, _, target in self._files}:
-            sync_folder(folder)
+        sealed = [(aside, target) for _, aside, target in self._files]
         self._files.clear()
+        return sealed
 
     def __enter__(self) -> StagedFiles:
         return self
@@ -76,6 +88,22 @@ class StagedFiles:
         self._files.clear()
 
 
+def put_in_place(sealed: Sequence[tuple[Path, Path]]) -> None:
+    """Rename sealed files to where they belong, in order; see `StagedFiles.seal`.
+
+    Raises:
+        OSError: one cannot be renamed; it and those after it are removed.
+    """
+    try:
+        for aside, target in sealed:
+            aside.replace(target)
+    finally:
+        for aside, _ in sealed:
+            aside.unlink(missing_ok=True)
+    for folder in {target.parent for _, target in sealed}:
+        sync_folder(folder)
+
+
 def write_bytes(target: Path, data: bytes) -> None:
     """Replace one file's content atomically."""
     with StagedFiles() as staged:
@@ -92,6 +120,23 @@ def json_bytes(data: Any) -> bytes:
 def write_json(target: Path, data: Any) -> None:
     """Replace one JSON file atomically."""
     write_bytes(target, json_bytes(data))
+
+
+def set_aside(path: Path, reason: object) -> Path | None:
+    """Rename a file that cannot be read, so that a new one can take its place.
+
+    Returns:
+        Its new name, "<name>.unreadable-<n>"; None where it cannot be renamed either.
+    """
+    names = (path.with_name(f"{path.name}.unreadable-{n}") for n in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    try:
+        path.rename(aside)
+    except OSError as error:
+        logger.error("%s cannot be read (%s), nor set aside (%s)", path, reason, error)
+        return None
+    logger.error("%s cannot be read (%s); it is set aside as %s", path, reason, aside.name)
+    return aside
 
 
 def make_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from lib.volumes.plain import PlainSource, even_offsets
 from lib.volumes.source import Source, SourceInfo, damaged
 
 HEADER_ERRORS = (
-    OSError, EOFError, ValueError, zlib.error,
+    OSError, EOFError, ValueError, OverflowError, zlib.error,
     nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError,
 )  # fmt: skip
 LARGEST_NIFTI1 = 32767

@@ -17,6 +17,9 @@ from lib.volumes.boxes import Box, box_shape
 from lib.volumes.errors import VolumeError
 from lib.volumes.source import Source, SourceInfo, damaged
 
+DEFLATE_RATIO = 1032
+"""The most bytes that one byte of a gzip stream can stand for."""
+
 GZIP_SKIP = 1 << 22
 """Bytes decoded at a time to get ahead in a gzip stream."""
 
@@ -51,8 +54,7 @@ class PlainSource(Source):
         self._packed, self._start = packed, start
         self._lock = threading.Lock()
         self._open: tuple[int, BinaryIO, gzip.GzipFile | None] | None = None
-        if not packed:
-            self._check_length()
+        self._check_length()
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
@@ -73,6 +75,8 @@ class PlainSource(Source):
         x, y, _ = self.shape
         needed = max(self._offsets) + x * y * self._stored.itemsize
         found = self._data.stat().st_size
+        if self._packed:
+            needed = -(-needed // DEFLATE_RATIO)  # it cannot hold what it says in fewer
         if found < needed:
             raise VolumeError(
                 self._data, f"truncated: {found} bytes", f"{needed} bytes",

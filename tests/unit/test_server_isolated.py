@@ -4,10 +4,11 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from lib.server.isolated import Isolated
+from lib.server.isolated import Isolated, Limits, WorkerStoppedError
 
 
 def test_other_threads_run_meanwhile():
@@ -39,10 +40,46 @@ def test_errors_come_back_and_a_killed_worker_is_replaced():
     assert first != os.getpid()
     assert pid() == first
     os.kill(first, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="killed"):
-        for _ in range(50):  # until the pool notices
-            pid()
-            time.sleep(0.05)
-    assert pid() not in (first, os.getpid())
+    wait_for_end(first)
+    assert pid() not in (first, os.getpid()), "nothing was lost: no one need know"
+    with pytest.raises(WorkerStoppedError, match="abort: its process was killed"):
+        Isolated(os.abort)()
     with pytest.raises(ZeroDivisionError):
         Isolated(divmod)(1, 0)
+
+
+def wait_for_end(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+
+
+def test_a_call_that_takes_too_long_is_stopped_and_the_next_one_is_made():
+    sleep = Isolated(time.sleep)
+    sleep(0)
+    with pytest.raises(WorkerStoppedError, match=r"sleep: stopped after 0\.2 s"):
+        sleep.within(Limits(seconds=0.2), 60)
+    sleep.within(Limits(seconds=30), 0)
+
+
+def test_a_call_that_wants_too_much_memory_is_refused_it():
+    fill = Isolated(bytes)
+    limits = Limits(bytes=64 << 20)
+    with pytest.raises(MemoryError):
+        fill.within(limits, 256 << 20)
+    assert len(fill.within(limits, 16 << 20)) == 16 << 20
+    assert len(fill(100 << 20)) == 100 << 20, "without limits it may"
+
+
+def test_a_stopping_server_lets_its_calls_end():
+    """What is sent to the whole process group must not make a submission look broken."""
+    sleep = Isolated(time.sleep)
+    sleep(0)
+    (worker,) = sleep._idle
+    thread = threading.Thread(target=sleep, args=(0.3,))
+    thread.start()
+    time.sleep(0.1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        worker._process.send_signal(number)
+    thread.join()
+    assert worker.lives and sleep._idle == [worker]

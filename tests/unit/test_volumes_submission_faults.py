@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import itertools
 import os
 import shutil
 import signal
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -31,7 +34,7 @@ from volume_files import SIZE_NM, nifti, volume
 from lib.annotation import submissions
 from lib.annotation.submissions import SubmissionOptions, recover, submit, versions
 from lib.volumes import writing
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import DiskError, VolumeError
 from lib.volumes.study import Study
 
 
@@ -150,6 +153,143 @@ def test_a_disk_that_fills_up_keeps_the_old_labels(tmp_path, study, monkeypatch)
             submit(study, "one", upload(tmp_path, strokes(1)), INFO)
     assert (study.item("one").read_final() == before).all()
     assert not [f for f in files(study) if f.endswith(".part")]
+
+
+def poison_nifti(path, **fields):
+    """A header of a label, and hardly a voxel."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape((3, 3, 3))
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    for key, value in fields.items():
+        header[key] = value
+    path.write_bytes(gzip.compress(header.binaryblock + bytes(4 + 27)))
+    return path
+
+
+def poison_nrrd(path, fields, data=b"\0" * 8):
+    text = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 13 17 9\nencoding: raw\n"
+    path.write_bytes((text + fields + "\n\n").encode() + data)
+    return path
+
+
+HUGE = [3, 32767, 32767, 32767, 1, 1, 1, 1]
+POISON = [
+    ("huge", lambda t: poison_nifti(t / "u.nii.gz", dim=HUGE), "32767 x 32767|truncated"),
+    ("infinite offset", lambda t: poison_nifti(t / "u.nii.gz", vox_offset=np.inf), "damaged"),
+    ("NaN offset", lambda t: poison_nifti(t / "u.nii.gz", vox_offset=np.nan), "damaged"),
+    ("much larger", lambda t: Path(nifti(t / "u.nii.gz", np.zeros((1200, 1000, 40), np.uint8))),
+     "at most 4 times the image's voxels"),
+    ("line skip", lambda t: poison_nrrd(t / "u.nrrd", "line skip: 100000000"), "line skip"),
+    ("byte skip", lambda t: poison_nrrd(t / "u.nrrd", "byte skip: 100000000"), "byte skip"),
+    ("elsewhere", lambda t: poison_nrrd(t / "u.nrrd", "data file: /etc/passwd"),
+     "names another data file"),
+    ("many layers", lambda t: seg_nrrd(t / "u.seg.nrrd", [np.zeros((100, 100, 40), np.uint8)] * 200,
+     [("axon", 1, 0)]), "200 layers"),
+    ("no number", lambda t: seg_nrrd(t / "u.seg.nrrd", [strokes()], [("axon", 1, 0)],
+     Segment0_LabelValue="x"), "segment 'axon'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "fault"), [p[1:] for p in POISON], ids=[p[0] for p in POISON])
+def test_a_header_that_lies_is_refused_before_anything_is_allocated(tmp_path, study, make, fault):
+    raw = make(tmp_path)
+    tracemalloc.start()
+    with pytest.raises(VolumeError, match=fault):
+        submit(study, "one", raw, INFO)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+    assert recover(study) == []
+    submit(study, "one", upload(tmp_path, strokes()), INFO)
+
+
+def test_a_stream_that_unpacks_to_more_than_it_says_is_read_no_further(tmp_path, study):
+    header = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 13 17 9\nencoding: gzip\n\n"
+    bomb = tmp_path / "u.nrrd"
+    bomb.write_bytes(header.encode() + gzip.compress(bytes(64 << 20)))
+    tracemalloc.start()
+    submit(study, "one", bomb, INFO)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 32 << 20
+
+
+FAILURES = [
+    MemoryError("32 TiB"),
+    RecursionError("deep"),
+    RuntimeError("worker"),
+    KeyError("x"),
+    OverflowError("inf"),
+    OSError(5, "Input/output error"),
+    UnicodeDecodeError("ascii", b"\xff", 0, 1, "not ASCII"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda e: type(e).__name__)
+def test_whatever_a_version_raises_it_is_rejected_with_the_reason(
+    tmp_path, study, monkeypatch, failure
+):
+    def fail(*args, **kwargs):
+        raise failure
+
+    with monkeypatch.context() as patch, pytest.raises(VolumeError) as told:
+        patch.setattr(submissions, "stage_labels", fail)
+        submit(study, "one", upload(tmp_path, strokes()), INFO)
+    assert type(failure).__name__ in str(told.value)
+    assert type(failure).__name__ in versions(study, "one")[0].rejected
+    assert recover(study) == []
+    assert submit(study, "one", upload(tmp_path, strokes(1)), INFO).known_share
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_what_was_kept_on_a_full_disk_is_told_and_derived_later(
+    tmp_path, study, monkeypatch, number
+):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch, pytest.raises(DiskError, match="submission 1 is kept"):
+        patch.setattr(submissions, "stage_labels", fail)
+        submit(study, "one", upload(tmp_path, strokes(3)), INFO)
+    assert not versions(study, "one")[0].rejected
+    assert recover(study) == ["one"]
+    assert ((study.item("one").read_final() == 255) == (strokes(3) == 4)).all()
+
+
+def spoil_record(folder):
+    (folder / "0001.json").write_text("{")
+
+
+def spoil_mark(folder):
+    (folder / "derived.json").write_text("[" * 100_000)
+
+
+def spoil_with_folders(folder):
+    for name in ("0002.json", "derived.json", ".lock"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).mkdir()
+
+
+def spoil_raw(folder):
+    (folder / "0001.nii.gz").unlink()
+    (folder / "derived.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil", [spoil_record, spoil_mark, spoil_with_folders, spoil_raw, shutil.rmtree]
+)
+def test_recover_survives_every_state_of_the_folder(tmp_path, study, spoil):
+    study.add_item("two", volume(SHAPE), SIZE_NM)
+    for name in ("one", "two"):
+        submit(study, name, upload(tmp_path, strokes(0)), INFO)
+    spoil(study.root / "labels" / "submitted" / "versions" / "one")
+    (study.root / "labels" / "submitted" / "versions" / "two" / "derived.json").unlink()
+    (study.root / "labels" / "submitted" / "versions" / "stray").write_text("x")
+    assert "two" in recover(study)
+    if spoil is not spoil_with_folders:
+        submit(study, "one", upload(tmp_path, strokes(1)), INFO)
+        assert ((study.item("one").read_final() == 255) == (strokes(1) == 4)).all()
 
 
 def test_damaged_submission_records_are_named(tmp_path, study):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ UNITS = {
 DETACHED = {"data file", "datafile"}
 """Keys of a header whose voxels lie in another file."""
 
+SKIPS = {"line skip", "lineskip", "byte skip", "byteskip"}
+"""Keys that say how much lies before the voxels."""
+
 VECTOR_KINDS = {"vector", "rgb-color", "rgba-color", "list", "covariant-vector", "4-vector"}
 
 
@@ -41,7 +46,7 @@ def open_nrrd(path: Path, spacing_unit: str = "nm") -> PlainSource:
             "split it into single volumes",
         )  # fmt: skip
     x, y, z = (*sizes, 1)[:3]
-    stored = _stored_type(path, header)
+    stored = nrrd_type(path, header)
     info = SourceInfo(
         str(path), "", (x, y, z), stored.newbyteorder("="), _spacing(header, spacing_unit)
     )
@@ -72,14 +77,52 @@ def read_nrrd_header(path: Path) -> tuple[dict[str, Any], int]:
         for key in ("sizes", "type", "encoding"):
             if key not in header:
                 raise ValueError(f"its header has no {key}")
+        if min(header["sizes"], default=0) < 1:
+            raise ValueError(f"sizes {[int(n) for n in header['sizes']]}")
+        for key in SKIPS & set(header):
+            if int(header[key]) > path.stat().st_size and DETACHED.isdisjoint(header):
+                raise ValueError(f"{key} {header[key]} is more than the file holds")
     except StopIteration as error:  # pynrrd's word for an empty file
         raise VolumeError(path, "an empty file", "an NRRD header and voxels") from error
-    except (nrrd.NRRDError, OSError, ValueError, UnicodeDecodeError) as error:
+    except (nrrd.NRRDError, OSError, ValueError, TypeError, OverflowError) as error:
         raise damaged(str(path), error) from error
     if not DETACHED.isdisjoint(header) and path.suffix.lower() != ".nhdr":
         # An upload must not make the server read its other files.
         raise VolumeError(path, "a header that names another data file", ".nhdr for such headers")
     return header, position
+
+
+def read_nrrd_voxels(path: Path, header: dict[str, Any], position: int) -> NDArray[Any]:
+    """All numbers of a file whose header was read; its sizes are the caller's to check.
+
+    Returns:
+        Array of the header's sizes, first axis fastest.
+
+    Raises:
+        VolumeError: truncated, damaged, or in an encoding that is not known.
+    """
+    sizes = [int(n) for n in header["sizes"]]
+    encoding = str(header["encoding"]).lower()
+    plain = not SKIPS & set(header) and DETACHED.isdisjoint(header)
+    if plain and encoding in ("raw", "gzip", "gz"):
+        # Of a stream that holds more than the header says, only that much is unpacked.
+        rows, z = (math.prod(sizes[:-1]), sizes[-1])
+        stored = nrrd_type(path, header)
+        info = SourceInfo(str(path), "", (rows, 1, z), stored.newbyteorder("="))
+        packed = encoding != "raw"
+        offsets = even_offsets(0 if packed else position, info.shape, stored.itemsize)
+        source = PlainSource(info, path, offsets, stored, packed, position)
+        try:
+            return np.asarray(source).reshape(sizes, order="F")
+        finally:
+            source.close()
+    try:
+        data, _ = nrrd.read(str(path))
+    except (nrrd.NRRDError, OSError, ValueError, EOFError, zlib.error) as error:
+        raise damaged(str(path), error) from error
+    if list(data.shape) != sizes:
+        raise VolumeError(path, f"voxels of shape {data.shape}", f"{tuple(sizes)} as it says")
+    return np.asarray(data)
 
 
 def nrrd_affine(header: dict[str, Any]) -> NDArray[np.float64] | None:
@@ -109,7 +152,12 @@ def _to_ras(space: str) -> tuple[float, float, float]:
     return 1.0, 1.0, 1.0
 
 
-def _stored_type(path: Path, header: dict[str, Any]) -> np.dtype[Any]:
+def nrrd_type(path: Path, header: dict[str, Any]) -> np.dtype[Any]:
+    """The type of the stored numbers, with their byte order.
+
+    Raises:
+        VolumeError: no type of numbers.
+    """
     names = {
         "unsigned char": "u1", "uchar": "u1", "uint8": "u1", "uint8_t": "u1",
         "signed char": "i1", "int8": "i1", "int8_t": "i1",

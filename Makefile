@@ -19,13 +19,14 @@ CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install serve demo train weights test test-s3 test-viewers lint format lock clean
+.PHONY: help install serve demo train tensorboard weights test test-s3 test-viewers lint format lock clean
 
 help:
 	@echo "make serve     serve STUDIES: a folder or a DICOMweb address (without: a demo study)"
 	@echo "                 [STUDIES=] [HOST=$(HOST)] [PORT=$(PORT)] [CONF='key value ...']"
 	@echo "make demo      a study of synthetic neuropil: [STUDIES=studies/demo] [ARGS='--items 8 ...']"
 	@echo "make train     train on a study: STUDIES=DIR [ARGS='--set training.max_epochs=50 ...']"
+	@echo "make tensorboard    curves and pictures of the server's runs, http://127.0.0.1:6006"
 	@echo "make weights   train the shipped weights anew, hours: [ARGS='--max-steps N ...']"
 	@echo "make test      lint, unit and contract tests"
 	@echo "make test-s3   chunked volumes in a local object store"
@@ -56,6 +57,9 @@ demo: $(STAMP)
 train: $(STAMP)
 	@test -n "$(STUDIES)" || { echo "make train STUDIES=dir"; exit 2; }
 	$(PY) main.py train --studies $(STUDIES) $(ARGS)
+
+tensorboard: $(STAMP)
+	$(VENV)/bin/tensorboard --logdir model/combined --host 127.0.0.1 --port 6006
 
 # The shipped weights from the shared data and synthetic neuropil; restartable, hours on a CPU.
 weights: $(STAMP)

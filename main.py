@@ -38,6 +38,7 @@ from lib.infers.proofread_classes import ProofreadClasses
 from lib.infers.segmentation import Segmentation
 from lib.infers.viewer_labels import ViewerLabels
 from lib.prediction.feature_cache import FeatureCache
+from lib.queries.store import ScoreStore
 from lib.server.batch import BatchInfer
 from lib.server.children import name_server, serve_server
 from lib.server.datastore import StudyDatastore
@@ -192,6 +193,14 @@ class NeuropilApp(MONAILabelApp):
         if reason := trainer.check():
             raise ValueError(reason)
         trainer.plan({key: _first(value) for key, value in {**trainer.config(), **params}.items()})
+
+    def score_store(self) -> ScoreStore:
+        """The scores of the study, and the study behind them."""
+        return self.queries.store(self.datastore())
+
+    def published_weights(self) -> Path:
+        """The weights file that every task uses."""
+        return self.network.path
 
     def names_of(self, kind: str) -> list[str]:
         """The names of models, trainers, strategies or scoring methods."""

@@ -8,6 +8,7 @@ web application, and nothing to mend.
 from __future__ import annotations
 
 import sys
+from typing import Protocol
 
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.middleware import Middleware
@@ -17,9 +18,21 @@ from lib.server.checks import Checks, Known
 from lib.server.gate import LOOPBACK_ORIGIN, Gate, serves_others
 from lib.server.inference import mend_inference
 from lib.server.models import mend_models
+from lib.server.pages import Shown, mend_pages
 from lib.server.proxy import mend_proxy
 from lib.server.routes import Pools, mend_router
 from lib.server.tokens import mend_tokens
+
+
+class Served(Known, Shown, Protocol):
+    """What the mended server asks of the app."""
+
+
+def training_runs() -> bool:
+    """Whether a training that a viewer started is at work."""
+    from monailabel.utils.async_tasks.task import AsyncTask
+
+    return AsyncTask.status("train", check_if_running=True)[0] is not None
 
 
 def in_server() -> bool:
@@ -27,7 +40,7 @@ def in_server() -> bool:
     return "monailabel.app" in sys.modules
 
 
-def mend_server(app: Known, settings: ServerSettings) -> bool:
+def mend_server(app: Served, settings: ServerSettings) -> bool:
     """Mend the web application of this process.
 
     Returns:
@@ -46,6 +59,7 @@ def mend_server(app: Known, settings: ServerSettings) -> bool:
         login,
         logs,
         model,
+        ohif,
         proxy,
         scoring,
         session,
@@ -66,6 +80,8 @@ def mend_server(app: Known, settings: ServerSettings) -> bool:
     mend_proxy(proxy, stock_settings.MONAI_LABEL_STUDIES, pools.store)
     mend_tokens(auth, login)
     web = module.app
+    guard = auth.RBAC(stock_settings.MONAI_LABEL_AUTH_ROLE_USER)
+    mend_pages(app, web, ohif, logs, training_runs, guard)
     origins = [str(origin) for origin in stock_settings.MONAI_LABEL_CORS_ORIGINS]
     web.user_middleware = [
         Middleware(

@@ -61,6 +61,7 @@ class LossSettings(Section):
     raw_region: Literal["foreground", "known"] = "foreground"
 
     weight_prompt: Weight = 0.0  # mask head of the prompted object; 0.0 drops the head
+    weight_affinity: Weight = 0.0  # affinity head, see lib/losses/affinity.py; 0.0 drops the head
 
 
 class TrainingSettings(Section):
@@ -115,6 +116,7 @@ class ModelSettings(Section):
     spatial_dims: Literal[2, 3] = 3
     feature_size: Annotated[int, Field(ge=8)] = 16  # width of the backbone's first level
     head_size: Annotated[int, Field(ge=4)] = 16  # features F handed to heads and prompts
+    fine_features: Annotated[int, Field(ge=0)] = 0  # width of the full-resolution path; 0: none
     section_ratio: Annotated[int, Field(ge=1)] = 4  # downsample in plane first, up to this ratio
     finest_nm: Annotated[float, Field(ge=0.0)] = 10.0  # voxels up to half of this are binned
     most_split: Count = 3  # those of volumes from twice this on are split, into so many at most
@@ -137,7 +139,8 @@ class DataSettings(Section):
     patch_size: tuple[Count, Count, Count] = (128, 128, 32)  # x, y, z in network voxels
     spacing_unit: Literal["nm", "um", "mm"] = "nm"  # of files without a record of ours
     augment: bool = True
-    appearance: Weight = 1.0  # strength of augmented contrast, brightness and gamma
+    appearance: Weight = 1.0  # strength of augmented contrast, brightness, shading and gamma
+    inverted: Fraction = 0.0  # share of patches of inverted contrast
     group_weights: dict[str, Weight] = {}  # group of items -> factor on its share of the patches
     cache_bytes: Annotated[int, Field(ge=0)] = 2 * 2**30
 

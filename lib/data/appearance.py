@@ -1,4 +1,4 @@
-"""Augmentation of intensities: contrast, blur, noise, missing sections and defects.
+"""Augmentation of intensities: contrast, shading, blur, noise, missing sections and defects.
 
 Labels stay: a missing section is still tissue, which the network must bridge.
 """
@@ -18,12 +18,18 @@ SECTION_CONTRAST = 0.1
 SECTION_BRIGHTNESS = 0.05
 BLUR_VOXELS = (0.5, 1.5)
 NOISE = 0.08
+SHADING = 0.4
+"""Most that one side of a patch is darker than the other, as a share, at strength 1."""
 FEWEST_SECTIONS = 6
 """Patches with fewer sections keep all of them."""
 
 
 def change_appearance(
-    image: Image, sections: bool, generator: np.random.Generator, strength: float = 1.0
+    image: Image,
+    sections: bool,
+    generator: np.random.Generator,
+    strength: float = 1.0,
+    inverted: float = 0.0,
 ) -> Image:
     """A patch as another microscope, day or cut would have shown it.
 
@@ -32,7 +38,8 @@ def change_appearance(
         sections: whether the axis z is cut sections, which differ from each other and may be
             missing or damaged.
         generator: of every draw.
-        strength: of the changes of contrast, brightness and gamma; 0: none of them.
+        strength: of the changes of contrast, brightness, shading and gamma; 0: none of them.
+        inverted: share of the patches whose contrast is inverted.
 
     Returns:
         a new array in [0, 1].
@@ -47,7 +54,12 @@ def change_appearance(
         changed += sigma * generator.standard_normal(changed.shape, dtype=np.float32)
     if sections and changed.shape[2] >= FEWEST_SECTIONS:
         _damage(changed, generator)
-    return np.clip(changed, 0.0, 1.0, out=changed)
+    if generator.random() < 0.2:
+        _shade(changed, generator, strength)
+    np.clip(changed, 0.0, 1.0, out=changed)
+    if generator.random() < inverted:
+        np.subtract(1.0, changed, out=changed)
+    return changed
 
 
 def _change_contrast(
@@ -66,6 +78,15 @@ def _change_contrast(
     image -= np.float32(0.5)
     image *= gains.astype(np.float32)
     image += (0.5 + offsets).astype(np.float32)
+
+
+def _shade(image: Image, generator: np.random.Generator, strength: float) -> None:
+    """Darker towards one side in plane."""
+    angle = generator.uniform(0, 2 * np.pi)
+    x, y = (np.linspace(-0.5, 0.5, n, dtype=np.float32) for n in image.shape[:2])
+    ramp = 0.5 + (np.cos(angle) * x[:, None] + np.sin(angle) * y[None, :]) / np.sqrt(2)
+    depth = strength * generator.uniform(0, SHADING)
+    image *= (1 - depth * ramp).astype(np.float32)[..., None]
 
 
 def _blur(image: Image, generator: np.random.Generator) -> None:

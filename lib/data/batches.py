@@ -24,6 +24,8 @@ class Batch(TypedDict):
         instance: (B, X, Y, Z) int64, compact ids from 1, 0 none, -1 unknown.
         voxel_size_nm: (B, 3) float32.
         item: ids of the items.
+        section_ids: (B, X, Y, Z) int64 as `instance`, also where they hold within sections only.
+        within_sections: (B,) bool, where they do; `instance` then is unknown.
     """
 
     image: Tensor
@@ -31,16 +33,22 @@ class Batch(TypedDict):
     instance: Tensor
     voxel_size_nm: Tensor
     item: list[str]
+    section_ids: Tensor
+    within_sections: Tensor
 
 
 def collate(patches: Sequence[Patch]) -> Batch:
     """Stack patches of one shape; instance ids become compact in each."""
+    ids = _stacked([compact_ids(p.instance) for p in patches])
+    within = torch.tensor([p.within_sections for p in patches])
     return Batch(
         image=_stacked([p.image[None] for p in patches]),
         class_sets=_stacked([p.class_sets for p in patches]),
-        instance=_stacked([compact_ids(p.instance) for p in patches]),
+        instance=torch.where(within.view(-1, 1, 1, 1), IGNORE_INDEX, ids),
         voxel_size_nm=torch.tensor([p.voxel_size_nm for p in patches], dtype=torch.float32),
         item=[p.item for p in patches],
+        section_ids=ids,
+        within_sections=within,
     )
 
 
@@ -63,4 +71,6 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         instance=batch["instance"].to(device, non_blocking=True),
         voxel_size_nm=batch["voxel_size_nm"].to(device, non_blocking=True),
         item=batch["item"],
+        section_ids=batch["section_ids"].to(device, non_blocking=True),
+        within_sections=batch["within_sections"].to(device, non_blocking=True),
     )

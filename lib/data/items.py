@@ -56,6 +56,7 @@ class Patch:
         instance: (X, Y, Z) int64, 0 none, -1 unknown.
         voxel_size_nm: (x, y, z).
         item: id of the item it comes from.
+        within_sections: the instance ids hold within each section only.
     """
 
     image: NDArray[np.float32]
@@ -63,6 +64,7 @@ class Patch:
     instance: NDArray[np.int64]
     voxel_size_nm: tuple[float, float, float]
     item: str
+    within_sections: bool = False
 
 
 @dataclass(frozen=True)

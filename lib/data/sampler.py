@@ -55,7 +55,8 @@ class PatchSampler:
         seed: of every draw.
         augment: whether patches are augmented.
         group_weights: group -> factor on its share of the patches; 1 for groups not named.
-        appearance: strength of the augmentation of contrast, brightness and gamma.
+        appearance: strength of the augmentation of contrast, brightness, shading and gamma.
+        inverted: share of the patches whose contrast is inverted.
 
     Raises:
         ValueError: no item has a known voxel that may train, or a weighted group has none.
@@ -69,8 +70,9 @@ class PatchSampler:
         augment: bool,
         group_weights: Mapping[str, float] | None = None,
         appearance: float = 1.0,
+        inverted: float = 0.0,
     ) -> None:
-        self.seed, self.appearance = seed, appearance
+        self.seed, self.appearance, self.inverted = seed, appearance, inverted
         self.augment = augment
         self.entries = _entries(items, patch_size)
         if not self.entries:
@@ -131,17 +133,21 @@ class PatchSampler:
         entry, voxel = _choose(members, generator)
         item, shape = entry.item, entry.shape
         if self.augment:
-            patch = _augmented(entry, voxel, generator, self.appearance)
+            patch = _augmented(entry, voxel, generator, self.appearance, self.inverted)
         else:
             patch = read_training(item, _box_around(voxel, shape, item.shape, generator))
         if not item.true_instances and not entry.sections and not item.flat:
             # Ids that hold within a section only would push apart pieces of one object.
-            patch.instance.fill(IGNORE_INDEX)
+            patch = replace(patch, within_sections=True)
         return patch
 
 
 def _augmented(
-    entry: Entry, voxel: Triple, generator: np.random.Generator, appearance: float
+    entry: Entry,
+    voxel: Triple,
+    generator: np.random.Generator,
+    appearance: float,
+    inverted: float,
 ) -> Patch:
     """A patch around a voxel, turned, warped and changed in appearance."""
     item, shape = entry.item, entry.shape
@@ -155,7 +161,7 @@ def _augmented(
     patch = turn.apply(read_training(item, (wide[0], wide[1], wide[2])))
     if warp:
         patch = warp.apply(patch, item.hierarchy.unknown)
-    image = change_appearance(patch.image, cut, generator, appearance)
+    image = change_appearance(patch.image, cut, generator, appearance, inverted)
     return replace(patch, image=image)
 
 

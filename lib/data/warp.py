@@ -55,6 +55,7 @@ class Turn:
             instance=np.transpose(patch.instance, self.axes)[step],
             voxel_size_nm=(size[a], size[b], size[c]),
             item=patch.item,
+            within_sections=patch.within_sections,
         )
 
 
@@ -112,7 +113,8 @@ class Warp:
             sets[..., z] = np.where(inside, patch.class_sets[x, y, z], unknown)
             ids[..., z] = np.where(inside, patch.instance[x, y, z], IGNORE_INDEX)
         a, b, c = patch.voxel_size_nm
-        return Patch(image, sets, ids, (a * self.scale, b * self.scale, c), patch.item)
+        size = (a * self.scale, b * self.scale, c)
+        return Patch(image, sets, ids, size, patch.item, patch.within_sections)
 
 
 def draw_warp(shape: Triple, sections_move: bool, generator: np.random.Generator) -> Warp:

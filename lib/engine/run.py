@@ -36,7 +36,7 @@ from lib.networks.devices import (
     mean_over_processes,
 )
 from lib.networks.model import NeuropilNet
-from lib.networks.weights import check_fits, load_weights, save_weights
+from lib.networks.weights import check_fits, load_weights, save_weights, with_new_parts
 
 BatchGroup = tuple[int, list[Batch]]
 """A step's number and its accumulated batches."""
@@ -79,6 +79,7 @@ class Run:
             settings.data.augment,
             settings.data.group_weights,
             settings.data.appearance,
+            settings.data.inverted,
         )
         self.places = validation_places(items, settings.data.patch_size, options.validation_limit)
         self.device = choose_device(options.device)
@@ -158,7 +159,7 @@ class Run:
                 self.state.best = None
                 options.note("validation places have changed: earlier scores no longer count")
         elif options.start is not None:
-            data = load_weights(options.start)
+            data = with_new_parts(load_weights(options.start), self.settings, self.hierarchy)
             check_fits(options.start, data, self.settings, self.hierarchy)
             self.state.start_from(data["model"])
             options.note(f"started from {options.start}")

@@ -162,8 +162,9 @@ def validate(
     """
     tally = _Tally(ClassScores(hierarchy))
     loss = settings.loss
-    if "geometry" not in net.task_heads.layers:  # published weights may lack a head of this run
-        loss = loss.model_copy(update={"weight_geometry": 0.0})
+    for head in ("geometry", "affinity"):
+        if head not in net.task_heads.layers:  # published weights may lack a head of this run
+            loss = loss.model_copy(update={f"weight_{head}": 0.0})
     criterion = Criterion(loss, hierarchy)
     training = net.training
     net.eval()

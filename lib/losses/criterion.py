@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lib.configs.settings import LossSettings
 from lib.labels.hierarchy import LabelHierarchy
+from lib.losses.affinity import affinity_term
 from lib.losses.geometry import geometry_terms
 from lib.losses.instance import instance_terms
 from lib.losses.near import near_term
@@ -17,7 +18,7 @@ from lib.targets.prepare import Targets
 
 
 class Criterion:
-    """loss = w_sem L_sem + w_ins L_ins + w_geom L_geom.
+    """loss = w_sem L_sem + w_ins L_ins + w_geom L_geom + w_affinity L_aff.
 
     Computes in float32 whatever the network's precision (float64 stays float64). A term or
     branch of weight 0 costs nothing and is absent from the result. Unknown voxels get exactly
@@ -39,15 +40,17 @@ class Criterion:
 
         Args:
             outputs: "semantic" (B, C, *S), "coarse" (B, K, *S), "instance" (B, E, *S),
-                "geometry" (B, S + S * S + 4, *S), the ones whose branch has a weight;
+                "geometry" (B, S + S * S + 4, *S), "affinity" (B, A, *S), the ones whose branch
+                has a weight;
                 optional "semantic_ids" (B, *S) int64, which makes the instance loss run for
                 each class by itself.
             targets: from `prepare_targets` with the same settings.
 
         Returns:
             Scalars: "loss", "loss_sem", "loss_sem/ce", "loss_sem/iou", "loss_sem/dice",
-            "loss_sem/coarse", "loss_ins", "loss_ins/pull", ..., "loss_geom/raw". Parts are
-            unweighted; "loss_sem", "loss_ins" and "loss_geom" are weighted sums of theirs.
+            "loss_sem/coarse", "loss_ins", "loss_ins/pull", ..., "loss_geom/raw", "loss_aff".
+            Parts are unweighted, and so is "loss_aff"; "loss_sem", "loss_ins" and
+            "loss_geom" are weighted sums of theirs.
         """
         with torch.autocast(targets.known.device.type, enabled=False):
             branches = {
@@ -70,10 +73,16 @@ class Criterion:
                 result |= {f"loss_{name}": branch}
                 result |= {f"loss_{name}/{key}": value for key, value in terms.items()}
                 total = weight * branch if total is None else total + weight * branch
+            if self.loss.weight_affinity > 0:
+                assert targets.pairs is not None
+                affinity = affinity_term(_full(outputs["affinity"]), targets.pairs)
+                result["loss_aff"] = affinity
+                weighted = self.loss.weight_affinity * affinity
+                total = weighted if total is None else total + weighted
             if total is None:
                 raise ValueError(
                     "loss: every weight is 0, nothing would be trained; set at least one of "
-                    "weight_semantic, weight_instance, weight_geometry above 0"
+                    "weight_semantic, weight_instance, weight_geometry, weight_affinity above 0"
                 )
             return {"loss": total, **result}
 

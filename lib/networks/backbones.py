@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.configs.settings import ModelSettings
+from lib.networks.fine import FinePath
 
 SEGRESNET_BLOCKS = (1, 1, 2, 2)
 VISTA3D_BLOCKS = (1, 2, 2, 4, 4)
@@ -32,12 +33,16 @@ class Backbone(nn.Module):
         network: SegResNetDS, or SegResNetDS2 (of which one decoder runs).
         channels: F of the features.
         groups: groups of the final norm, which brings features of any backbone to one scale.
+        fine: adds full-resolution detail to the features; None: nothing does.
     """
 
-    def __init__(self, network: SegResNetDS, channels: int, groups: int) -> None:
+    def __init__(
+        self, network: SegResNetDS, channels: int, groups: int, fine: FinePath | None = None
+    ) -> None:
         super().__init__()
         self.network = network
         self.norm = nn.GroupNorm(groups, channels)
+        self.fine = fine
         self.two_decoders = isinstance(network, SegResNetDS2)
         if self.two_decoders:
             # Its second decoder would hold parameters that never get a gradient, which
@@ -57,7 +62,7 @@ class Backbone(nn.Module):
         x = self.network(x, with_label=False)[0] if self.two_decoders else self.network(x)
         x = self.norm(x)
         features: Tensor = x[(..., *(slice(0, s) for s in size))]
-        return features
+        return features if self.fine is None else features + self.fine(image)
 
 
 def pad_to_multiple(image: Tensor, factor: tuple[int, ...]) -> Tensor:
@@ -94,7 +99,10 @@ def build_backbone(model: ModelSettings) -> Backbone:
         upsample_mode="deconv" if vista else "nontrainable",
         resolution=resolution,
     )
-    backbone = Backbone(network, model.head_size, math.gcd(4, model.head_size))
+    fine = None
+    if model.fine_features:
+        fine = FinePath(model.fine_features, model.head_size, model.spatial_dims)
+    backbone = Backbone(network, model.head_size, math.gcd(4, model.head_size), fine)
     if model.pretrained_encoder is not None:
         load_vista3d_encoder(backbone, model.pretrained_encoder)
     return backbone

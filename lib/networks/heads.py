@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from lib.configs.settings import LossSettings, ModelSettings
 from lib.labels.hierarchy import LabelHierarchy
+from lib.targets.cells import PAIR_CHANNELS
 
 
 class Heads(nn.Module):
-    """Features -> semantic, coarse, instance and geometry.
+    """Features -> semantic, coarse, instance, geometry and affinity.
 
     Args:
         channels: F of the features.
@@ -72,7 +73,8 @@ class Heads(nn.Module):
 def head_sizes(
     model: ModelSettings, loss: LossSettings, hierarchy: LabelHierarchy
 ) -> dict[str, int]:
-    """Channels of each head; geometry is direction (S), tensor (S * S) and RGBA (4).
+    """Channels of each head; geometry is direction (S), tensor (S * S) and RGBA (4), affinity
+    one for each partner of lib/targets/cells.py.
 
     Source: spec/training-modes.md 1 "Forward path"; hierarchical-supervision "Model outputs".
     """
@@ -82,4 +84,5 @@ def head_sizes(
         "coarse": hierarchy.num_groups,
         "instance": model.embedding_size,
         "geometry": s + s * s + 4 if loss.weight_geometry > 0 else 0,
+        "affinity": PAIR_CHANNELS if loss.weight_affinity > 0 else 0,
     }

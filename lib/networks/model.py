@@ -29,8 +29,8 @@ class NeuropilNet(nn.Module):
 
     Args:
         model: shape of the network.
-        loss: `weight_geometry` 0 drops the geometry head, `weight_prompt` > 0 adds the mask
-            head.
+        loss: `weight_geometry` 0 drops the geometry head, `weight_affinity` > 0 adds the
+            affinity head, `weight_prompt` > 0 the mask head.
         hierarchy: classes and groups.
 
     Source: spec/training-modes.md 1 and 2a.
@@ -91,12 +91,14 @@ class NeuropilNet(nn.Module):
         Args:
             features: (B, F, *S).
             prompts: the points behind the residual; with them the mask head answers too.
-            only: names of the heads wanted (semantic, coarse, instance, geometry); None: all.
+            only: names of the heads wanted (semantic, coarse, instance, geometry, affinity);
+                None: all.
 
         Returns:
             "semantic" (B, C, *S), "coarse" (B, K, *S; absent without groups), "instance"
-            (B, E, *S), "geometry" (B, S + S*S + 4, *S; absent when its weight is 0), "mask"
-            (B, 1, *S; with a mask head and prompts).
+            (B, E, *S), "geometry" (B, S + S*S + 4, *S; absent when its weight is 0),
+            "affinity" (B, 9, *S; logits, with an affinity head), "mask" (B, 1, *S; with a mask
+            head and prompts).
         """
         flat = features.ndim == self.spatial_dims + 1
         out: dict[str, Tensor] = self.task_heads(features.unsqueeze(-1) if flat else features, only)

@@ -21,6 +21,9 @@ from lib.networks.model import NeuropilNet, build_network
 
 FORMAT = 1
 
+NEW_PARTS = ("backbone.fine.", "task_heads.layers.affinity.")
+"""What weights may lack that a run starts from: older ones do."""
+
 
 def save_weights(
     path: Path,
@@ -143,6 +146,36 @@ def check_fits(
         )
 
 
+def with_new_parts(
+    data: Mapping[str, Any], settings: Settings, hierarchy: LabelHierarchy
+) -> dict[str, Any]:
+    """Weights that lack the fine path or the affinity head, with those parts as in a new network.
+
+    A new fine path adds nothing to the features, so all other outputs stay as they were.
+
+    Args:
+        data: from `load_weights`.
+        settings: of the run; parts that it does not ask for are not added.
+
+    Returns:
+        data of a network that has the parts.
+    """
+    saved = data["settings"]["model"]
+    if not saved.get("fine_features"):  # else of its own width, which `check_fits` compares
+        saved = {**saved, "fine_features": settings.model.fine_features}
+    net = build_network(settings.model, settings.loss, hierarchy)
+    new = {
+        key: value
+        for key, value in net.state_dict().items()
+        if key not in data["model"] and key.startswith(NEW_PARTS)
+    }
+    return {
+        **data,
+        "model": {**data["model"], **new},
+        "settings": {**data["settings"], "model": saved},
+    }
+
+
 def with_shape_of(settings: Settings, data: Mapping[str, Any]) -> Settings:
     """Settings whose network has the shape of a weights file.
 
@@ -158,7 +191,7 @@ def with_shape_of(settings: Settings, data: Mapping[str, Any]) -> Settings:
     model.pop("pretrained_encoder", None)
     heads = {
         key: saved["loss"][key]
-        for key in ("weight_geometry", "weight_prompt")
+        for key in ("weight_geometry", "weight_prompt", "weight_affinity")
         if key not in settings.loss.model_fields_set and key in saved["loss"]
     }
     known = set(type(settings.model).model_fields)

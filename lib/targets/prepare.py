@@ -13,6 +13,7 @@ from torch import Tensor
 from lib.configs.settings import LossSettings
 from lib.labels.class_sets import coarse_targets, fine_labels, known_mask, set_members
 from lib.labels.hierarchy import LabelHierarchy
+from lib.targets.cells import cell_ids, pair_targets
 from lib.targets.direction import centroid_direction
 from lib.targets.distance import object_distance, relative_distance
 from lib.targets.objects import Objects, index_objects
@@ -44,6 +45,7 @@ class Targets:
         image: (B, 1, *S) float32 in [0, 1].
         raw_region: (B, *S) bool, where L_raw counts.
         voxel_size_nm: (B, S) float32.
+        pairs: (B, A, *S) int8, what is known of pairs of voxels (lib/targets/cells.py).
         hierarchy: the classes all this is about.
     """
 
@@ -62,6 +64,7 @@ class Targets:
     image: Tensor
     raw_region: Tensor | None
     voxel_size_nm: Tensor
+    pairs: Tensor | None
     hierarchy: LabelHierarchy
 
     @cached_property
@@ -115,7 +118,8 @@ def prepare_targets(
         batch: "image" (B, 1, *S) float in [0, 1]; "class_sets" (B, *S) int32 bit masks;
             "instance" (B, *S) int64 ids (any size), 0 none, negative unknown;
             "voxel_size_nm" (B, 3) or (B, S); optionally "skeleton" (B, *S) bool, cached
-            skeleton voxels for `dir_target: skeleton`. 2D (S = 2) or 3D.
+            skeleton voxels for `dir_target: skeleton`, and "section_ids" (B, *S) int64 with
+            "within_sections" (B,) bool, see lib/data/batches.py. 2D (S = 2) or 3D.
 
     Returns:
         Targets on the batch's device.
@@ -141,6 +145,9 @@ def _derive(batch: Mapping[str, Any], hierarchy: LabelHierarchy, loss: LossSetti
         compact, objects, voxel_size, loss, batch.get("skeleton")
     )
     raw = loss.weight_geometry > 0 and loss.weight_raw > 0
+    pairs = None
+    if loss.weight_affinity > 0:
+        pairs = _pairs(batch, class_sets, fine, voxel_size, hierarchy)
     return Targets(
         class_sets=class_sets,
         known=known,
@@ -157,8 +164,25 @@ def _derive(batch: Mapping[str, Any], hierarchy: LabelHierarchy, loss: LossSetti
         image=image.to(torch.float32),
         raw_region=_raw_region(compact, known, loss) if raw else None,
         voxel_size_nm=voxel_size,
+        pairs=pairs,
         hierarchy=hierarchy,
     )
+
+
+def _pairs(
+    batch: Mapping[str, Any],
+    class_sets: Tensor,
+    fine: Tensor,
+    voxel_size: Tensor,
+    hierarchy: LabelHierarchy,
+) -> Tensor:
+    """Pair targets, by ids that may hold within sections only where the batch has such."""
+    ids = batch.get("section_ids", batch["instance"]).to(torch.int64)
+    objects = index_objects(ids)
+    compact = torch.where(ids < 0, -1, objects.labels)
+    classes = object_classes(fine, objects, hierarchy.num_classes)
+    cells = cell_ids(compact, objects, classes, class_sets, hierarchy)
+    return pair_targets(cells, class_sets, voxel_size, hierarchy, batch.get("within_sections"))
 
 
 def _shape_targets(

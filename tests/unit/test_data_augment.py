@@ -105,3 +105,22 @@ def test_strength_zero_leaves_contrast_and_brightness_alone() -> None:
         abs(change_appearance(grey, True, np.random.default_rng(seed)).mean() - 0.4) > 0.05
         for seed in range(30)
     )
+
+
+def test_inverted_and_shaded_patches_keep_the_structure() -> None:
+    rng = np.random.default_rng(4)
+    image = rng.random((12, 12, 4), dtype=np.float32) * 0.6 + 0.2
+    for seed in range(20):
+        plain, inverted = (
+            change_appearance(image, True, np.random.default_rng(seed), 0.0, share)
+            for share in (0.0, 1.0)
+        )
+        np.testing.assert_allclose(inverted, 1.0 - plain, atol=1e-6)
+    means = []
+    for seed in range(40):
+        shaded = change_appearance(np.full((16, 16, 4), 0.5, np.float32), False,
+                                   np.random.default_rng(seed), 1.0)  # fmt: skip
+        assert shaded.min() >= 0 and shaded.max() <= 1
+        halves = shaded[:8].mean() - shaded[8:].mean(), shaded[:, :8].mean() - shaded[:, 8:].mean()
+        means.append(np.abs(halves).max())
+    assert 0 < sum(m > 0.02 for m in means) < 20, "some patches are darker on one side"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from engine_cases import HIERARCHY, ISOTROPIC, add_cells, items_of
 
 from lib.data.batches import collate, compact_ids
@@ -132,6 +133,9 @@ def test_a_batch_has_one_shape_whatever_the_items_are(tmp_path: Path) -> None:
         assert batch["image"].is_contiguous() and batch["instance"].is_contiguous()
         if batch["item"] == ["derived", "derived"] and batch["image"].shape[-1] > 1:
             assert (batch["instance"] == -1).all(), "ids of sections are no objects of a volume"
+            assert batch["within_sections"].all() and (batch["section_ids"] > 0).any()
+        else:
+            assert torch.equal(batch["instance"], batch["section_ids"])
     assert {shape[2] for shape in shapes} == {1, 6, 8, 16}
 
 

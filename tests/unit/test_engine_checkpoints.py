@@ -23,6 +23,7 @@ from lib.networks.weights import (
     load_network,
     load_weights,
     save_weights,
+    with_new_parts,
     with_shape_of,
 )
 
@@ -213,3 +214,39 @@ def test_a_run_goes_on_at_the_rate_of_its_settings(tmp_path: Path) -> None:
     for _ in range(2):
         assert [group["lr"] for group in again.optimiser.param_groups] == [4e-3, 4e-3]
         again.skip()
+
+
+def test_weights_without_a_fine_path_start_a_run_that_has_one(tmp_path: Path) -> None:
+    path = written(tmp_path / "w.pt", tiny_settings())
+    wanted = tiny_settings(model__fine_features=4, loss__weight_affinity=1.0)
+    data = load_weights(path)
+    assert differences(data, wanted, HIERARCHY)
+    grown = with_new_parts(data, wanted, HIERARCHY)
+    check_fits(path, grown, wanted, HIERARCHY)
+    state = RunState(wanted, HIERARCHY, 10, CPU, None)
+    state.start_from(grown["model"])
+    old = load_network(path)[0]
+    state.net.eval()
+    image = torch.rand(1, 1, 16, 16, 4)
+    before, after = old(image), state.net(image)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    # of another width they are refused, not taken for new
+    again = written(tmp_path / "fine.pt", wanted)
+    wider = tiny_settings(model__fine_features=8, loss__weight_affinity=1.0)
+    found = differences(with_new_parts(load_weights(again), wider, HIERARCHY), wider, HIERARCHY)
+    assert found == ["model.fine_features: found 4; expected 8"]
+    # a part that the run does not ask for is not added
+    plain = tiny_settings()
+    assert with_new_parts(data, plain, HIERARCHY)["model"].keys() == data["model"].keys()
+
+
+def test_the_shipped_weights_of_older_versions_have_no_new_parts(tmp_path: Path) -> None:
+    path = written(tmp_path / "w.pt", tiny_settings())
+    data = load_weights(path)
+    del data["settings"]["model"]["fine_features"]
+    del data["settings"]["loss"]["weight_affinity"]
+    save = tmp_path / "old.pt"
+    torch.save(data, save)
+    net, read, *_ = load_network(save)
+    assert net.backbone.fine is None and "affinity" not in net.task_heads.layers
+    assert read == tiny_settings()

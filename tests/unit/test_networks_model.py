@@ -9,16 +9,20 @@ from monai.networks.nets.vista3d import vista3d132
 from lib.configs.settings import LossSettings, ModelSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.networks.backbones import build_backbone, load_vista3d_encoder, pad_to_multiple
+from lib.networks.fine import FinePath
 from lib.networks.model import NeuropilNet, build_network
+from lib.networks.weights import NEW_PARTS
 from lib.prompts.points import PointPrompts
 
 HIERARCHY = load_hierarchy()
 
 
-def make(prompt: float = 0.0, geometry: float = 1.0, **model: object) -> NeuropilNet:
+def make(
+    prompt: float = 0.0, geometry: float = 1.0, affinity: float = 0.0, **model: object
+) -> NeuropilNet:
     torch.manual_seed(0)
     settings = ModelSettings.model_validate({"feature_size": 8, **model})
-    loss = LossSettings(weight_prompt=prompt, weight_geometry=geometry)
+    loss = LossSettings(weight_prompt=prompt, weight_geometry=geometry, weight_affinity=affinity)
     return build_network(settings, loss, HIERARCHY)
 
 
@@ -58,6 +62,46 @@ def test_two_dimensional_network_and_dropped_heads() -> None:
     assert "mask" not in net(torch.rand(1, 1, 20, 13), click((20, 13)))
     with pytest.raises(ValueError, match=r"expected \(B, 1, X, Y\), found"):
         net(torch.rand(1, 3, 20, 13))
+
+
+@pytest.mark.parametrize("shape", [(19, 10, 3), (16, 1, 1), (7, 9)])
+def test_a_fine_path_and_an_affinity_head_start_without_a_change(shape: tuple[int, ...]) -> None:
+    old, net = make(), make(affinity=1.0, fine_features=4)
+    left = net.load_state_dict(old.state_dict(), strict=False)
+    assert left.unexpected_keys == []
+    assert all(key.startswith(NEW_PARTS) for key in left.missing_keys)
+    image = torch.rand(2, 1, *shape)
+    before, after = old(image), net(image)
+    assert after.pop("affinity").shape == (2, 9, *shape)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_the_fine_path_sees_the_next_voxels_along_every_axis() -> None:
+    fine = FinePath(4, 6, 3).double()
+    torch.nn.init.normal_(fine.project.weight)
+    image = torch.rand(1, 1, 11, 9, 9, dtype=torch.float64, requires_grad=True)
+    for axis in (2, 3, 4):
+        # through the convolutions alone: a group norm sees everything
+        wide = fine.layers[3](fine.layers[0](torch.nn.functional.pad(image, [2] * 6, "replicate")))
+        (seen,) = torch.autograd.grad(wide[0, :, 5, 4, 4].sum(), image)
+        reach = seen[0, 0].abs().amax([a - 2 for a in (2, 3, 4) if a != axis]) > 0
+        middle = image.shape[axis] // 2
+        assert reach.nonzero().flatten().tolist() == list(range(middle - 2, middle + 3))
+    assert fine(image).shape == (1, 6, 11, 9, 9)
+
+
+def test_the_fine_path_is_a_small_part_of_the_arithmetic() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    image = torch.rand(1, 1, 32, 32, 8)
+    total = []
+    for width in (0, 16):
+        net = make(feature_size=16, head_size=32, fine_features=width)
+        with FlopCounterMode(display=False) as counter:
+            net.features(image)
+        total.append(counter.get_total_flops())
+    assert total[0] < total[1] < 1.1 * total[0] + 1e7
 
 
 def test_padding_repeats_and_never_crops() -> None:

@@ -30,6 +30,7 @@ from lib.activelearning.parts import QueryParts
 from lib.activelearning.scoring import scoring_methods
 from lib.activelearning.strategies import strategies
 from lib.configs.load import hierarchy_of, load_from_conf
+from lib.configs.places import PUBLISHED
 from lib.infers.base import Parts
 from lib.infers.image import ImageStore
 from lib.infers.instances import Instances
@@ -50,8 +51,6 @@ from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork
 from lib.trainers.combined import Combined
 
-WEIGHTS = "neuropil.pt"
-
 
 class NeuropilApp(MONAILabelApp):
     """One network behind every task; wiring only."""
@@ -64,7 +63,7 @@ class NeuropilApp(MONAILabelApp):
         self.settings = load_from_conf(conf)
         self.hierarchy = hierarchy_of(self.settings)
         self.viewer_labels = ViewerLabels(self.hierarchy)
-        self.network = SharedNetwork(Path(app_dir) / "model" / WEIGHTS, self.settings)
+        self.network = SharedNetwork(Path(app_dir) / "model" / PUBLISHED.name, self.settings)
         self.queries = QueryParts(self.network, self.settings, self.hierarchy)
         self.remote = studies.startswith(("http://", "https://"))
         address = studies.rstrip("/").strip() if self.remote else studies

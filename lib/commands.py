@@ -13,7 +13,7 @@ COMMANDS = {
     "export": ("lib.dicom.commands", "write labels back in the source's frame, or DICOM"),
     "train": ("lib.engine.commands", "train on the annotated items of studies"),
     "evaluate": ("lib.evaluation.commands", "measure weights on annotated items"),
-    "predict": ("lib.evaluation.commands", "segment a study's items or a file"),
+    "predict": ("lib.prediction.commands", "segment a study's items or a file"),
 }
 """Command -> (module with `add_<command>_parser` and `run_<command>`, one line of help)."""
 

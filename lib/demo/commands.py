@@ -8,19 +8,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lib.labels.hierarchy import LabelHierarchy, load_hierarchy
-from lib.synthetic.generate import generate
-from lib.synthetic.partial import PARTIAL, Annotation, annotate
+from lib.configs.load import load_settings
+from lib.demo.items import annotation_kinds, write_synthetic_item
+from lib.demo.session import SESSION_SETTINGS, SessionPlan, simulate_session
+from lib.labels.hierarchy import load_hierarchy
+from lib.synthetic.partial import Annotation
 from lib.volumes.study import Study
 
 
-def add_demo_parser(commands: Any) -> argparse.ArgumentParser:
-    """Add `demo` to an argparse sub-command collection.
-
-    Args:
-        commands: what `ArgumentParser.add_subparsers` returned.
-    """
-    parser: argparse.ArgumentParser = commands.add_parser(
+def add_demo_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Declare `demo` on the command line's sub-parsers."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
         "demo",
         help="make a study of synthetic neuropil",
         description="Make study items of procedural neuropil with all twelve classes: fully "
@@ -49,7 +47,6 @@ def add_demo_parser(commands: Any) -> argparse.ArgumentParser:
         "train, ask for the next region, and show how the figures rise (minutes)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="of --session, default 3")
-    parser.set_defaults(run=run_demo)
     return parser
 
 
@@ -93,10 +90,6 @@ def run_session(args: argparse.Namespace) -> int:
     Raises:
         ValueError: the folder is not empty, or arguments out of range.
     """
-    # Imported here: the generator is used by the engine's tests and needs none of this.
-    from lib.configs.load import load_settings
-    from lib.demo.session import SESSION_SETTINGS, SessionPlan, simulate_session
-
     if args.rounds < 1:
         raise ValueError(f"--rounds {args.rounds}: expected 1 or more")
     plan = SessionPlan(args.studies, rounds=args.rounds, seed=args.seed)
@@ -104,54 +97,6 @@ def run_session(args: argparse.Namespace) -> int:
     first, last = figures[0].mean_iou, figures[-1].mean_iou
     print(f"held-out mean IoU {first:.3f} after the first round, {last:.3f} after the last")
     return 0
-
-
-def annotation_kinds(items: int, partial: float) -> list[Annotation]:
-    """How each item is annotated: the first ones fully, the rest by turns."""
-    full = items - round(partial * items)
-    return ["full" if i < full else PARTIAL[(i - full) % len(PARTIAL)] for i in range(items)]
-
-
-def write_synthetic_item(
-    study: Study,
-    item_id: str,
-    shape: tuple[int, int, int],
-    voxel_size_nm: tuple[float, float, float],
-    seed: int,
-    kind: Annotation = "full",
-    **record_fields: Any,
-) -> None:
-    """Generate one volume and add it to a study.
-
-    Args:
-        study: of the default hierarchy.
-        record_fields: further fields of the item's record, such as `split`.
-
-    Raises:
-        ValueError: see `generate` and `Study.add_item`.
-    """
-    _check_default(study.hierarchy)
-    volume = generate(shape, voxel_size_nm, seed)
-    labels = annotate(volume, study.hierarchy, kind, seed)
-    class_sets, instance = labels if labels is not None else (None, None)
-    study.add_item(
-        item_id,
-        volume.image,
-        volume.voxel_size_nm,
-        class_sets,
-        instance,
-        source={"path": f"synthetic neuropil, seed {seed}", "shape": list(shape)},
-        fully_annotated=kind == "full",
-        **record_fields,
-    )
-
-
-def _check_default(hierarchy: LabelHierarchy) -> None:
-    if hierarchy.class_names != load_hierarchy().class_names:
-        raise ValueError(
-            "synthetic neuropil has the default hierarchy's classes; this study has "
-            f"{', '.join(hierarchy.class_names)}. Use labels.hierarchy: default"
-        )
 
 
 _WORDS: dict[Annotation, str] = {

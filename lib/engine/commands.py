@@ -8,13 +8,14 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.distributed.launcher import Parallel
 from tqdm import tqdm
 
-from lib.configs.load import load_settings
+from lib.configs.options import add_run_options, add_settings_options, settings_from
 from lib.configs.places import FIRST_RUN, PUBLISHED
 from lib.configs.settings import Settings
 from lib.engine.optimise import NotFiniteError
@@ -23,20 +24,15 @@ from lib.engine.run import RunOptions, RunResult, train
 from lib.networks.weights import load_weights, with_shape_of
 
 
-def add_train_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `train` to a command line."""
-    parser = subparsers.add_parser(
+def add_train_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Declare `train` on the command line's sub-parsers."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
         "train",
         help="train the combined mode on studies",
         description="Train on the annotated items of studies. A run starts from the published "
         "weights (--weights names others, --from-scratch none); started again with the same "
         "--out, one that was stopped or killed goes on from its last checkpoint.",
     )
-    add_train_arguments(parser)
-
-
-def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `train`."""
     parser.add_argument("--studies", nargs="+", type=Path, metavar="DIR", help="study folders")
     parser.add_argument(
         "--out",
@@ -44,14 +40,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         default=FIRST_RUN,
         help="folder of the run (default: the app's model/combined/train_01)",
     )
-    parser.add_argument("--config", type=Path, help="YAML file with settings")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="single settings, for instance training.max_epochs=20",
-    )
+    add_settings_options(parser)
     parser.add_argument(
         "--weights",
         type=Path,
@@ -71,31 +60,32 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--restore", action="store_true", help="only restore the weights before")
     parser.add_argument("--max-steps", type=int, help="end after so many optimiser steps")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     parser.add_argument("--validation-places", type=int, default=24)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_run_options(parser)
+    return parser
 
 
 def run_train(args: argparse.Namespace) -> int:
-    """Run `train`; under torchrun, one process of it.
+    """Run `train`; under `torchrun main.py train ...`, one process of it.
 
     Returns:
-        exit status: 0 done or stopped, 1 an error that a user can mend.
+        0, done or stopped.
+
+    Raises:
+        ValueError: what a user can mend; also a loss that stays NaN or infinite.
     """
+    if args.restore:
+        target = args.publish or PUBLISHED
+        print(f"{target} is now {restore_version(target)}")
+        return 0
+    settings = settings_from(args)
+    if not args.studies:
+        raise ValueError("--studies: give at least one study folder")
     try:
-        if args.restore:
-            target = args.publish or PUBLISHED
-            print(f"{target} is now {restore_version(target)}")
-            return 0
-        settings = load_settings(args.config, _overrides(args.set))
-        if not args.studies:
-            raise ValueError("--studies: give at least one study folder")
-        backend = _backend()
-        with Parallel(backend=backend) as parallel:
+        with Parallel(backend=_backend()) as parallel:
             parallel.run(_process, settings, args)
-    except (ValueError, NotFiniteError) as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 1
+    except NotFiniteError as error:
+        raise ValueError(str(error)) from error
     return 0
 
 
@@ -178,19 +168,3 @@ def _backend() -> str | None:
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return None
     return "nccl" if torch.cuda.is_available() else "gloo"
-
-
-def _overrides(pairs: list[str]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise ValueError(f"--set {pair}: expected KEY=VALUE")
-        found[key] = value
-    return found
-
-
-if __name__ == "__main__":
-    line = argparse.ArgumentParser(description="Train the combined mode on studies.")
-    add_train_arguments(line)
-    sys.exit(run_train(line.parse_args()))

@@ -16,7 +16,7 @@ from lib.activelearning.scoring import scoring_methods
 from lib.activelearning.strategies import strategies
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
-from lib.demo.commands import write_synthetic_item
+from lib.demo.items import write_synthetic_item
 from lib.networks.model import build_network
 from lib.networks.weights import save_weights
 from lib.server.datastore import StudyDatastore

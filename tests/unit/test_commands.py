@@ -11,14 +11,14 @@ import pytest
 
 from lib.commands import main
 from lib.configs.places import APP, FIRST_RUN, PUBLISHED
-from lib.engine.commands import add_train_arguments, start_of
+from lib.engine.commands import add_train_parser, start_of
 from tests.conftest import environment
 
 
 def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_train_arguments(parser)
-    return parser.parse_args(words)
+    add_train_parser(parser.add_subparsers())
+    return parser.parse_args(["train", *words])
 
 
 def test_main_runs_from_any_folder_and_finds_what_lies_beside_it(tmp_path: Path) -> None:

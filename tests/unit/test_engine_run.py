@@ -290,7 +290,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None
         config = tmp_path / f"{processes}.yaml"
         config.write_text(dump_settings(settings))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += [f"--nproc-per-node={processes}", "-m", "lib.engine.commands", "--quiet"]
+        command += [f"--nproc-per-node={processes}", str(ROOT / "main.py"), "train", "--quiet"]
         command += ["--from-scratch"]
         command += ["--studies", str(mixed.root), "--config", str(config)]
         command += ["--out", str(tmp_path / str(processes))]

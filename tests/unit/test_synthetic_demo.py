@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lib.demo.commands import add_demo_parser, annotation_kinds
+from lib.commands import main
+from lib.demo.items import annotation_kinds
 from lib.labels.hierarchy import load_hierarchy
 from lib.synthetic.generate import generate
 from lib.synthetic.partial import annotate, class_sets_of
@@ -18,10 +18,7 @@ SIZE = ["--size", "48", "40", "8", "--voxel-size-nm", "8", "8", "40"]
 
 
 def run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser()
-    add_demo_parser(parser.add_subparsers())
-    args = parser.parse_args(["demo", *arguments])
-    return int(args.run(args))
+    return main(["demo", *arguments])
 
 
 def test_demo_writes_items_of_every_kind_and_keeps_them(
@@ -76,6 +73,8 @@ def test_shares_of_kinds() -> None:
 
 
 @pytest.mark.parametrize("bad", [["--items", "0"], ["--partial", "1.5"], ["--seed", "-1"]])
-def test_bad_arguments_are_named(tmp_path: Path, bad: list[str]) -> None:
-    with pytest.raises(ValueError, match=bad[0]):
-        run(["--studies", str(tmp_path), *bad])
+def test_bad_arguments_are_named(
+    tmp_path: Path, bad: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--studies", str(tmp_path), *bad]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {bad[0]}")

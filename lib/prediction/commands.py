@@ -1,0 +1,115 @@
+"""The `predict` command: maps of a study's items, or of one file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lib.configs.settings import Settings
+from lib.prediction.options import add_predictor_options, predictor_from, window_bar
+from lib.prediction.predictor import Predictor
+from lib.volumes.atomic import StagedFiles
+from lib.volumes.errors import VolumeError
+from lib.volumes.options import existing_study
+from lib.volumes.readers.opening import open_source
+from lib.volumes.writing import Sliceable, label_file, write_label
+
+TAGS = {"segmentation": "original", "instances": "instance_predicted"}
+"""Where a task's map of a study item goes: labels/<tag>/."""
+
+
+def add_predict_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Declare `predict` on the command line's sub-parsers."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "predict",
+        help="segment a study's items or a file",
+        description="Write class maps or instance maps as .nii.gz, for items of a study "
+        "(labels/original or labels/instance_predicted) or for one image file.",
+    )
+    parser.add_argument("--studies", type=Path, metavar="DIR", help="the study's folder")
+    parser.add_argument("--items", nargs="+", default=[], metavar="ID", help="default: all items")
+    parser.add_argument("--image", metavar="PATH[:DATASET]", help="a volume instead of a study")
+    parser.add_argument(
+        "--voxel-size-nm",
+        nargs=3,
+        type=float,
+        metavar="NM",
+        help="x y z of --image, where the file does not say",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder for a study's maps, .nii.gz file for --image"
+    )
+    parser.add_argument("--task", choices=tuple(TAGS), default="segmentation")
+    parser.add_argument("--level", choices=("fine", "coarse", "fallback"))
+    add_predictor_options(parser)
+    return parser
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """Predict as the command line says.
+
+    Returns:
+        0.
+
+    Raises:
+        ValueError: options that do not go together, or files that cannot be read.
+    """
+    if (args.studies is None) == (args.image is None):
+        raise ValueError("give either --studies DIR or --image FILE")
+    settings, predictor = predictor_from(args)
+    for name, image, voxel_size, target in _jobs(args, settings):
+        print(_predict_one(args, predictor, name, image, voxel_size, target))
+    return 0
+
+
+def _jobs(
+    args: argparse.Namespace, settings: Settings
+) -> Iterator[tuple[str, Sliceable, tuple[float, float, float], Path]]:
+    """(name, image, voxel size, target) of everything to predict."""
+    if args.image is not None:
+        source = open_source(args.image, "image", settings.data.spacing_unit)
+        size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
+        if size is None:
+            raise VolumeError(args.image, "no voxel size", remedy="give --voxel-size-nm X Y Z")
+        stem = Path(args.image.partition(":")[0]).name.split(".")[0]
+        target = args.out or Path(f"{stem}_{args.task}.nii.gz")
+        if not target.name.endswith(".nii.gz"):
+            raise ValueError(f"--out {target}: expected a file name that ends in .nii.gz")
+        yield stem, source, (size[0], size[1], size[2]), target
+        return
+    study = existing_study(args.studies, settings)
+    items = [study.item(i) for i in args.items] if args.items else study.items()
+    if not items:
+        raise ValueError(f"study {args.studies}: no items; import an image first")
+    for item in items:
+        target = label_file(study.root, TAGS[args.task], item.id)
+        if args.out is not None:
+            target = args.out / target.name
+        yield item.id, item.open_image(), item.voxel_size_nm, target
+
+
+def _predict_one(
+    args: argparse.Namespace,
+    predictor: Predictor,
+    name: str,
+    image: Sliceable,
+    voxel_size: tuple[float, float, float],
+    target: Path,
+) -> str:
+    note = ""
+    values: Any
+    with window_bar(args) as show:
+        step = partial(show, name)
+        if args.task == "segmentation":
+            values = predictor.classes(image, voxel_size, args.level, step)
+        else:
+            found = predictor.objects(image, voxel_size, step)
+            values = found.ids
+            note = f": {found.count} objects, the largest {found.largest_share:.1%} of all"
+    with StagedFiles() as staged:
+        write_label(staged, target, values, voxel_size)
+        staged.commit()
+    return f"{target}{note}"

@@ -39,6 +39,7 @@ from lib.infers.proofread_classes import ProofreadClasses
 from lib.infers.segmentation import Segmentation
 from lib.infers.viewer_labels import ViewerLabels
 from lib.prediction.feature_cache import FeatureCache
+from lib.proofread.store import ObjectStore
 from lib.queries.store import ScoreStore
 from lib.server.batch import BatchInfer
 from lib.server.children import name_server, serve_server
@@ -50,6 +51,9 @@ from lib.server.mend import in_server, mend_server
 from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork
 from lib.trainers.combined import Combined
+
+TOLD = ("notes", "known_share", "touched_share", "machine_share", "accepted", "done")
+"""What the answer to a submission says."""
 
 
 class NeuropilApp(MONAILabelApp):
@@ -68,7 +72,8 @@ class NeuropilApp(MONAILabelApp):
         self.remote = studies.startswith(("http://", "https://"))
         address = studies.rstrip("/").strip() if self.remote else studies
         root = mirror_folder(address) if self.remote else Path(studies)
-        self.submissions = Submissions(root, self.hierarchy, self.settings)
+        self.objects = ObjectStore(root, self.settings.inference.min_object_voxels)
+        self.submissions = Submissions(root, self.hierarchy, self.settings, self.objects)
         super().__init__(
             app_dir=app_dir,
             studies=address,
@@ -105,6 +110,7 @@ class NeuropilApp(MONAILabelApp):
             settings,
             ImageStore(settings.data.spacing_unit),
             FeatureCache(settings.inference.cache_bytes),
+            self.objects,
         )
         return {
             "segmentation": Segmentation(parts),
@@ -141,7 +147,7 @@ class NeuropilApp(MONAILabelApp):
         """What an annotator should know about a submission; goes into the answer."""
         self.queries.note_label(self.datastore(), image_id)
         info = self.datastore().get_label_info(label_id, "final")
-        return {key: info[key] for key in ("notes", "known_share") if key in info}
+        return {key: info[key] for key in TOLD if key in info}
 
     def info(self) -> dict[str, Any]:
         """What viewers ask for first; never with NaN, which JSON does not have."""

@@ -3,6 +3,7 @@
     labels/submitted/<id><ext>                 the newest, as it was sent
     labels/submitted/versions/<id>/0001<ext>   every one, as it was sent
     labels/submitted/versions/<id>/0001.json   its segments, options and fate
+    labels/submitted/versions/<id>/0001-shown-...   what the annotator had been given before
     labels/submitted/versions/<id>/0000-...    the labels before the first submission
     labels/submitted/versions/<id>/derived.json   the version that `final` and `instance` show
 
@@ -23,12 +24,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from lib.annotation.deriving import Derived, stage_labels
+from lib.annotation.deriving import Derived, Origin, stage_labels
+from lib.annotation.shown import Shown
 from lib.volumes.atomic import (
     StagedFiles,
     json_bytes,
@@ -40,13 +42,14 @@ from lib.volumes.atomic import (
 )
 from lib.volumes.boxes import Box
 from lib.volumes.errors import TARGET_ERRORS, DiskError, VolumeError, disk_error
-from lib.volumes.study import Study
+from lib.volumes.study import TOUCHED, Study
 
 logger = logging.getLogger("neuropil.submissions")
 
 SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii")
 RECORDS = "[0-9]*.json"
 Mode = Literal["replace", "merge"]
+Truth = Literal["touched", "all"]
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,26 @@ class SubmissionOptions:
         mode: "replace", the submission is all there is to know (of the region); "merge",
             voxels that it leaves unpainted keep their labels.
         params: anything else that the viewer sent, kept with the version.
+        truth: "touched", only what a person decided is known; "all", everything submitted is.
+        shown: what the annotator had been given; kept with the version.
+        clicked: names of segments that they clicked.
+        names: normalised name -> id of the current objects.
+        first_free: the least id for objects whose name brings none.
     """
 
     fully_annotated: bool | None = None
     roi: Box | None = None
     mode: Mode = "replace"
     params: Mapping[str, Any] = field(default_factory=dict)
+    truth: Truth = "touched"
+    shown: Sequence[Shown] = ()
+    clicked: Sequence[str] = ()
+    names: Mapping[str, int] = field(default_factory=dict)
+    first_free: int = 1
+
+    def origin(self) -> Origin:
+        """Where the submission comes from."""
+        return Origin(self.shown, self.clicked, self.truth == "all", self.names, self.first_free)
 
 
 @dataclass(frozen=True)
@@ -117,6 +134,7 @@ def prepare_labels(
             staged, study.item(item_id), folder / version.file, version.label_info,
             fully_annotated=version.options.fully_annotated, roi=version.options.roi,
             merge=version.options.mode == "merge", mapping=mapping,
+            origin=version.options.origin(),
         )  # fmt: skip
         mark = {"version": version.number, "notes": derived.notes}
         staged.create(folder / "derived.json").write(json_bytes(mark))
@@ -217,6 +235,12 @@ def _keep(
     """Copy the raw file; its record appears after it and makes the version count."""
     numbers = [int(p.name[:4]) for p in folder.glob("[0-9][0-9][0-9][0-9].*")]
     number = max([0, *numbers]) + 1
+    kept = []
+    for shown in options.shown:  # what it was held against goes on existing
+        file = folder / f"{number:04d}-shown-{shown.file.name}"
+        _link(shown.file, file)
+        kept.append(Shown(file, shown.names))
+    options = replace(options, shown=kept)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     version = Version(number, f"{number:04d}{suffix}", label_info, options, now)
     with StagedFiles() as staged, label.open("rb") as source:
@@ -287,7 +311,7 @@ def _derive_pending(
 
 def _written_folders(study: Study, folder: Path) -> list[Path]:
     """Where deriving an item's labels writes."""
-    tags = ("final", "instance", "submitted")
+    tags = ("final", "instance", TOUCHED, "submitted")
     return [study.root, folder, *(study.root / "labels" / t for t in tags)]
 
 
@@ -380,7 +404,11 @@ def _suffix(label: Path) -> str:
 
 
 def _as_json(version: Version) -> dict[str, Any]:
-    return asdict(version)
+    data = asdict(version)
+    data["options"]["shown"] = [
+        {"file": one.file.name, "names": dict(one.names)} for one in version.options.shown
+    ]
+    return data
 
 
 def _read_version(path: Path) -> Version:
@@ -389,6 +417,8 @@ def _read_version(path: Path) -> Version:
         options = data.pop("options")
         roi = options.pop("roi")
         box: Any = None if roi is None else tuple((int(a), int(b)) for a, b in roi)
+        shown = [Shown(path.parent / s["file"], s["names"]) for s in options.pop("shown", [])]
+        options["shown"] = shown
         return Version(options=SubmissionOptions(roi=box, **options), **data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VolumeError(path, f"not a readable submission record ({error})") from error

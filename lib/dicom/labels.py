@@ -119,8 +119,8 @@ def export_item(
     )
     if with_labels:
         grid = read_headers(folder)
-        ids = item.read_instances() if item.has_label("instance") else None
-        made = labels_to_segments(item.read_class_sets(), ids, item.study.hierarchy)
+        ids = item.read_instances(shown=True) if item.has_label("instance") else None
+        made = labels_to_segments(item.read_class_sets(shown=True), ids, item.study.hierarchy)
         write_seg(folder / "labels.dcm", made.labels, made.segments, grid, note=made.note)
     return series
 

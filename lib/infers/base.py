@@ -17,6 +17,7 @@ from lib.infers.image import ImageStore, RequestImage
 from lib.infers.viewer_labels import ViewerLabels
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
+from lib.proofread.store import ObjectStore
 from lib.server.errors import refuse
 from lib.server.weights import Loaded, SharedNetwork, device_named
 
@@ -48,6 +49,7 @@ class Parts:
         settings: the server's.
         images: opened images.
         cache: features kept between clicks.
+        objects: the current objects of the study's items.
     """
 
     network: SharedNetwork
@@ -55,6 +57,7 @@ class Parts:
     settings: Settings
     images: ImageStore
     cache: FeatureCache
+    objects: ObjectStore
 
 
 class NeuropilTask(InferTask):

@@ -18,6 +18,8 @@ from lib.volumes.boxes import Triple
 from lib.volumes.readers.opening import open_file
 
 MOST_POINTS = 10_000
+MOST_OBJECTS = 250
+"""Of one request; 8 bits tell them apart."""
 
 
 def viewer_points(value: Any, what: str) -> list[list[int]]:
@@ -37,6 +39,20 @@ def viewer_points(value: Any, what: str) -> list[list[int]]:
             raise refuse(f"{what}: expected points [i, j, k] of numbers, found {point!r}")
         points.append([round(float(v)) for v in point])
     return points
+
+
+def named_points(value: Any) -> dict[str, list[list[int]]]:
+    """Points of several objects by their names: {"axon 3": [[i, j, k], ...], ...}.
+
+    Raises:
+        HTTPException: 400 for what is no such object, or holds an object without points.
+    """
+    if not isinstance(value, dict) or not 0 < len(value) <= MOST_OBJECTS:
+        raise refuse(f'objects: expected {{"name": [[i, j, k], ...]}}, 1 to {MOST_OBJECTS} of them')
+    found = {str(n): viewer_points(points, f"objects.{n}") for n, points in value.items()}
+    if bare := [name for name, points in found.items() if not points]:
+        raise refuse(f"objects.{bare[0]}: no points")
+    return found
 
 
 def clicked_class(name: Any, hierarchy: LabelHierarchy, labels: LabelSettings) -> int:

@@ -17,10 +17,8 @@ from lib.infers.objects_shown import (
     spread_values,
 )
 from lib.infers.writer import NamedSegment, result_dtype, result_extension, write_label
+from lib.proofread.store import MACHINE_TAG
 from lib.server.weights import Loaded
-
-STORED_TAG = "instance_predicted"
-"""Where the whole map goes; `instance` holds what annotators said."""
 
 MOST_SEGMENTS = 100_000
 
@@ -32,7 +30,7 @@ class Instances(NeuropilTask):
         super().__init__(
             parts,
             InferType.SEGMENTATION,
-            "Every object; the whole map goes to the datastore, tag " + STORED_TAG,
+            "Every object; the whole map goes to the datastore, tag " + MACHINE_TAG,
             {"show": ["map", "segments"], "max_segments": 1000},
         )
         # OHIF drops values that are not declared here, and numbers all segments of a page
@@ -58,9 +56,9 @@ class Instances(NeuropilTask):
         params: dict[str, Any] = {
             "objects": objects.count,
             "largest_share": round(objects.largest_share, 4),
-            "stored_as": STORED_TAG,
+            "stored_as": MACHINE_TAG,
         }
-        stored = {STORED_TAG: write_label(ids, image.affine, ".nii.gz")}
+        stored = {MACHINE_TAG: write_label(ids, image.affine, ".nii.gz")}
         names = object_names(objects.classes, hierarchy)
         segments: list[NamedSegment] = []
         shown: NDArray[Any]

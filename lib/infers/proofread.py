@@ -1,82 +1,215 @@
-"""`proofread`: clicks on an object -> its mask."""
+"""`proofread`: clicks on an object -> its mask; or an edit of the current objects."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from numpy.typing import NDArray
 
 from lib.clicks.answer import ClickAnswer
+from lib.clicks.source import ClickSource
 from lib.clicks.viewer import ViewerRequest, click_source, segment_in_viewer
 from lib.infers.base import Answer, NeuropilTask, Parts
-from lib.infers.clicks import clicked_class, starting_mask, viewer_points
-from lib.infers.fragments import FragmentStore
-from lib.infers.image import RequestImage
-from lib.infers.writer import result_dtype, result_extension, write_label
+from lib.infers.clicks import clicked_class, named_points, starting_mask, viewer_points
+from lib.infers.editing import ACTIONS, Editor, EditRequest
+from lib.infers.image import RequestImage, item_id
+from lib.infers.writer import cropped_affine, result_dtype, result_extension, write_label
+from lib.proofread.answering import Over, answer_clicks, answer_many
+from lib.proofread.current import CurrentObjects, Placed
+from lib.proofread.drafts import WithDrafts
+from lib.proofread.submitted import done_in
 from lib.server.errors import refuse
 from lib.server.regions import region
 from lib.server.weights import Loaded
 from lib.volumes.boxes import Box, Triple, box_slices, intersect, shift_box
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """One request, read.
+
+    Args:
+        loaded: the network.
+        image: of the request.
+        device: that computes.
+        objects: of the item as they stand; None for an image of no study.
+        warnings: why a map of objects that is there cannot be used.
+        client: who asks; "" unknown.
+        name: of the segment; "" none.
+        over: whether accepted objects are in the way.
+    """
+
+    loaded: Loaded
+    image: RequestImage
+    device: str
+    objects: CurrentObjects | None
+    warnings: list[str]
+    client: str
+    name: str
+    over: Over
+
+    @property
+    def standing(self) -> CurrentObjects | None:
+        """The objects, where there are any."""
+        return None if self.objects is None or self.objects.empty else self.objects
+
+
 class Proofread(NeuropilTask):
-    """One object from clicks; every list of clicks has one answer, whatever came before."""
+    """The object under the clicks, and what is to become of it.
+
+    Options: `do` (answer only, or an edit), `over` (what an answer may take), `reply` (the whole
+    volume, or the object's box alone for viewers that place a map by its geometry).
+    """
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(
             parts,
             InferType.DEEPGROW,
-            "The clicked object; clicks in the background take voxels away",
-            {},
+            "The clicked object; clicks in the background take voxels away; do: accept it, "
+            "split, merge, delete or name objects, undo and redo",
+            {"do": list(ACTIONS), "over": ["free", "all"], "reply": ["volume", "box"]},
         )
-        self.fragments = FragmentStore()
+        self.objects = parts.objects
+        self.drafts = parts.objects.drafts
+        self.editor = Editor(parts.labels.hierarchy, parts.settings.labels)
 
     def run(
         self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
     ) -> Answer:
-        extension = result_extension(request)
-        dtype = result_dtype(request, 1)
-        predictor = loaded.predictor
-        frame = predictor.frame(image.shape, image.voxel_size_nm)
+        turn = self._turn(request, loaded, image, device)
         limits = region(request.get("roi"), image.shape)
-        plane = section_of(request, image)
+        if request.get("objects") is not None:
+            return self._many(request, turn, limits)
+        asked = self._asked(request, turn)
+        action = self.choice(request, "do")
+        told: dict[str, Any] = {}
+        if action == "answer":
+            found = self._answer(turn, asked)
+            self._note(turn, found)
+        else:
+            if turn.objects is None:
+                raise refuse("do: the image lies in no study; only an answer can be given")
+            wanted = EditRequest(action, asked.positive, turn.name, turn.client)
+            found, told = self.editor.run(turn.objects, wanted, lambda: self._answer(turn, asked))
+            self.drafts.forget(turn.client, item_id(image.path))
+            told["done"] = done_in(turn.objects, limits)
+        box = found.box if limits is None else intersect(found.box, limits)
+        told["box"] = None if box is None else [v for span in box for v in span]
+        return self._reply(request, turn, found, limits, told)
+
+    def _turn(
+        self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
+    ) -> _Turn:
+        objects: CurrentObjects | None = None
+        warnings: list[str] = []
+        if image.path.parent.resolve() == self.objects.root.resolve():
+            objects, warnings = self.objects.open(item_id(image.path), image.shape)
+        client, name = request.get("client_id") or "", request.get("label") or ""
+        over = cast(Over, self.choice(request, "over"))
+        return _Turn(loaded, image, device, objects, warnings, str(client), str(name), over)
+
+    def _asked(self, request: dict[str, Any], turn: _Turn) -> ViewerRequest:
+        plane = section_of(request, turn.image)
         positive = viewer_points(request.get("foreground"), "foreground")
         negative = viewer_points(request.get("background"), "background")
         if plane is not None:  # a two-dimensional request is about one section
             positive, negative = ([p for p in ps if p[2] == plane] for ps in (positive, negative))
-        asked = ViewerRequest(
+        return ViewerRequest(
             positive,
             negative,
-            clicked_class(request.get("label"), predictor.hierarchy, self.settings.labels),
-            starting_mask(request, image.shape),
+            self._class_of(turn, request.get("label")),
+            starting_mask(request, turn.image.shape),
             None if plane is None else (2, plane),
         )
-        wanted = predictor.inference.click_fragments
-        fragments, missed = self.fragments.open(image) if wanted else (None, [])
-        source = click_source(
+
+    def _class_of(self, turn: _Turn, name: Any) -> int:
+        return clicked_class(name, turn.loaded.predictor.hierarchy, self.settings.labels)
+
+    def _source(self, turn: _Turn, asked: ViewerRequest) -> ClickSource:
+        predictor, image = turn.loaded.predictor, turn.image
+        fragments = None
+        if predictor.inference.click_fragments and turn.standing is not None:
+            name = item_id(image.path)
+            drafts = self.drafts.others(turn.client, name, turn.name, asked.positive)
+            fragments = WithDrafts(turn.standing, drafts)
+        return click_source(
             predictor.net,
-            loaded.version,
+            turn.loaded.version,
             image.voxels,
             image.key,
-            frame,
+            predictor.frame(image.shape, image.voxel_size_nm),
             self.cache,
             predictor.inference,
             fragments,
         )
-        with self.network.turn("click", device):
-            found = segment_in_viewer(source, frame, asked)
-        mask = placed(found, image.shape, limits, dtype)
+
+    def _answer(self, turn: _Turn, asked: ViewerRequest) -> ClickAnswer:
+        def find(asked: ViewerRequest) -> ClickAnswer:
+            frame = turn.loaded.predictor.frame(turn.image.shape, turn.image.voxel_size_nm)
+            with self.network.turn("click", turn.device):
+                return segment_in_viewer(self._source(turn, asked), frame, asked)
+
+        return answer_clicks(turn.standing, asked, find, turn.over)
+
+    def _note(self, turn: _Turn, found: ClickAnswer) -> None:
+        placed = Placed(found.mask, found.box)
+        self.drafts.note(turn.client, item_id(turn.image.path), turn.name, placed)
+
+    def _many(self, request: dict[str, Any], turn: _Turn, limits: Box | None) -> Answer:
+        """Points of several objects -> a map of all of them."""
+        denied = viewer_points(request.get("background"), "background")
+        named = {
+            name: ViewerRequest(points, denied, self._class_of(turn, name))
+            for name, points in named_points(request["objects"]).items()
+        }
+        found = answer_many(
+            turn.standing,
+            named,
+            lambda asked: self._answer(turn, asked),
+            turn.image.voxel_size_nm,
+            turn.over,
+        )
+        labels = ClickAnswer(found.labels, found.box, found.warnings)  # type: ignore[arg-type]
+        told = {"label_names": {name: n for n, name in enumerate(named, 1)}}
+        return self._reply(request, turn, labels, limits, told, len(named))
+
+    def _reply(
+        self,
+        request: dict[str, Any],
+        turn: _Turn,
+        found: ClickAnswer,
+        limits: Box | None,
+        told: dict[str, Any],
+        highest: int = 1,
+    ) -> Answer:
+        extension, dtype = result_extension(request), result_dtype(request, highest)
+        box = found.box if limits is None else intersect(found.box, limits)
+        affine, shape = turn.image.affine, turn.image.shape
+        if self.choice(request, "reply") == "box" and box is not None:
+            # The map's own geometry says where it lies.
+            inner = box_slices(shift_box(box, _back(found.box)))
+            values = np.asfortranarray(found.mask[inner].astype(dtype))
+            affine = cropped_affine(affine, box)
+        else:
+            values = placed(found, shape, limits, dtype)
         compress = bool(request.get("result_compress", True))
-        file = write_label(mask, image.affine, extension, compress=compress)
+        file = write_label(values, affine, extension, compress=compress)
         params = {
-            "label_names": {str(request.get("label") or "object"): 1},
-            "warnings": [*missed, *found.warnings],
+            "label_names": {turn.name or "object": 1},
+            "warnings": [*turn.warnings, *found.warnings],
             "windows": found.windows,
             "fragments": found.fragments,
+            **told,
         }
         return Answer(file, params)
+
+
+def _back(box: Box) -> Triple:
+    (a, _), (c, _), (e, _) = box
+    return -a, -c, -e
 
 
 def section_of(request: dict[str, Any], image: RequestImage) -> int | None:
@@ -104,7 +237,6 @@ def placed(
     whole = np.zeros(shape, dtype, order="F")
     box = found.box if limits is None else intersect(found.box, limits)
     if box is not None:
-        low = [-a for a, _ in found.box]
-        inner = shift_box(box, (low[0], low[1], low[2]))
+        inner = shift_box(box, _back(found.box))
         whole[box_slices(box)] = found.mask[box_slices(inner)]
     return whole

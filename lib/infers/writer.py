@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.server.errors import refuse
+from lib.volumes.boxes import Box, box_origin
 
 Affine = NDArray[np.float64]
 """(4, 4): voxel [i, j, k, 1] of an image as loaded -> RAS coordinates, viewer units."""
@@ -72,6 +73,13 @@ def result_dtype(request: dict[str, Any], highest: int) -> type[np.unsignedinteg
     if str(wanted) not in DTYPES:
         raise refuse(f"result_dtype: expected one of {', '.join(DTYPES)}, found {wanted!r}")
     return DTYPES[str(wanted)]
+
+
+def cropped_affine(affine: Affine, box: Box) -> Affine:
+    """The affine of a part of an image."""
+    moved = affine.copy()
+    moved[:3, 3] = affine[:3, :3] @ np.array(box_origin(box)) + affine[:3, 3]
+    return moved
 
 
 def write_label(

@@ -107,6 +107,7 @@ class SubmissionTable:
         known_objects: normalised name -> id of objects named in earlier submissions.
         taken: ids that other voxels of the item keep.
         fully_annotated: everything that the segments name is painted wherever it occurs.
+        first_free: the least id for objects whose name brings none.
     """
 
     segments: Sequence[Segment]
@@ -116,6 +117,7 @@ class SubmissionTable:
     known_objects: Mapping[str, int] = field(default_factory=dict)
     taken: Collection[int] = ()
     fully_annotated: bool = False
+    first_free: int = 1
 
     def __post_init__(self) -> None:
         self.meanings = [
@@ -142,7 +144,7 @@ class SubmissionTable:
         Args:
             layers: arrays of one shape, one for each layer; values as in the segments.
         """
-        order = np.sort(np.stack([self._positions(n, v) for n, v in enumerate(layers)]), axis=0)
+        order = np.sort(np.stack([self.positions(n, v) for n, v in enumerate(layers)]), axis=0)
         shape = order.shape[1:]
         sets = np.full(shape, self.hierarchy.unknown, np.int32)
         ids = np.zeros(shape, np.int64)
@@ -209,7 +211,7 @@ class SubmissionTable:
         lut[segment.value] = position
         self._layers[segment.layer] = lut
 
-    def _positions(self, layer: int, values: NDArray[Any]) -> NDArray[np.int32]:
+    def positions(self, layer: int, values: NDArray[Any]) -> NDArray[np.int32]:
         """For each voxel its segment's position in the list + 1; 0 for none."""
         lut = self._layers.get(layer, np.zeros(1, np.int32))
         inside = (values > 0) & (values < len(lut))
@@ -238,7 +240,7 @@ class SubmissionTable:
             else:
                 waiting.append(key)
         taken |= set(objects.values())
-        free = 1
+        free = self.first_free
         for key in waiting:
             while free in taken:
                 free += 1

@@ -17,6 +17,7 @@ import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.labels.hierarchy import normalize_name
 from lib.proofread.edits import Edit
 from lib.proofread.log import EditLog
 from lib.proofread.machine import Ids, MachineObjects
@@ -182,8 +183,15 @@ class CurrentObjects:
         return sorted(found - {NONE})
 
     def named(self, name: str) -> int:
-        """The object of a name, as normalised by the caller; 0 none."""
-        return next((i for i, n in self.standing().names.items() if n == name), NONE)
+        """The object that people gave a name, however it is written; 0 none."""
+        key = normalize_name(name)
+        names = self.standing().names.items()
+        return next((i for i, n in names if normalize_name(n) == key), NONE)
+
+    @property
+    def empty(self) -> bool:
+        """Whether neither the machine nor anybody has made an object."""
+        return self.machine is None and not self.standing().active
 
     # what people do
 

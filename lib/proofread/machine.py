@@ -65,7 +65,7 @@ class MachineObjects:
             bounds = np.asarray(found["bounding_boxes"], np.int64).reshape(-1, 3, 2)
             bounds[:, :, 1] += 1
             bounds += np.array(box_origin(slab))[:, None]
-            given = [(old, new) for old, new in names.items() if old]
+            given = [(int(old), int(new)) for old, new in names.items() if old]
             rows += [np.array([old for old, _ in given]), bounds[[new for _, new in given]]]
         ids, boxes = np.concatenate(rows[::2]), np.concatenate(rows[1::2])
         known, where = np.unique(ids.astype(np.int64), return_inverse=True)

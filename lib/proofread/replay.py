@@ -54,7 +54,7 @@ class Standing:
     undone: tuple[Edit, ...] = ()
     rebases: Mapping[str, str] = field(default_factory=dict)
     versions: frozenset[str] = frozenset()
-    machine: Mapping[int, int] = field(default_factory=dict)
+    machine: dict[int, int] = field(default_factory=dict)
     drawn: tuple[Drawn, ...] = ()
     accepted: frozenset[int] = frozenset()
     names: Mapping[int, str] = field(default_factory=dict)

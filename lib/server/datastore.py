@@ -21,9 +21,12 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 
 from lib.server.errors import refuse
 from lib.server.finite import finite
+from lib.server.submissions import ORIGINAL_NAMES
 from lib.volumes.atomic import StagedFiles, write_bytes
 from lib.volumes.readers.opening import open_file
 from lib.volumes.record import read_record, record_path
+from lib.volumes.study import TOUCHED
+from lib.volumes.writing import label_file
 
 SHOWN_FIELDS = ("voxel_size_nm", "origin_voxels", "known_share", "fully_annotated", "split")
 """Fields of an item's record that go into its info."""
@@ -104,7 +107,11 @@ class StudyDatastore(LocalDatastore):
             with self._guard:
                 self._init_from_datastore_file()
                 return str(super().save_label(image_id, label_filename, label_tag, label_info))
-        derived = self._submit(image_id, Path(label_filename), dict(label_info or {}))
+        told = dict(label_info or {})
+        with self._guard:  # what batches left is shown to annotators as it is
+            before = super().get_label_info(image_id, "original") or {}
+        told[ORIGINAL_NAMES] = (before.get("params") or before).get("label_names")
+        derived = self._submit(image_id, Path(label_filename), told)
         self.note_labels(image_id, derived)
         return image_id
 
@@ -133,6 +140,12 @@ class StudyDatastore(LocalDatastore):
         root = Path(self._datastore_path)
         record_path(root, image_id).unlink(missing_ok=True)
         submitted = root / "labels" / "submitted"
+        shutil.rmtree(root / "answers" / image_id, ignore_errors=True)
+        label_file(root, TOUCHED, image_id).unlink(missing_ok=True)
+        if (root / "edits" / image_id).is_dir():
+            (root / "edits" / "removed").mkdir(exist_ok=True)
+            aside = root / "edits" / "removed" / f"{image_id}-{time.time_ns()}"
+            (root / "edits" / image_id).rename(aside)
         if (submitted / "versions" / image_id).is_dir():  # another image may get the name
             (submitted / "removed").mkdir(exist_ok=True)
             aside = submitted / "removed" / f"{image_id}-{time.time_ns()}"

@@ -16,7 +16,7 @@ from lib.dicom.seg_read import Segmentation
 from lib.labels.encodings import class_sets_to_final
 from lib.volumes.atomic import StagedFiles, json_bytes, write_json
 from lib.volumes.record import record_path
-from lib.volumes.study import StudyItem
+from lib.volumes.study import TOUCHED, StudyItem
 from lib.volumes.writing import LabelCounts, label_file, to_disk_ids, write_label
 
 STATE_FILE = ".dicom_store.json"
@@ -106,6 +106,7 @@ def apply_own_label(
         record = record.changed(class_sets=table, known_share=counts.shares(hierarchy))
         staged.create(record_path(root, item.id)).write(json_bytes(record.to_dict()))
         staged.commit()
+    item.label_path(TOUCHED).unlink(missing_ok=True)  # what comes from a store was decided
     return {tag: {**info, "name": label_file(root, tag, item.id).name} for tag in maps}
 
 

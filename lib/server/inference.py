@@ -108,6 +108,8 @@ def run_task(app: Any, request: dict[str, Any], staged: str | None) -> dict[str,
             told = {key: value for key, value in params.items() if key != "label_names"}
             app.datastore().save_label(image, kept, tag, {"model": name, "params": told})
         _remove(kept)
+    if known and file:
+        app.submissions.note_answer(image, request, params, Path(file))
     label = file
     if known and file and request.get("save_label"):
         tag = str(request.get("label_tag") or "original")

@@ -6,26 +6,33 @@ import time
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lib.annotation.deriving import Derived
+from lib.annotation.shown import LastAnswers, Shown
 from lib.annotation.submissions import (
     SUFFIXES,
+    Mode,
     Prepared,
     SubmissionOptions,
+    Truth,
     Version,
     prepare_labels,
     recover,
     submit,
 )
 from lib.configs.settings import Settings
-from lib.labels.hierarchy import LabelHierarchy
+from lib.labels.hierarchy import LabelHierarchy, normalize_name
 from lib.labels.segment_names import check_mapping
+from lib.proofread.answering import Over
+from lib.proofread.current import CurrentObjects
+from lib.proofread.store import ObjectStore
+from lib.proofread.submitted import Accepted, accept_submitted, done_in
 from lib.server.errors import refuse
 from lib.server.isolated import Isolated, Limits, WorkerStoppedError
 from lib.server.regions import region
 from lib.volumes.errors import VolumeError
-from lib.volumes.study import Study
+from lib.volumes.study import Study, StudyItem
 
 FREE_BYTES = 512 * 2**20
 BYTES_PER_VOXEL = 200
@@ -33,8 +40,15 @@ SECONDS_PER_VOXEL = 2e-6
 """What deriving may take for a voxel of the image, beside what is free; files of many layers and
 of wide types need most of it."""
 
-READ_KEYS = {"label_info", "fully_annotated", "roi", "mode"}
-MODES = ("replace", "merge")
+READ_KEYS = {"label_info", "fully_annotated", "roi", "mode", "truth", "over", "original_names"}
+ORIGINAL_NAMES = "original_names"
+"""Set by the datastore: name -> value in the label `original`, where there is one."""
+AUTOMATIC = ("segmentation", "instances", "proofread_classes")
+"""Tasks whose answer nobody has touched yet."""
+CLICKED = ("proofread",)
+"""Tasks whose answer a person asked for, object by object."""
+CHOICES = {"mode": ("replace", "merge"), "truth": ("touched", "all"), "over": ("free", "all")}
+"""What a submission may say of itself; the first of each holds where it says nothing."""
 
 
 class Submissions:
@@ -42,18 +56,29 @@ class Submissions:
 
     Params of a submission: `label_info` [{name, idx}, ...] as Slicer sends it,
     `fully_annotated` (unpainted voxels are none of the painted classes), `roi`
-    [i0, i1, j0, j1, k0, k1] (only this part was annotated), `mode` "replace" or "merge".
+    [i0, i1, j0, j1, k0, k1] (only this part was annotated), `mode` "replace" or "merge",
+    `truth` "touched" (what the machine proposed and nobody touched is not known) or "all",
+    `over` "free" (accepted objects keep their voxels) or "all".
 
     Args:
         root: the study folder.
         hierarchy: the classes.
         settings: of the server; `labels.segment_names` maps a lab's own names.
+        objects: the current objects of the study's items; opened here when not given.
 
     Raises:
         ValueError: such a name is mapped to what is no class, group or "uncertain".
     """
 
-    def __init__(self, root: Path, hierarchy: LabelHierarchy, settings: Settings) -> None:
+    def __init__(
+        self,
+        root: Path,
+        hierarchy: LabelHierarchy,
+        settings: Settings,
+        objects: ObjectStore | None = None,
+    ) -> None:
+        self.objects = objects or ObjectStore(root, settings.inference.min_object_voxels)
+        self.answers = LastAnswers(root)
         self.study = Study(root, hierarchy, settings.data.spacing_unit)
         self.mapping = settings.labels.segment_names
         self._seconds = settings.server.submission_seconds
@@ -100,26 +125,82 @@ class Submissions:
         Raises:
             HTTPException, ValueError: a submission that explains nothing; it is kept.
         """
-        options = self._options(image_id, info)
+        item = self.study.item(image_id)
+        objects, _ = self.objects.open(image_id, item.shape)
+        options = self._options(item, info, objects)
         label_info = segments_of(info)
         derived = submit(
             self.study, image_id, file, label_info, options, self.mapping, prepare=self.prepare
         )
-        return self._told(image_id, info, derived)
+        accepted = accept_submitted(
+            objects,
+            self.study.item(image_id),
+            derived.made,
+            str(info.get("client_id") or ""),
+            cast(Over, _choice(info, "over")),
+        )
+        self.objects.drafts.forget(str(info.get("client_id") or ""), image_id)
+        region_done = done_in(objects, options.roi)
+        return self._told(image_id, info, derived, accepted, region_done)
 
-    def _options(self, image_id: str, info: dict[str, Any]) -> SubmissionOptions:
+    def note_answer(
+        self, image_id: str, request: dict[str, Any], params: dict[str, Any], file: Path
+    ) -> None:
+        """Remember what a viewer is given, to tell afterwards what its annotator touched.
+
+        Args:
+            request: with `model` and `client_id`.
+            params: of the reply, with `label_names`.
+            file: the map that is sent.
+        """
+        client, model = str(request.get("client_id") or ""), str(request["model"])
+        if model in AUTOMATIC:
+            names = params["label_names"]
+            corrected = model == "proofread_classes" and any(request.get(n) for n in names)
+            if corrected and self.answers.of(image_id, client)[0]:
+                return  # what points changed is not what the machine said
+            self.answers.note(image_id, client, model, file, params["label_names"])
+        elif model in CLICKED:
+            for name in params["label_names"]:
+                self.answers.note_click(image_id, client, name)
+
+    def _options(
+        self, item: StudyItem, info: dict[str, Any], objects: CurrentObjects
+    ) -> SubmissionOptions:
         fully = info.get("fully_annotated")
         if fully is not None and not isinstance(fully, bool):
             raise refuse(f"fully_annotated: expected true or false, found {fully!r}")
-        mode = info.get("mode", "replace")
-        if mode not in MODES:
-            raise refuse(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
-        roi = region(info.get("roi"), self.study.item(image_id).shape)
+        roi = region(info.get("roi"), item.shape)
         params = {key: value for key, value in info.items() if key not in READ_KEYS}
-        return SubmissionOptions(fully, roi, mode, params)
+        shown, clicked = self.answers.of(item.id, str(info.get("client_id") or ""))
+        names = {normalize_name(n): i for i, n in objects.standing().names.items()}
+        return SubmissionOptions(
+            fully,
+            roi,
+            cast(Mode, _choice(info, "mode")),
+            params,
+            cast(Truth, _choice(info, "truth")),
+            [*shown, *self._original(item, info)],
+            clicked,
+            names,
+            objects.new_id(),
+        )
+
+    def _original(self, item: StudyItem, info: dict[str, Any]) -> list[Shown]:
+        """What Slicer shows of an item at once: the label that a batch run left."""
+        path = item.label_path("original")
+        names = info.get(ORIGINAL_NAMES)
+        if not path.exists() or not isinstance(names, dict):
+            return []
+        return [Shown(path, {str(k): v for k, v in names.items() if isinstance(v, int)})]
 
     def _told(
-        self, image_id: str, info: dict[str, Any], derived: Derived
+        self,
+        image_id: str,
+        info: dict[str, Any],
+        derived: Derived,
+        accepted: Accepted,
+        done: dict[str, int],
     ) -> dict[str, dict[str, Any]]:
         common = {"ts": int(time.time()), "client_id": info.get("client_id")}
         item = self.study.item(image_id)
@@ -127,7 +208,14 @@ class Submissions:
         for tag in ("final", "instance"):
             if item.has_label(tag):
                 told[tag] = {**common, "name": item.label_path(tag).name}
-        told["final"] |= {"known_share": derived.known_share, "notes": derived.notes}
+        told["final"] |= {
+            "known_share": derived.known_share,
+            "notes": [*derived.notes, *accepted.notes],
+            "touched_share": round(derived.touched_share, 6),
+            "machine_share": round(derived.machine_share, 6),
+            "accepted": accepted.names,
+            "done": done,
+        }
         told["instance"] |= {"objects": len(derived.objects)}
         folder = self.study.root / "labels" / "submitted"
         for suffix in SUFFIXES:
@@ -136,6 +224,13 @@ class Submissions:
                 told["submitted"] = {**common, **raw}
                 break
         return told
+
+
+def _choice(info: dict[str, Any], key: str) -> str:
+    value = info.get(key, CHOICES[key][0])
+    if value not in CHOICES[key]:
+        raise refuse(f"{key}: expected one of {', '.join(CHOICES[key])}, found {value!r}")
+    return str(value)
 
 
 def segments_of(info: dict[str, Any]) -> list[dict[str, Any]] | None:

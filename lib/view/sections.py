@@ -94,8 +94,8 @@ def _colors(
 ) -> tuple[Rgb, NDArray[np.bool_]]:
     """Colours of a layer on a plane, and where it says something."""
     readers: dict[str, Callable[[], NDArray[Any]]] = {
-        "classes": lambda: item.read_class_sets(box),
-        "objects": lambda: item.read_instances(box),
+        "classes": lambda: item.read_class_sets(box, shown=True),
+        "objects": lambda: item.read_instances(box, shown=True),
         "found objects": lambda: from_disk_ids(_read(item, TAGS[layer], box)),
         "uncertainty": lambda: _read(item, TAGS[layer], box),
     }

@@ -4,6 +4,7 @@
     <root>/<id>.neuropil.json          its record
     <root>/labels/final/<id>.nii.gz    class map (lib/labels/encodings.py)
     <root>/labels/instance/<id>.nii.gz uint32 ids
+    <root>/labels/touched/<id>.nii.gz  where a person decided; without it: everywhere
     <root>/labels/submitted/...        what annotators sent (lib/annotation/submissions.py)
 
 Images that other programs put there (.nii, .nii.gz, .nrrd, single .tif and .png sections) are
@@ -39,6 +40,8 @@ from lib.volumes.writing import (
 )
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".tiff", ".tif", ".png")
+TOUCHED = "touched"
+"""Tag of the map that is 1 where a person decided, and 0 where the machine's proposal was left."""
 LABEL_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".tif", ".png")
 
 
@@ -106,8 +109,11 @@ class StudyItem:
         """Whether there is a label of this tag."""
         return self.label_path(tag).exists()
 
-    def read_class_sets(self, box: Box | None = None) -> NDArray[np.int32]:
+    def read_class_sets(self, box: Box | None = None, shown: bool = False) -> NDArray[np.int32]:
         """Class sets of a box (of everything by default); unknown where nothing is labelled.
+
+        Args:
+            shown: also what the machine proposed and nobody touched, which is not known.
 
         Returns:
             (X, Y, Z) bit masks, int32.
@@ -118,7 +124,10 @@ class StudyItem:
         box = whole_box(self.shape) if box is None else box
         if not self.has_label("final"):
             return np.full(box_shape(box), self.study.hierarchy.unknown, np.int32)
-        return self.decode_final(self.read_final(box), box)
+        sets = self.decode_final(self.read_final(box), box)
+        if not shown and (touched := self.read_touched(box)) is not None:
+            sets[~touched] = self.study.hierarchy.unknown
+        return sets
 
     def decode_final(self, final: NDArray[Any], box: Box) -> NDArray[np.int32]:
         """Class sets of a part of the `final` map that was read from `box`.
@@ -145,8 +154,18 @@ class StudyItem:
             return np.zeros(box_shape(box), np.uint8)
         return self._read_label("final", box)
 
-    def read_instances(self, box: Box | None = None) -> NDArray[np.int64]:
+    def read_touched(self, box: Box) -> NDArray[np.bool_] | None:
+        """Where a person decided what the labels of a box say; None: everywhere."""
+        if not self.has_label(TOUCHED):
+            return None
+        touched: NDArray[np.bool_] = self._read_label(TOUCHED, box) != 0
+        return touched
+
+    def read_instances(self, box: Box | None = None, shown: bool = False) -> NDArray[np.int64]:
         """Instance ids of a box: > 0 an object, 0 none, -1 unknown.
+
+        Args:
+            shown: see `read_class_sets`.
 
         Returns:
             (X, Y, Z) int64; -1 everywhere when there is no instance label.
@@ -154,7 +173,10 @@ class StudyItem:
         box = whole_box(self.shape) if box is None else box
         if not self.has_label("instance"):
             return np.full(box_shape(box), IGNORE_INDEX, np.int64)
-        return from_disk_ids(self._read_label("instance", box))
+        ids = from_disk_ids(self._read_label("instance", box))
+        if not shown and (touched := self.read_touched(box)) is not None:
+            ids[~touched] = IGNORE_INDEX
+        return ids
 
     def write_record(self, record: ItemRecord) -> None:
         """Replace the item's record."""
@@ -274,10 +296,12 @@ class Study:
             )
         submitted = self.root / "labels" / "submitted"
         kept = (submitted / "versions" / item_id).glob("[0-9]*")
-        if any(kept) or any(submitted.glob(f"{item_id}.*")):
+        edited = (self.root / "edits" / item_id / "edits.jsonl").exists()
+        if any(kept) or any(submitted.glob(f"{item_id}.*")) or edited:
             raise VolumeError(
                 self.root,
-                f"item {item_id} has submissions of annotators, which are never overwritten",
+                f"item {item_id} has {'edits' if edited else 'submissions'} of annotators, "
+                "which are never overwritten",
                 remedy="choose another --id",
             )
 
@@ -287,7 +311,7 @@ class Study:
             return []
         old = self.item(item_id)
         stale = [old.image_path] if old.image_path.name != f"{item_id}.nii" else []
-        for tag, kept in (("final", final), ("instance", instance)):
+        for tag, kept in (("final", final), ("instance", instance), (TOUCHED, False)):
             path = old.label_path(tag)
             if path.exists() and not (kept and path == label_file(self.root, tag, item_id)):
                 stale.append(path)

@@ -16,12 +16,12 @@ from lib.clicks.source import Clicks
 from lib.configs.settings import InferenceSettings, Settings
 from lib.infers.base import Parts
 from lib.infers.image import ImageStore
-from lib.infers.instances import STORED_TAG
 from lib.infers.proofread import Proofread
 from lib.infers.viewer_labels import ViewerLabels
 from lib.labels.hierarchy import flat_hierarchy
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.predictor import Predictor
+from lib.proofread.store import MACHINE_TAG, ObjectStore
 from lib.volumes.boxes import box_slices, whole_box
 from lib.volumes.frames import viewer_frame
 
@@ -253,7 +253,9 @@ def task(tmp_path: Path) -> Proofread:
     network: Any = OneNetwork(predictor)
     labels = ViewerLabels(hierarchy)
     nib.save(nib.Nifti1Image(body().astype(np.uint8), np.eye(4)), tmp_path / "cell.nii")
-    return Proofread(Parts(network, labels, settings, ImageStore("nm"), cache))
+    return Proofread(
+        Parts(network, labels, settings, ImageStore("nm"), cache, ObjectStore(tmp_path, 50))
+    )
 
 
 def test_the_task_reads_what_instances_stored(task: Proofread, tmp_path: Path) -> None:
@@ -266,7 +268,7 @@ def test_the_task_reads_what_instances_stored(task: Proofread, tmp_path: Path) -
 
     alone, told = ask()
     assert told["fragments"] is False and told["warnings"] == []
-    path = tmp_path / "labels" / STORED_TAG / "cell.nii.gz"
+    path = tmp_path / "labels" / MACHINE_TAG / "cell.nii.gz"
     path.parent.mkdir(parents=True)
     nib.save(nib.Nifti1Image(fragments(), np.eye(4)), path)
     started, told = ask()

@@ -1,0 +1,132 @@
+"""The current objects of the items of a study, opened once while their files stay the same."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.proofread.current import CurrentObjects
+from lib.proofread.drafts import Drafts
+from lib.proofread.log import EditLog
+from lib.proofread.machine import MachineObjects
+from lib.volumes.boxes import Triple, box_slices, slabs, whole_box
+from lib.volumes.errors import VolumeError
+from lib.volumes.nifti import NiftiSource
+from lib.volumes.readers.opening import open_file
+from lib.volumes.writing import label_file
+
+MACHINE_TAG = "instance_predicted"
+"""What the machine said; `instance` holds what annotators said."""
+MOST_KEPT = 4
+IN_MEMORY = 2**28
+"""Bytes up to which a decoded map stays in memory; a larger one lies in a file that vanishes."""
+SLAB_BYTES = 2**25
+READ_BYTES = 2**20
+
+
+class ObjectStore:
+    """Opens the current objects of items, and keeps what clients were shown of them.
+
+    Args:
+        root: the study's folder.
+        min_voxels: see `CurrentObjects`.
+    """
+
+    def __init__(self, root: Path, min_voxels: int) -> None:
+        self.root = root
+        self.drafts = Drafts()
+        self._min_voxels = min_voxels
+        self._lock = threading.Lock()
+        self._machine: OrderedDict[tuple[str, int, int, int], MachineObjects] = OrderedDict()
+        self._opened: OrderedDict[tuple[str, str, Triple], CurrentObjects] = OrderedDict()
+
+    def open(self, item_id: str, shape: Triple) -> tuple[CurrentObjects, list[str]]:
+        """The objects of an item as they stand.
+
+        Returns:
+            The objects. Warnings say why a map of the machine that is there cannot be used.
+        """
+        machine, warnings = self._found(item_id, shape)
+        key = (item_id, machine.version if machine else "", shape)
+        with self._lock:
+            if key not in self._opened:
+                log = EditLog(self.root, item_id)
+                self._opened[key] = CurrentObjects(log, shape, machine, self._min_voxels)
+            self._opened.move_to_end(key)
+            while len(self._opened) > MOST_KEPT:
+                self._opened.popitem(last=False)
+            return self._opened[key], warnings
+
+    def _found(self, item_id: str, shape: Triple) -> tuple[MachineObjects | None, list[str]]:
+        path = label_file(self.root, MACHINE_TAG, item_id)
+        if not path.exists():
+            return None, []
+        try:
+            machine = self._read(path)
+        except VolumeError as error:
+            return None, [f"the objects found before cannot be read and are left out: {error}"]
+        ids = machine.ids
+        if machine.shape != shape or getattr(ids, "dtype", np.dtype(np.uint32)).kind not in "ui":
+            return None, [
+                f"the objects found before are left out: shape {machine.shape} of "
+                f"{getattr(ids, 'dtype', '')}, expected whole numbers on the image's {shape}; "
+                "run instances"
+            ]
+        return machine, []
+
+    def _read(self, path: Path) -> MachineObjects:
+        found = path.stat()
+        key = (str(path), found.st_mtime_ns, found.st_size, found.st_ino)
+        with self._lock:
+            if key in self._machine:
+                self._machine.move_to_end(key)
+                return self._machine[key]
+        machine = MachineObjects(_decoded(path), file_version(path))
+        with self._lock:
+            for old in [k for k in self._machine if k[0] == key[0]]:
+                del self._machine[old]
+            self._machine[key] = machine
+            while len(self._machine) > MOST_KEPT:
+                self._machine.popitem(last=False)
+        return machine
+
+
+def file_version(path: Path) -> str:
+    """Identity of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(READ_BYTES):
+            digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _decoded(path: Path) -> NDArray[Any]:
+    """All voxels, mapped from the file itself or decoded once.
+
+    Raises:
+        VolumeError: it cannot be read.
+    """
+    source = open_file(path)
+    mapped = source.memory_map() if isinstance(source, NiftiSource) else None
+    if mapped is not None:
+        return mapped
+    shape, itemsize = source.shape, source.dtype.itemsize
+    out: NDArray[Any]
+    if np.prod(shape, dtype=np.int64) * itemsize <= IN_MEMORY:
+        out = np.empty(shape, source.dtype, order="F")
+    else:  # unlinked already; the mapping keeps it
+        with tempfile.TemporaryFile(prefix="neuropil-") as file:
+            out = np.memmap(file, source.dtype, "w+", shape=shape, order="F")
+    try:
+        for slab in slabs(whole_box(shape), itemsize, SLAB_BYTES):
+            out[box_slices(slab)] = source.read(slab)
+    finally:
+        source.close()
+    return out

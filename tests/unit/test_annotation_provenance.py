@@ -1,0 +1,177 @@
+"""Truth has a source: what a person decided is known, what a machine proposed is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from submission_cases import AXON, INFO, INSIDE, NAMES, ROI, SHAPE, H, strokes, study_of_one, upload
+
+from lib.annotation.shown import MOST_CLIENTS, LastAnswers
+from lib.annotation.submissions import SubmissionOptions, submit, versions
+from lib.data.items import labelled_items
+
+VALUES = {name: n for n, name in enumerate(NAMES, 1)}
+
+
+@pytest.fixture
+def study(tmp_path):
+    return study_of_one(tmp_path / "study")
+
+
+@pytest.fixture
+def answers(study):
+    return LastAnswers(study.root)
+
+
+def _options(answers: LastAnswers, client: str = "ann", **more) -> SubmissionOptions:
+    shown, clicked = answers.of("one", client)
+    return SubmissionOptions(shown=shown, clicked=clicked, **more)
+
+
+def _shown(tmp_path: Path, answers: LastAnswers, data, task="segmentation", names=VALUES) -> None:
+    answers.note("one", "ann", task, upload(tmp_path, data, f"{task}.nii.gz"), names)
+
+
+def test_what_comes_back_as_it_was_shown_is_not_known(tmp_path, study, answers):
+    machine = strokes()
+    _shown(tmp_path, answers, machine)
+    sent = machine.copy()
+    sent[:3] = np.where(machine[:3] == 1, 3, 1)
+    derived = submit(study, "one", upload(tmp_path, sent), INFO, _options(answers))
+    item = study.item("one")
+    changed = sent != machine
+    sets, ids = item.read_class_sets(), item.read_instances()
+    assert (sets[~changed] == H.unknown).all() and (ids[~changed] == -1).all()
+    assert (sets[changed & (sent == 1)] == AXON).all()
+    assert (ids[changed & (sent == 3)] == 17).all()
+    shown = item.read_class_sets(shown=True)
+    assert (shown[sent == 1] == AXON).all(), "all of it is shown and exported"
+    assert (item.read_instances(shown=True)[sent == 3] == 17).all()
+    known = changed & (sent > 0)
+    assert derived.touched_share == pytest.approx(known.mean())
+    assert derived.machine_share == pytest.approx((~changed & (sent > 0)).mean())
+    assert derived.known_share["unknown"] == pytest.approx((sets == H.unknown).mean())
+    assert derived.made == {17: "axon 17"}
+    (data,) = labelled_items([item], H, 0.2, 1 << 20)
+    trained, _ = data.read_labels(((0, 13), (0, 17), (0, 9)))
+    assert ((trained != H.unknown) == (sets != H.unknown)).all(), "training learns no more"
+
+
+def test_an_untouched_answer_teaches_nothing(tmp_path, study, answers):
+    machine = strokes()
+    _shown(tmp_path, answers, machine)
+    derived = submit(study, "one", upload(tmp_path, machine), INFO, _options(answers))
+    assert derived.touched_share == 0 and derived.made == {}
+    assert derived.known_share == {"unknown": 1.0}
+    assert (study.item("one").read_class_sets() == H.unknown).all()
+
+
+@pytest.mark.parametrize(
+    "more", [{"truth": "all"}, {"fully_annotated": True}, {"roi": ROI}], ids=str
+)
+def test_what_is_declared_is_known(tmp_path, study, answers, more):
+    machine = strokes()
+    _shown(tmp_path, answers, machine)
+    derived = submit(study, "one", upload(tmp_path, machine), INFO, _options(answers, **more))
+    inside = INSIDE if "roi" in more else np.ones(SHAPE, bool)
+    assert (study.item("one").read_class_sets()[(machine == 1) & inside] == AXON).all()
+    assert derived.machine_share == 0
+
+
+def test_another_name_is_another_word(tmp_path, study, answers):
+    machine = strokes()
+    _shown(tmp_path, answers, machine)
+    info = [
+        {"name": "dendrite" if e["name"] == "axon" else e["name"], "idx": e["idx"]} for e in INFO
+    ]
+    submit(study, "one", upload(tmp_path, machine), info, _options(answers))
+    sets = study.item("one").read_class_sets()
+    np.testing.assert_array_equal(sets == H.set_named("dendrite"), machine == 1)
+
+
+def test_a_clicked_segment_is_the_annotator_s(tmp_path, study, answers):
+    machine = strokes()
+    _shown(tmp_path, answers, machine)
+    answers.note_click("one", "ann", "Axon_17")
+    derived = submit(study, "one", upload(tmp_path, machine), INFO, _options(answers))
+    ids = study.item("one").read_instances()
+    np.testing.assert_array_equal(ids == 17, machine == 3)
+    assert derived.made == {17: "axon 17"}
+    _shown(tmp_path, answers, machine)  # the new answer took its place in the viewer
+    assert answers.of("one", "ann")[1] == []
+
+
+def test_each_answer_counts_and_another_client_s_does_not(tmp_path, study, answers):
+    machine, objects = strokes(), strokes(1, 3)
+    _shown(tmp_path, answers, machine)
+    _shown(tmp_path, answers, objects, "instances", {"axon 17": 1, "axon 18": 2})
+    sent = np.where(objects == 1, 3, machine)  # both are in the scene
+    derived = submit(study, "one", upload(tmp_path, sent), INFO, _options(answers))
+    assert derived.touched_share == 0
+    derived = submit(study, "one", upload(tmp_path, sent), INFO, _options(answers, "bob"))
+    assert derived.machine_share == 0
+
+
+def test_what_a_person_said_before_they_still_say(tmp_path, study, answers):
+    machine = strokes()
+    first = np.where(machine == 1, 1, 0).astype(np.uint8)
+    submit(study, "one", upload(tmp_path, first), INFO, _options(answers))
+    _shown(tmp_path, answers, machine)
+    submit(study, "one", upload(tmp_path, machine), INFO, _options(answers))
+    sets = study.item("one").read_class_sets()
+    np.testing.assert_array_equal(sets == AXON, machine == 1)
+    assert (study.item("one").read_instances()[machine == 3] == -1).all()
+
+
+def test_deriving_again_gives_the_same(tmp_path, study, answers):
+    machine = strokes()
+    _shown(tmp_path, answers, machine)
+    sent = machine.copy()
+    sent[:3] = 1
+    submit(study, "one", upload(tmp_path, sent), INFO, _options(answers))
+    labels = study.root / "labels"
+    tags = ("final", "instance", "touched")
+    before = [(labels / t / "one.nii.gz").read_bytes() for t in tags]
+    (version,) = versions(study, "one")
+    assert [s.file.exists() for s in version.options.shown] == [True]
+    (tmp_path / "later").mkdir()
+    _shown(tmp_path / "later", answers, strokes(5))  # what is shown later is another matter
+    from lib.annotation.submissions import recover
+
+    (labels / "submitted" / "versions" / "one" / "derived.json").unlink()
+    for tag in tags:
+        (labels / tag / "one.nii.gz").unlink()
+    assert recover(study) == ["one"]
+    assert [(labels / t / "one.nii.gz").read_bytes() for t in tags] == before
+
+
+def test_merging_keeps_who_said_what(tmp_path, study, answers):
+    machine = strokes()
+    _shown(tmp_path, answers, machine)
+    submit(study, "one", upload(tmp_path, machine), INFO, _options(answers))
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[4:6] = 1
+    submit(study, "one", upload(tmp_path, drawn), INFO, _options(answers, "bob", mode="merge"))
+    sets = study.item("one").read_class_sets()
+    np.testing.assert_array_equal(sets != H.unknown, drawn == 1)
+    assert (study.item("one").read_class_sets(shown=True)[machine == 2] != H.unknown)[:4].all()
+
+
+def test_answers_are_bounded_and_survive(tmp_path, study, answers):
+    machine = strokes()
+    file = upload(tmp_path, machine)
+    for n in range(MOST_CLIENTS + 3):
+        answers.note("one", f"client {n}", "segmentation", file, VALUES)
+    assert len(list((study.root / "answers" / "one").iterdir())) == MOST_CLIENTS
+    last = f"client {MOST_CLIENTS + 2}"
+    (shown,), _ = LastAnswers(study.root).of("one", last)
+    assert dict(shown.names) == VALUES and shown.file.exists()
+    assert LastAnswers(study.root).of("one", "client 0") == ([], [])
+    shown.file.unlink()  # a link: the upload is another name of it
+    shown.file.write_bytes(b"half")
+    options = replace(_options(answers, last))
+    derived = submit(study, "one", file, INFO, options)
+    assert derived.machine_share == 0, "what cannot be compared is taken as it is said"

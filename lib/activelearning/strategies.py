@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from urllib.parse import urlencode
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.activelearning.parts import QueryParts
+from lib.queries.heatmap import heat_tag
+from lib.queries.select import Query, next_region
 from lib.queries.select import Strategy as Name
-from lib.queries.select import next_region
+from lib.volumes.boxes import describe_box
 
 logger = logging.getLogger("neuropil.queries")
 
@@ -41,20 +44,32 @@ class NextRegion(Strategy):  # type: ignore[misc]
 
         Returns:
             `id` of the item and `region`: roi [i0, i1, j0, j1, k0, k1], box, centre, reason,
-            score, strategy, known_share.
+            score, strategy, known_share. `PatientID` says both for people: Slicer's module
+            calls the volume that it loads by it. `heat_map`: where the item's heat map is
+            fetched as a volume, if it has one.
 
         Raises:
             ValueError: nothing to hand out; the message says why.
         """
+        store = self.parts.store(datastore)
         query = next_region(
-            self.parts.store(datastore),
+            store,
             self.name,
             weights=self.parts.weights,
             client=str(request.get("client_id") or ""),
         )
         logger.info("%s: %s %s, %s", self.name, query.item, query.box, query.reason)
         region = query.to_dict()
-        return {"id": region.pop("item"), "region": region}
+        sample = {"id": region.pop("item"), "region": region, "PatientID": told_to_slicer(query)}
+        if store.study.item(query.item).has_label(heat_tag("uncertainty")):
+            asked = urlencode({"image": query.item, "layer": "uncertainty"})
+            sample["heat_map"] = f"/page/volume?{asked}"
+        return sample
+
+
+def told_to_slicer(query: Query) -> str:
+    """The name of a volume: the item, where in it to annotate, and why."""
+    return f"{query.item}: annotate {describe_box(query.box)} ({query.reason})"
 
 
 def strategies(parts: QueryParts) -> dict[str, Strategy]:

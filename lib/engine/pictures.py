@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lib.configs.settings import InferenceSettings
@@ -18,6 +19,7 @@ from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
 
 GAP_PIXELS = 4
+PANEL_PIXELS, TITLE_PIXELS, COLUMNS = 256, 24, 3
 
 
 def place_picture(
@@ -55,11 +57,11 @@ def section_picture(
     hierarchy: LabelHierarchy,
     found: Tensor | None = None,
 ) -> Rgb:
-    """The middle section of one patch in panels from left to right.
+    """The middle section of one patch in titled panels, three beside each other.
 
     Image; known classes; predicted classes; known objects; found objects (or the embedding's
     first principal components as colours); predicted direction (x red, y green). Voxels of
-    unknown label show the bare image.
+    unknown label show the bare image. Each panel is magnified to PANEL_PIXELS or more.
 
     Args:
         image: (1, *S) in [0, 1].
@@ -76,23 +78,53 @@ def section_picture(
     grey = np.repeat(image[0, ..., z].cpu().float().numpy()[..., None], 3, axis=2)
     sets = class_sets[..., z].cpu().numpy()
     ids = instance[..., z].cpu().numpy()
-    panels = [grey]
-    panels.append(overlay(grey, set_colors(sets, hierarchy), sets != hierarchy.unknown))
     classes = outputs["semantic"][..., z].argmax(0).cpu().numpy()
-    panels.append(overlay(grey, set_colors(1 << classes, hierarchy), np.ones_like(ids, bool)))
-    panels.append(overlay(grey, id_colors(ids), ids > 0))
+    everywhere = np.ones_like(ids, bool)
+    panels = {
+        "image": grey,
+        "known classes": overlay(grey, set_colors(sets, hierarchy), sets != hierarchy.unknown),
+        "predicted classes": overlay(grey, set_colors(1 << classes, hierarchy), everywhere),
+        "known objects": overlay(grey, id_colors(ids), ids > 0),
+    }
     if found is not None:
         guess = found[..., z].cpu().numpy()
-        panels.append(overlay(grey, id_colors(guess), guess > 0))
+        panels["found objects"] = overlay(grey, id_colors(guess), guess > 0)
     else:
-        panels.append(_embedding_colors(outputs["instance"][..., z]))
+        panels["embedding"] = _embedding_colors(outputs["instance"][..., z])
     if "geometry" in outputs:
-        panels.append(_direction_colors(outputs["geometry"][..., z]))
-    gap = np.ones((GAP_PIXELS, grey.shape[1], 3), np.float32)
-    strip = [part for panel in panels for part in (panel, gap)][:-1]
-    # The first axis is x: it runs to the right in the picture.
-    picture: Rgb = np.concatenate(strip).transpose(2, 1, 0).astype(np.float32)
+        panels["direction to the centre"] = _direction_colors(outputs["geometry"][..., z])
+    return titled_panels(panels)
+
+
+def titled_panels(panels: Mapping[str, Rgb]) -> Rgb:
+    """Panels of one size in rows of three, each magnified and under its title.
+
+    Args:
+        panels: title -> (X, Y, 3) in [0, 1].
+
+    Returns:
+        (3, height, width) float32 in [0, 1].
+    """
+    tiles = [_titled(title, panel) for title, panel in panels.items()]
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // COLUMNS)
+    page = np.ones((rows * (height + GAP_PIXELS), COLUMNS * (width + GAP_PIXELS), 3), np.float32)
+    for number, tile in enumerate(tiles):
+        top, left = (n * (size + GAP_PIXELS) for n, size in zip(
+            divmod(number, COLUMNS), (height, width), strict=True))  # fmt: skip
+        page[top : top + height, left : left + width] = tile
+    picture: Rgb = page[:-GAP_PIXELS, :-GAP_PIXELS].transpose(2, 0, 1)
     return np.clip(picture, 0.0, 1.0)
+
+
+def _titled(title: str, panel: Rgb) -> Rgb:
+    """(height, width, 3); the first axis of a panel is x and runs to the right."""
+    times = max(1, -(-PANEL_PIXELS // min(panel.shape[:2])))
+    rows = panel.transpose(1, 0, 2).repeat(times, 0).repeat(times, 1)
+    bar = Image.new("RGB", (rows.shape[1], TITLE_PIXELS), "white")
+    ImageDraw.Draw(bar).text((4, 2), title, "black", ImageFont.load_default(TITLE_PIXELS - 8))
+    strip = np.asarray(bar, np.float32) / 255
+    return np.concatenate([strip, rows.astype(np.float32)])
 
 
 def _embedding_colors(embedding: Tensor) -> Rgb:

@@ -13,7 +13,6 @@ from lib.annotation.submissions import versions
 from lib.queries.ledger import HandedOut, Ledger
 from lib.queries.store import ScoreStore
 from lib.view.sections import layers, section_axis
-from lib.volumes.boxes import Box
 from lib.volumes.study import StudyItem
 
 PAGE = 48
@@ -127,13 +126,6 @@ def card(store: ScoreStore, item: StudyItem, regions: Sequence[HandedOut] = ()) 
         )  # fmt: skip
     except (ValueError, OSError) as error:
         return ItemCard(item.id, trouble=str(error))
-
-
-def voxels_of(box: Box) -> str:
-    """A box for people: first and last voxel along each axis."""
-    return ", ".join(
-        f"{axis} {low}-{high - 1}" for axis, (low, high) in zip("ijk", box, strict=True)
-    )
 
 
 def ago(seconds: float) -> str:

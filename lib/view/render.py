@@ -9,7 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from lib.queries.regions import centre
-from lib.view.overview import ago, voxels_of
+from lib.view.overview import ago
+from lib.volumes.boxes import describe_box
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -25,7 +26,7 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters |= {
     "ago": ago,
-    "box": voxels_of,
+    "box": describe_box,
     "middle": lambda box: ",".join(map(str, centre(box))),
     "percent": lambda share: f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}",
     "figure": lambda value: f"{value:.3g}",

@@ -136,3 +136,10 @@ def fill_box(ranges: tuple[tuple[int | None, int | None], ...], bounds: Box) -> 
 def show_box(box: Box) -> str:
     """The text form that `parse_box` reads."""
     return ",".join(f"{a}:{b}" for a, b in box)
+
+
+def describe_box(box: Box) -> str:
+    """A box for people: the first and the last voxel along each axis, "i 0-63, j 64-127, ..."."""
+    return ", ".join(
+        f"{axis} {low}-{high - 1}" for axis, (low, high) in zip("ijk", box, strict=True)
+    )

@@ -53,6 +53,11 @@ def test_scores_then_regions_and_a_heat_map(server: Server, tmp_path: Path) -> N
         boxes.append((sample["id"], tuple(region["roi"])))
     assert len(set(boxes)) == len(boxes)
 
+    assert sample["PatientID"].startswith(f"{sample['id']}: annotate i {i0}-{i1 - 1}, j {j0}-")
+    assert region["reason"] in sample["PatientID"]
+    named = requests.get(server.url + sample["heat_map"], timeout=60)
+    assert f"{sample['id']}-uncertainty.nii.gz" in named.headers["Content-Disposition"]
+
     item = boxes[0][0]
     found = requests.get(
         f"{server.url}/datastore/label",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from engine_cases import HIERARCHY, add_cells, tiny_settings, tiny_study
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lib.engine.run as run_module
 from lib.configs.load import dump_settings
 from lib.configs.settings import Settings
 from lib.engine.optimise import FAULTS_IN_A_ROW, NotFiniteError
+from lib.engine.pictures import GAP_PIXELS, TITLE_PIXELS
 from lib.engine.run import RunOptions, train
 from lib.networks.weights import load_weights
 from lib.volumes.study import Study
@@ -197,7 +200,12 @@ def test_pictures_of_a_validation_section_are_logged(study: Path, tmp_path: Path
     train(one_mode, options_of(study, tmp_path))
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     (picture,) = events.Images("val/section")
-    assert picture.height == 32 and picture.width == 6 * 32 + 5 * 4
+    panels = Image.open(io.BytesIO(picture.encoded_image_string))
+    gaps = 3 * 256 + 2 * GAP_PIXELS, 2 * (256 + TITLE_PIXELS) + GAP_PIXELS
+    assert panels.size == gaps, "six panels of 32 voxels, magnified to 256 pixels and titled"
+    titles = np.asarray(panels.convert("L"))[:TITLE_PIXELS]
+    for left in (0, 256 + GAP_PIXELS, 2 * (256 + GAP_PIXELS)):
+        assert titles[:, left : left + 256].min() < 128, "a panel without a title"
     assert not any("proofread" in key for key in events.Tags()["scalars"])
 
 

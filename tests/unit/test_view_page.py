@@ -23,11 +23,12 @@ from lib.networks.weights import save_weights
 from lib.queries.ledger import HandedOut, Ledger
 from lib.queries.store import ScoreStore
 from lib.view.api import endpoints
-from lib.view.overview import PAGE, ago, card, overview, voxels_of
+from lib.view.overview import PAGE, ago, card, overview
 from lib.view.render import STATIC, render
 from lib.view.runs import HEIGHT, last_figures, newest_run
 from lib.view.sections import layers, section_axis, section_png
 from lib.view.versions import weights_versions
+from lib.volumes.boxes import describe_box
 from lib.volumes.study import Study, StudyItem
 
 SHAPE, VOXEL = (40, 24, 6), (10.0, 10.0, 40.0)
@@ -121,7 +122,7 @@ def test_the_newest_regions_come_first_and_pages_hold_a_few_items(study: Study) 
     assert [e.client for e in told.regions] == ["bo", "ann"] and told.served == 2
     assert told.start == 0 and len(told.cards) == 3 <= PAGE
     assert [len(c.regions) for c in told.cards] == [0, 2, 0]
-    assert voxels_of(box) == "i 0-7, j 8-15, k 0-1"
+    assert describe_box(box) == "i 0-7, j 8-15, k 0-1"
     assert ago(time.time() - 7300) == "2 hours ago" and ago(time.time()) == "just now"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -147,6 +148,8 @@ def test_levels_and_clicks(
     held = run_session(slicer_python, study_server, tmp_path / "session", ".nrrd", steps)
 
     image = sample_of(held)
+    named = held[1].report["told"]["VolumeNodeName"]
+    assert re.match(rf"{image}: annotate i \d+-\d+, j \d+-\d+, k \d+-\d+ \(.+\)$", named)
     other = at["myelin"][image]
     points = {label: at[label][image] for label in ("axon", "dendrite")}
     shown = np.load(tmp_path / "session" / "volume.npy")

@@ -1,15 +1,23 @@
 #!/bin/sh
 # Start the server: `make serve`. Arguments are pairs for --conf; the rest comes from the
-# environment (VENV, HOST, PORT, STUDIES).
+# environment (VENV, HOST, PORT, STUDIES). Paths are those of the folder one calls it from.
 set -eu
 
-if [ -z "${STUDIES}" ]; then
-    STUDIES=studies/demo
+app="$(cd "$(dirname "$0")/.." && pwd)"
+VENV="${VENV:-${app}/.venv}" HOST="${HOST:-127.0.0.1}" PORT="${PORT:-8000}"
+
+if [ -z "${STUDIES:-}" ]; then
+    STUDIES="${app}/studies/demo"
     if [ ! -d "${STUDIES}" ]; then
         echo "No STUDIES given: making a demo study in ${STUDIES}"
-        "${VENV}/bin/python" main.py demo --studies "${STUDIES}"
+        "${VENV}/bin/python" "${app}/main.py" demo --studies "${STUDIES}"
     fi
 fi
+
+ohif="shows DICOM stores; STUDIES is a folder"
+case "${STUDIES}" in
+http://* | https://*) ohif="http://${HOST}:${PORT}/ohif/" ;;
+esac
 
 conf=""
 while [ $# -gt 1 ]; do
@@ -20,9 +28,9 @@ done
 cat <<END
 
 Neuropil serves ${STUDIES}
-  3D Slicer  module MONAI Label, server address  http://${HOST}:${PORT}
-  OHIF       http://${HOST}:${PORT}/ohif/  (when STUDIES is a DICOMweb address)
-  health     http://${HOST}:${PORT}/info/
+  in a browser  http://${HOST}:${PORT}/
+  3D Slicer     module MONAI Label, server address  http://${HOST}:${PORT}
+  OHIF          ${ohif}
 Stop with Ctrl-C.
 
 END
@@ -31,4 +39,4 @@ END
 PATH="$(cd "${VENV}/bin" && pwd):${PATH}"
 export PATH
 # shellcheck disable=SC2086  # conf is a list of words
-exec monailabel start_server --app . --studies "${STUDIES}" --host "${HOST}" --port "${PORT}" ${conf}
+exec monailabel start_server --app "${app}" --studies "${STUDIES}" --host "${HOST}" --port "${PORT}" ${conf}

@@ -20,10 +20,10 @@ def group_patch(
     hierarchy: LabelHierarchy,
     inference: InferenceSettings,
 ) -> Tensor:
-    """Affinities of the embedding, grouped over the whole patch.
+    """Affinities grouped over the whole patch.
 
     Args:
-        outputs: "instance" (1, E, *S) and "semantic" (1, C, *S).
+        outputs: "instance" (1, E, *S), "semantic" (1, C, *S) and maybe "affinity".
         batch: of the one patch, for its voxel size.
         hierarchy: says which classes can be objects.
         inference: how to group.
@@ -33,9 +33,13 @@ def group_patch(
     """
     embedding = outputs["instance"].float()
     shape = tuple(embedding.shape[2:])
-    offsets = pair_offsets(batch["voxel_size_nm"][0].tolist(), inference.long_range, shape)
+    voxel_size_nm = batch["voxel_size_nm"][0].tolist()
+    offsets = pair_offsets(voxel_size_nm, inference.long_range, shape)
     probabilities = outputs["semantic"].float().softmax(1)
-    affinities = pair_affinities(embedding, probabilities, offsets, hierarchy, inference)[0]
+    logits = outputs["affinity"].float() if "affinity" in outputs else None
+    affinities = pair_affinities(
+        embedding, probabilities, offsets, hierarchy, inference, logits, voxel_size_nm
+    )[0]
     can_be = torch.tensor([c.object for c in hierarchy.classes], device=embedding.device)
     chance = probabilities[0, can_be].sum(0)
     ids = group_block(

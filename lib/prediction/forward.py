@@ -50,6 +50,11 @@ class WindowForward:
         """Where the network is."""
         return self.features.device
 
+    @property
+    def mirrored(self) -> Views:
+        """The axes that each view mirrors."""
+        return MIRRORED if self.mirror else ((),)
+
     def views(self, boxes: Sequence[Box]) -> Iterator[dict[str, Tensor]]:
         """The heads' outputs for each view, turned back onto the windows' voxels.
 
@@ -57,11 +62,11 @@ class WindowForward:
             boxes: windows of one size.
 
         Yields:
-            name -> (B, C, x, y, z) float32. Only outputs without a direction may be asked
-            for with `mirror` (not geometry).
+            name -> (B, C, x, y, z) float32. With `mirror` geometry may not be asked for,
+            whose directions do not mirror; of affinities see `mirrored_logits`.
         """
         assert not (self.mirror and "geometry" in self.heads), "directions do not mirror"
-        for axes in MIRRORED if self.mirror else ((),):
+        for axes in self.mirrored:
             out = self._outputs(self.features(boxes, axes))
             yield {name: o.flip(axes) if axes else o for name, o in out.items()}
 

@@ -21,7 +21,7 @@ from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import MAX_CLASSES, LabelHierarchy
 from lib.metrics.object_scores import contingency
 from lib.networks.model import NeuropilNet
-from lib.prediction.affinities import pair_affinities
+from lib.prediction.affinities import mirrored_logits, pair_affinities
 from lib.prediction.classes import FINE_VALUE, Progress
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import WindowForward, window_size
@@ -151,7 +151,8 @@ def collect_evidence(
     """Run the network over a volume and keep affinities, classes and foreground."""
     grid = window_grid(volume.shape, window_size(net, inference), inference.overlap)
     features = FeatureSource(net, volume, inference.precision, shelf)
-    forward = WindowForward.over(features, ("semantic", "instance"), grid, inference.mirror)
+    heads = ("semantic", "instance", "affinity")
+    forward = WindowForward.over(features, heads, grid, inference.mirror)
     offsets = pair_offsets(voxel_size_nm, inference.long_range, grid.window)
     evidence = Evidence(
         scratch.array((len(offsets), *grid.shape), np.float16),
@@ -164,9 +165,14 @@ def collect_evidence(
     def evaluate(boxes: Sequence[Box]) -> dict[str, Tensor]:
         total: dict[str, Tensor] = {}
         views = list(forward.views(boxes))
-        for view in views:
+        for axes, view in zip(forward.mirrored, views, strict=True):
             p = view["semantic"].softmax(1)
-            pairs = pair_affinities(view["instance"], p, offsets, hierarchy, inference)
+            logits = view.get("affinity")
+            if logits is not None and axes:
+                logits = mirrored_logits(logits, axes, voxel_size_nm)
+            pairs = pair_affinities(
+                view["instance"], p, offsets, hierarchy, inference, logits, voxel_size_nm
+            )
             found = {"semantic": p / len(views), "pairs": pairs / len(views)}
             total = {name: total[name] + f if total else f for name, f in found.items()}
         return total

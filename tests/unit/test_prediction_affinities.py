@@ -6,7 +6,13 @@ import torch
 
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import hierarchy_from_dict, load_hierarchy
-from lib.prediction.affinities import embedding_affinities, kind_probabilities, pair_affinities
+from lib.prediction.affinities import (
+    embedding_affinities,
+    kind_probabilities,
+    mirrored_logits,
+    pair_affinities,
+)
+from lib.targets.cells import affinity_offsets, pair_ends, pair_targets
 
 
 def test_affinities_equal_a_plain_loop() -> None:
@@ -54,3 +60,35 @@ def test_different_kinds_push_apart_and_vague_or_equal_ones_do_not() -> None:
     torch.testing.assert_close(found, torch.tensor([1.0, -1.0, 1 - 2 * (1 - 0.5**0.5), 0.0]))
     plain = pair_affinities(embedding, p, offsets, hierarchy, InferenceSettings(class_weight=0))
     assert plain.flatten().tolist() == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_what_the_affinity_head_says_comes_before_the_embedding() -> None:
+    torch.manual_seed(1)
+    voxel, shape = (10.0, 10.0, 10.0), (12, 6, 5)
+    logits, embedding = torch.randn(1, 9, *shape), torch.randn(1, 3, *shape)
+    offsets = [(1, 0, 0), (5, 0, 0), (0, 3, 0)]  # the head does not know the second
+    hierarchy, plain = load_hierarchy(), InferenceSettings(class_weight=0)
+    p = torch.ones(1, 12, *shape) / 12
+    found = pair_affinities(embedding, p, offsets, hierarchy, plain, logits, voxel)[0]
+    usual = pair_affinities(embedding, p, offsets, hierarchy, plain)[0]
+    assert torch.equal(found[1], usual[1])
+    for channel, offset in ((0, offsets[0]), (2, offsets[2])):
+        said = logits[0, affinity_offsets(voxel).index(offset)]
+        here, _ = pair_ends(said, offset)
+        torch.testing.assert_close(pair_ends(found[channel], offset)[0], 2 * here.sigmoid() - 1)
+    assert (found[0, -1] == 0).all() and (found[2, :, -3:] == 0).all()
+
+
+def test_affinities_of_a_mirrored_image_speak_of_the_same_pairs() -> None:
+    rng = np.random.default_rng(2)
+    ids = torch.from_numpy(rng.integers(1, 4, (1, 9, 12, 4)))
+    hierarchy, voxel = load_hierarchy(), torch.tensor([[10.0, 10.0, 40.0]])
+    sets = torch.full_like(ids, hierarchy.unknown, dtype=torch.int32)
+    here = pair_targets(ids, sets, voxel, hierarchy).float()
+    for axes in ((2,), (3,), (2, 3)):
+        turned = [axis - 1 for axis in axes]
+        seen = pair_targets(ids.flip(turned), sets, voxel, hierarchy).float().flip(axes)
+        back = mirrored_logits(seen, axes, voxel[0].tolist())
+        for channel, offset in enumerate(affinity_offsets(voxel[0].tolist())):
+            inside, _ = pair_ends(here[:, channel], offset)
+            assert torch.equal(pair_ends(back[:, channel], offset)[0], inside)

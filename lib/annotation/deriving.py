@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.annotation.provenance import Untouched
+from lib.annotation.segments import SubmissionTable
 from lib.annotation.shown import Shown
 from lib.annotation.submitted_file import SubmittedMap, read_submitted
 from lib.labels.encodings import UNCERTAIN, class_sets_to_final
 from lib.labels.hierarchy import IGNORE_INDEX, normalize_name
-from lib.labels.submissions import SubmissionTable
 from lib.volumes.atomic import StagedFiles, json_bytes
 from lib.volumes.boxes import (
     Box,

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.annotation.segments import SubmissionTable
 from lib.annotation.shown import Shown
 from lib.labels.hierarchy import normalize_name
-from lib.labels.submissions import SubmissionTable
 from lib.volumes.boxes import Box, Triple
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.opening import open_file

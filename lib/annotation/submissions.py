@@ -20,7 +20,6 @@ import fcntl
 import filecmp
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,7 +36,6 @@ from lib.volumes.atomic import (
     put_in_place,
     remove_leftovers,
     set_aside,
-    sync_folder,
     write_json,
 )
 from lib.volumes.boxes import Box
@@ -368,14 +366,13 @@ def _show_newest(study: Study, item_id: str, raw: Path) -> None:
 
 def _link(source: Path, target: Path) -> None:
     """A second name for a file that is never changed in place; a copy where links fail."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    aside.unlink(missing_ok=True)
-    try:
-        aside.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, aside)
-    aside.replace(target)
-    sync_folder(target.parent)
+    with StagedFiles() as staged:
+        aside = staged.name(target)
+        try:
+            aside.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, aside)
+        staged.commit()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.labels.submissions import Segment, number_segments
+from lib.annotation.segments import Segment, number_segments
 from lib.volumes.boxes import Triple, box_slices, intersect, shift_box, whole_box
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.nrrd_file import (

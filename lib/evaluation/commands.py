@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.evaluation.evaluate import EvaluationOptions, evaluate
-from lib.evaluation.evaluation import Evaluation
+from lib.evaluation.figures import Evaluation
 from lib.evaluation.table import evaluation_table
 from lib.prediction.options import add_predictor_options, predictor_from, window_bar
 from lib.volumes.atomic import write_json

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.clicks.sessions import app_answers, click_sessions
-from lib.evaluation.evaluation import Evaluation, ItemFigures
+from lib.evaluation.figures import Evaluation, ItemFigures
 from lib.evaluation.truth import Part, Split, Truth, parts_of, read_truth
 from lib.evaluation.worst_cases import WorstCases, class_picture, click_picture, object_picture
 from lib.labels.hierarchy import LabelHierarchy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lib.evaluation.evaluation import Evaluation
+from lib.evaluation.figures import Evaluation
 
 
 def evaluation_table(found: Evaluation) -> str:

@@ -1,7 +1,7 @@
 """What a viewer's segment means, by its name.
 
 Viewers number segments in the annotator's order, so the name is the only thing that can be
-trusted (see lib/labels/submissions.py).
+trusted (see lib/annotation/segments.py).
 """
 
 from __future__ import annotations

@@ -34,17 +34,23 @@ class StagedFiles:
     """
 
     def __init__(self) -> None:
-        self._files: list[tuple[BinaryIO, Path, Path]] = []
+        self._files: list[tuple[BinaryIO | None, Path, Path]] = []
 
     def create(self, target: Path) -> BinaryIO:
         """Open a temporary file that `commit` renames to `target`."""
-        make_folder(target.parent)
-        # Threads of one process may write the same target at the same time.
-        owner = f"{os.getpid()}-{next(_numbers)}"
-        aside = target.with_name(f".{target.name}.{owner}{SUFFIX}")
+        aside = _aside(target)
         file = aside.open("w+b")
         self._files.append((file, aside, target))
         return file
+
+    def name(self, target: Path) -> Path:
+        """A temporary file's name, for a library that opens files itself; see `create`.
+
+        It must be written and closed before `commit`.
+        """
+        aside = _aside(target)
+        self._files.append((None, aside, target))
+        return aside
 
     def commit(self) -> None:
         """Flush everything to the disk, then rename in the order of creation.
@@ -63,7 +69,8 @@ class StagedFiles:
         Raises:
             OSError: a file cannot be flushed.
         """
-        for file, _, _ in self._files:
+        for file, aside, _ in self._files:
+            file = file or aside.open("rb")
             file.flush()
             os.fsync(file.fileno())
             file.close()
@@ -80,12 +87,25 @@ class StagedFiles:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove what was written."""
         for file, aside, _ in self._files:
             # Closing flushes; on a full disk that fails again. The file goes anyway.
             with contextlib.suppress(OSError):
-                file.close()
+                if file is not None:
+                    file.close()
             aside.unlink(missing_ok=True)
         self._files.clear()
+
+
+def _aside(target: Path) -> Path:
+    """The hidden name beside a target under which it is written; its folder is made."""
+    make_folder(target.parent)
+    # Threads of one process may write the same target at the same time.
+    owner = f"{os.getpid()}-{next(_numbers)}"
+    return target.with_name(f".{target.name}.{owner}{SUFFIX}")
 
 
 def put_in_place(sealed: Sequence[tuple[Path, Path]]) -> None:

@@ -14,7 +14,7 @@ from lib.clicks.sessions import clickable_objects
 from lib.commands import main
 from lib.configs.settings import InferenceSettings, ModelSettings, Settings
 from lib.evaluation.evaluate import EvaluationOptions, evaluate
-from lib.evaluation.evaluation import pool_objects
+from lib.evaluation.figures import pool_objects
 from lib.evaluation.table import evaluation_table
 from lib.evaluation.truth import parts_of
 from lib.evaluation.worst_cases import WorstCases, class_picture, click_picture

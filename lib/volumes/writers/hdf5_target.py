@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lib.volumes.atomic import sync_folder
+from lib.volumes.atomic import StagedFiles
 from lib.volumes.boxes import box_shape
 from lib.volumes.errors import damaged_target
 from lib.volumes.writers.target import CHUNK, LabelTarget, ReadBox, TargetSpec
@@ -27,15 +26,8 @@ class Hdf5Target(LabelTarget):
 
     def __init__(self, spec: TargetSpec) -> None:
         super().__init__(spec)
-        spec.path.parent.mkdir(parents=True, exist_ok=True)
-        self._aside = spec.path.with_name(f".{spec.path.name}.{os.getpid()}.part")
-        if spec.path.exists():
-            shutil.copyfile(spec.path, self._aside)
-        try:
-            self._file = h5py.File(self._aside, "a")
-        except OSError as error:
-            self._aside.unlink(missing_ok=True)
-            raise damaged_target(spec.path, error) from error
+        self._staged = StagedFiles()
+        self._file: h5py.File | None = None
         try:
             self._dataset = self._open()
         except BaseException:
@@ -56,30 +48,36 @@ class Hdf5Target(LabelTarget):
 
     def finish(self) -> None:
         """Rename the file into place."""
-        self._file.close()
-        with self._aside.open("rb") as file:
-            os.fsync(file.fileno())
-        self._aside.replace(self.spec.path)
-        sync_folder(self.spec.path.parent)
+        if self._file is not None:
+            self._file.close()
+        self._staged.commit()
 
     def discard(self) -> None:
         """Remove the copy."""
         try:
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
         finally:
-            self._aside.unlink(missing_ok=True)
+            self._staged.discard()
 
     def _open(self) -> Any:
         spec = self.spec
-        if spec.dataset in self._file:
-            dataset = self._file[spec.dataset]
+        aside = self._staged.name(spec.path)
+        if spec.path.exists():
+            shutil.copyfile(spec.path, aside)
+        try:
+            file = self._file = h5py.File(aside, "a")
+        except OSError as error:
+            raise damaged_target(spec.path, error) from error
+        if spec.dataset in file:
+            dataset = file[spec.dataset]
             if not spec.replace:
                 spec.check_same(dataset.shape[::-1], dataset.dtype)
                 self.attributes = json.loads(str(dataset.attrs.get("neuropil", "{}")))
                 return dataset
-            del self._file[spec.dataset]
+            del file[spec.dataset]
         shape = spec.shape[::-1]
-        dataset = self._file.create_dataset(
+        dataset = file.create_dataset(
             spec.dataset,
             shape,
             spec.dtype,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib.annotation.segments import Segment, SubmissionTable, number_segments
 from lib.labels.hierarchy import load_hierarchy, normalize_name
 from lib.labels.segment_names import parse_segment_name
-from lib.labels.submissions import Segment, SubmissionTable, number_segments
 
 H = load_hierarchy()
 AXON, DENDRITE, MITO = (H.set_named(n) for n in ("axon", "dendrite", "mitochondria"))

@@ -16,7 +16,7 @@ from lib.networks.model import NeuropilNet
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import WindowForward, window_size
 from lib.prediction.windows import WindowRun, window_grid
-from lib.volumes.boxes import Box, box_slices
+from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage
 
 Level = Literal["fine", "coarse", "fallback"]
@@ -39,8 +39,9 @@ def predict_classes(
     progress: Progress | None = None,
     out: NDArray[np.uint8] | None = None,
     shelf: Shelf | None = None,
+    box: Box | None = None,
 ) -> NDArray[np.uint8]:
-    """The class map of a volume.
+    """The class map of a volume, or of a part of it.
 
     Args:
         net: in evaluation mode, on the device that computes.
@@ -53,9 +54,11 @@ def predict_classes(
         progress: called with (windows done, windows in all).
         out: where to write, for instance a memory map; made when not given.
         shelf: where the backbone's features are kept for the next run; None: nowhere.
+        box: the part that is wanted, with the very values that a run over everything gives;
+            None: all.
 
     Returns:
-        (X, Y, Z) uint8: fine class + 1, or group + 101.
+        (X, Y, Z) uint8 of the box: fine class + 1, or group + 101.
 
     Raises:
         ValueError: a level that needs groups from a hierarchy without any.
@@ -69,14 +72,15 @@ def predict_classes(
     grid = window_grid(volume.shape, window_size(net, inference), inference.overlap)
     features = FeatureSource(net, volume, inference.precision, shelf)
     forward = WindowForward.over(features, heads, grid, inference.mirror)
-    result = np.zeros(volume.shape, np.uint8) if out is None else out
+    part = whole_box(grid.shape) if box is None else box
+    result = np.zeros(box_shape(part), np.uint8) if out is None else out
 
     def evaluate(boxes: Sequence[Box]) -> dict[str, Tensor]:
         return class_probabilities(forward, boxes)
 
-    def consume(box: Box, outputs: Mapping[str, Tensor]) -> None:
+    def consume(done: Box, outputs: Mapping[str, Tensor]) -> None:
         values = decode_level(outputs, level, hierarchy, inference)
-        result[box_slices(box)] = values.cpu().numpy()
+        result[box_slices(shift_box(done, minus(box_origin(part))))] = values.cpu().numpy()
 
     WindowRun(
         grid,
@@ -87,6 +91,7 @@ def predict_classes(
         tile_bytes=inference.tile_bytes,
         batch_size=inference.batch_size,
         progress=progress,
+        box=part,
     ).run()
     return result
 

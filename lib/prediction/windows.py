@@ -23,6 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.volumes.boxes import whole_box
+
 Size = tuple[int, int, int]
 Span = tuple[int, int]
 Box = tuple[Span, Span, Span]
@@ -143,7 +145,7 @@ class WindowRun:
         grid: where the windows lie.
         evaluate: B windows -> named outputs (B, C, *window); see `on_voxels`.
         consume: takes a box and its blended outputs (C, *box), float32, on `device`. Boxes
-            do not overlap and together are the volume.
+            do not overlap and together are the volume, or the part of it that is wanted.
         channels: all channels of all outputs together, to bound the memory.
         device: where windows are predicted and blended.
         tile_bytes: most bytes of outputs held at once (never less than one window's).
@@ -152,6 +154,8 @@ class WindowRun:
             pairs that leave the window have no weight, and a pair's weight is the mean
             (geometric) of its two voxels' weights.
         progress: called with (windows done, windows in all).
+        box: the part of the volume that is wanted; None: all of it. Its outputs are those of
+            a run over everything, and only windows that touch it are evaluated.
     """
 
     grid: WindowGrid
@@ -163,11 +167,12 @@ class WindowRun:
     batch_size: int = 1
     pair_offsets: Mapping[str, Sequence[Size]] = field(default_factory=dict)
     progress: Callable[[int, int], None] | None = None
+    box: Box | None = None
 
     def run(self) -> None:
-        """Predict, blend and hand over the whole volume."""
+        """Predict, blend and hand over what is wanted."""
         tiles = list(self._tiles())
-        total = sum(len(self._columns(tile)) for tile in tiles) * len(self.grid.starts[2])
+        total = sum(len(self._columns(tile)) for tile in tiles) * len(self._levels())
         done = 0
         with torch.inference_mode():
             for tile in tiles:
@@ -176,21 +181,29 @@ class WindowRun:
                     if self.progress is not None:
                         self.progress(done, total)
 
+    @property
+    def _wanted(self) -> Box:
+        return self.box if self.box is not None else whole_box(self.grid.shape)
+
+    def _levels(self) -> list[int]:
+        return self.grid.touching(2, self._wanted[2])
+
     def _tiles(self) -> Iterator[tuple[Span, Span]]:
         """Cut x and y so that a tile's outputs fit the memory, into tiles of like size."""
-        shape, window = self.grid.shape, self.grid.window
+        window, spans = self.grid.window, self._wanted[:2]
         most = max(self.tile_bytes // (4 * self.channels * window[2]), 1)
         parts = [1, 1]
-        size = [shape[0], shape[1]]
+        whole = [high - low for low, high in spans]
+        size = list(whole)
         while size[0] * size[1] > most and (size[0] > window[0] or size[1] > window[1]):
             axis = 0 if size[0] / window[0] >= size[1] / window[1] else 1
             parts[axis] += 1
-            size[axis] = math.ceil(shape[axis] / parts[axis])
-        spans = [
-            [(a, min(a + size[axis], shape[axis])) for a in range(0, shape[axis], size[axis])]
-            for axis in (0, 1)
+            size[axis] = math.ceil(whole[axis] / parts[axis])
+        cuts = [
+            [(a, min(a + step, high)) for a in range(low, high, step)]
+            for (low, high), step in zip(spans, size, strict=True)
         ]
-        return itertools.product(spans[0], spans[1])
+        return itertools.product(cuts[0], cuts[1])
 
     def _columns(self, tile: tuple[Span, Span]) -> list[tuple[int, int]]:
         xs, ys = (self.grid.touching(axis, tile[axis]) for axis in (0, 1))
@@ -198,7 +211,8 @@ class WindowRun:
 
     def _run_tile(self, tile: tuple[Span, Span]) -> Iterator[int]:
         grid = self.grid
-        depth, levels = grid.window[2], grid.starts[2]
+        depth, levels = grid.window[2], self._levels()
+        first_plane, end = self._wanted[2]
         columns = self._columns(tile)
         sums: dict[str, Tensor] = {}
         for level, z in enumerate(levels):
@@ -208,9 +222,12 @@ class WindowRun:
                     self._add(sums, outputs, corner, tile)
                 yield len(corners)
             last = level + 1 == len(levels)
-            ready = grid.shape[2] - z if last else levels[level + 1] - z
-            box = (tile[0], tile[1], (z, z + ready))
-            self.consume(box, {n: s[..., :ready] / self._weight(n, box) for n, s in sums.items()})
+            ready = end - z if last else levels[level + 1] - z
+            skipped = max(0, first_plane - z)  # planes of the first windows before the part
+            box = (tile[0], tile[1], (z + skipped, z + ready))
+            if ready > skipped:
+                found = {n: s[..., skipped:ready] for n, s in sums.items()}
+                self.consume(box, {n: s / self._weight(n, box) for n, s in found.items()})
             for name, total in sums.items():
                 shifted = torch.zeros_like(total)
                 shifted[..., : depth - ready] = total[..., ready:]

@@ -135,3 +135,45 @@ def test_a_flat_image_and_progress() -> None:
 def test_an_empty_volume_is_refused() -> None:
     with pytest.raises(ValueError, match="with voxels"):
         window_grid((3, 0, 5), (2, 2, 2), 0.0)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        ((0, 37), (0, 29), (0, 17)),
+        ((5, 20), (0, 11), (3, 9)),
+        ((20, 37), (13, 14), (16, 17)),
+        ((0, 1), (28, 29), (0, 2)),
+    ],
+)
+def test_a_part_has_the_very_values_of_a_run_over_everything(box: Box) -> None:
+    volume, net = np.random.default_rng(1).random(SHAPE, np.float32), network()
+    pairs = {"pairs": [(1, 0, 0), (0, 3, 0), (0, 0, 2)]}
+
+    def predict(windows: Tensor) -> Outputs:
+        return {"plain": net(windows), "pairs": net(windows)}
+
+    whole = run(volume, predict, 6, pair_offsets=pairs)
+    part = run(volume, predict, 6, pair_offsets=pairs, box=box)
+    where = tuple(slice(a, b) for a, b in box)
+    assert part.seen.sum() == part.seen[where].sum() == part.seen[where].size
+    for name in ("plain", "pairs"):
+        found, wanted = (c.arrays[name][(slice(None), *where)] for c in (part, whole))
+        assert np.array_equal(found, wanted)
+
+
+def test_a_part_evaluates_only_the_windows_that_touch_it() -> None:
+    grid = window_grid(SHAPE, (16, 12, 8), 0.25)
+    asked: list[Box] = []
+
+    def evaluate(boxes: list[Box]) -> Outputs:
+        asked.extend(boxes)
+        return {"ones": torch.ones((len(boxes), 1, *grid.window))}
+
+    steps: list[tuple[int, int]] = []
+    WindowRun(
+        grid, evaluate, lambda *_: None, 1, box=((0, 4), (0, 4), (0, 4)),
+        progress=lambda done, total: steps.append((done, total)),
+    ).run()  # fmt: skip
+    assert asked == [((0, 16), (0, 12), (0, 8))]
+    assert steps[-1] == (1, 1)

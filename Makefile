@@ -11,7 +11,7 @@ ARGS    ?=
 
 PY    := $(VENV)/bin/python
 LOCK  := $(shell cat requirements/locked.txt | cksum | cut -d' ' -f1)
-DEV   := $(shell cat requirements/dev.txt | cksum | cut -d' ' -f1)
+DEV   := $(shell cat requirements/dev.txt requirements/cluster.txt | cksum | cut -d' ' -f1)
 # Stamps carry the lock's checksum: an unchanged lock installs nothing.
 STAMP := $(VENV)/.installed-$(LOCK)
 TOOLS := $(VENV)/.tools-$(LOCK)-$(DEV)
@@ -44,6 +44,7 @@ $(STAMP):
 
 $(TOOLS): $(STAMP)
 	sh requirements/install.sh $(PY) requirements/dev.txt
+	sh requirements/install.sh $(PY) requirements/cluster.txt
 	@rm -f $(VENV)/.tools-*; touch $@
 
 install: $(STAMP)

@@ -13,7 +13,8 @@ COMMANDS = {
     "export": ("lib.dicom.commands", "write labels back in the source's frame, or DICOM"),
     "train": ("lib.engine.commands", "train on the annotated items of studies"),
     "evaluate": ("lib.evaluation.commands", "measure weights on annotated items"),
-    "predict": ("lib.prediction.commands", "segment a study's items or a file"),
+    "predict": ("lib.blocks.commands", "segment a study's items, a file, or a larger volume"),
+    "status": ("lib.blocks.commands", "tell how far a blockwise prediction is"),
 }
 """Command -> (module with `add_<command>_parser` and `run_<command>`, one line of help)."""
 

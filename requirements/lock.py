@@ -1,4 +1,4 @@
-"""Compile requirements/locked.txt and dev.txt: `make lock`, with uv on PATH or as argument.
+"""Compile locked.txt, dev.txt and cluster.txt: `make lock`, with uv on PATH or as argument.
 
 Two things that uv does not do by itself: packages in absent.txt become empty placeholder
 wheels, and torch keeps no local version ("+cpu") and no CUDA packages in the lock, so that an
@@ -76,9 +76,11 @@ def main() -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
         constraints.write("\n".join(pins))
         constraints.flush()
-        dev = compile_lock(uv, "dev.in", absent, "--constraint", constraints.name)
-    dev = [re.sub(r"(,? )?-c /\S+", "", line) for line in dev]
-    (HERE / "dev.txt").write_text(HEAD.format(source="dev.in") + "\n".join(dev) + "\n")
+        for source in ("dev.in", "cluster.in"):
+            more = compile_lock(uv, source, absent, "--constraint", constraints.name)
+            more = [re.sub(r"(,? )?-c /\S+", "", line) for line in more]
+            head = HEAD.format(source=source)
+            (HERE / source).with_suffix(".txt").write_text(head + "\n".join(more) + "\n")
 
 
 if __name__ == "__main__":

@@ -186,6 +186,14 @@ class QuerySettings(Section):
     diverse_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25  # most uncertain regions kept
 
 
+class BlockSettings(Section):
+    """How volumes larger than memory are cut (lib/blocks)."""
+
+    core: tuple[Count, Count, Count] = (480, 480, 120)  # network voxels that one block writes
+    chunk: tuple[Count, Count, Count] = (96, 96, 24)  # network voxels that viewers read at once
+    tile_bytes: Count = 2**28  # most outputs that one worker holds at once
+
+
 class ServerSettings(Section):
     """What the server lets in."""
 
@@ -204,6 +212,7 @@ class Settings(Section):
     data: DataSettings = DataSettings()
     inference: InferenceSettings = InferenceSettings()
     queries: QuerySettings = QuerySettings()
+    blocks: BlockSettings = BlockSettings()
     server: ServerSettings = ServerSettings()
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from lib.prediction.options import add_predictor_options, predictor_from, window
 from lib.prediction.predictor import Predictor
 from lib.volumes.atomic import StagedFiles
 from lib.volumes.errors import VolumeError
+from lib.volumes.import_plan import default_id
 from lib.volumes.options import existing_study
 from lib.volumes.readers.opening import open_source
 from lib.volumes.writing import Sliceable, label_file, write_label
@@ -40,7 +41,7 @@ def add_predict_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="x y z of --image, where the file does not say",
     )
     parser.add_argument(
-        "--out", type=Path, help="folder for a study's maps, .nii.gz file for --image"
+        "--out", type=Path, help="folder for a study's maps, .nii.gz or .zarr for --image"
     )
     parser.add_argument("--task", choices=tuple(TAGS), default="segmentation")
     parser.add_argument("--level", choices=("fine", "coarse", "fallback"))
@@ -74,10 +75,10 @@ def _jobs(
         size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
         if size is None:
             raise VolumeError(args.image, "no voxel size", remedy="give --voxel-size-nm X Y Z")
-        stem = Path(args.image.partition(":")[0]).name.split(".")[0]
+        stem = default_id(args.image)
         target = args.out or Path(f"{stem}_{args.task}.nii.gz")
         if not target.name.endswith(".nii.gz"):
-            raise ValueError(f"--out {target}: expected a file name that ends in .nii.gz")
+            raise ValueError(f"--out {target}: expected a name that ends in .nii.gz or .zarr")
         yield stem, source, (size[0], size[1], size[2]), target
         return
     study = existing_study(args.studies, settings)

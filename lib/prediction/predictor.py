@@ -19,7 +19,7 @@ from lib.prediction.classes import Level, Progress, predict_classes
 from lib.prediction.features import Shelf
 from lib.prediction.grouping import GroupBlock, group_block
 from lib.prediction.instances import Objects, predict_objects
-from lib.volumes.boxes import whole_box
+from lib.volumes.boxes import Box, box_origin, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage
 from lib.volumes.frames import ViewerFrame, viewer_frame
 
@@ -57,9 +57,16 @@ class Predictor:
         level: Level | None = None,
         progress: Progress | None = None,
         shelf: Shelf | None = None,
+        box: Box | None = None,
     ) -> NDArray[np.uint8]:
-        """(X, Y, Z) uint8 class map on the image's own grid; values as `predict_classes`."""
+        """(X, Y, Z) uint8 class map on the image's own grid; values as `predict_classes`.
+
+        Args:
+            box: the part of the image that is wanted; None: all of it.
+        """
         frame = self.frame(image.shape, voxel_size_nm)
+        part = whole_box(frame.shape) if box is None else box
+        network = frame.network_box(part)
         found = predict_classes(
             self.net,
             frame.view(image),
@@ -69,8 +76,11 @@ class Predictor:
             level=level,
             progress=progress,
             shelf=shelf,
+            box=network,
         )
-        return _to_image(found, frame)
+        whole = frame.viewer_box(network)  # binned voxels may reach beyond the part
+        at = box_slices(shift_box(part, minus(box_origin(whole))))
+        return frame.mask_to_viewer(found, network)[at]
 
     def objects(
         self,

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.volumes.boxes import Box, box_slices
+
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
 BLOCK = 128
 """Edge of the sampled blocks, voxels; each lies in one section, as files store them."""
@@ -33,20 +35,34 @@ def intensity_window(image: LazyImage) -> tuple[float, float]:
     are left out.
 
     Args:
-        image: (X, Y, Z), any unsigned integer or float type; sliced, never read whole.
+        image: (X, Y, Z), any unsigned integer or float type; sliced, never read whole. A part
+            of a larger volume has that volume's window as `contrast`.
 
     Returns:
         (low, high) in the image's units, low < high.
     """
+    known: tuple[float, float] | None = getattr(image, "contrast", None)
+    if known is not None:
+        return known
+    blocks = [np.asarray(image[box_slices(box)]).ravel() for box in sample_boxes(image.shape)]
+    return values_window(np.concatenate(blocks))
+
+
+def sample_boxes(shape: tuple[int, ...]) -> list[Box]:
+    """Blocks spread evenly over a volume, each of one section."""
     starts = [
         _spread(size, block, count)
-        for size, block, count in zip(image.shape, (BLOCK, BLOCK, 1), BLOCKS, strict=True)
+        for size, block, count in zip(shape, (BLOCK, BLOCK, 1), BLOCKS, strict=True)
     ]
-    blocks = [
-        np.asarray(image[x : x + BLOCK, y : y + BLOCK, z : z + 1]).ravel()
+    return [
+        ((x, min(x + BLOCK, shape[0])), (y, min(y + BLOCK, shape[1])), (z, z + 1))
         for z, y, x in product(*reversed(starts))
     ]
-    sample = _without_filling(np.concatenate(blocks))
+
+
+def values_window(values: NDArray[Any]) -> tuple[float, float]:
+    """Robust percentiles of sampled intensities, without filling; low < high."""
+    sample = _without_filling(values)
     low, high = (float(v) for v in np.percentile(sample, (LOW_PERCENTILE, HIGH_PERCENTILE)))
     return (low, high) if high > low else (low, low + 1.0)
 

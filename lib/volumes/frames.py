@@ -165,6 +165,12 @@ class FramedImage:
     def shape(self) -> Triple:
         return self.frame.network_shape
 
+    @property
+    def contrast(self) -> tuple[float, float] | None:
+        """The contrast window of the volume that the image is a part of, where it knows it."""
+        known: tuple[float, float] | None = getattr(self.image, "contrast", None)
+        return known
+
     def __getitem__(self, index: Any) -> NDArray[Any]:
         box = tuple(s.indices(n) for s, n in zip(index, self.shape, strict=True))
         assert all(step == 1 for _, _, step in box), "only steps of 1"

@@ -123,6 +123,17 @@ class Source(ABC):
         """The whole volume; numpy asks for it where a slice would not do."""
         return np.asarray(self.read(whole_box(self.shape)), dtype)
 
+    def stored_boxes(self, limit: int) -> list[Box]:
+        """Where voxels are stored, for kinds of file that leave out what nobody wrote.
+
+        Args:
+            limit: most boxes wanted, spread over all there are.
+
+        Returns:
+            Boxes of stored chunks; empty where the kind of file does not tell.
+        """
+        return []
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open
         """Let go of open files."""
 

@@ -19,6 +19,8 @@ def shown(value: Any) -> str:
         return "[" + ", ".join(map(str, value)) + "]"
     if isinstance(value, int) and value and value % 2**30 == 0:
         return f"{value // 2**30} GiB"
+    if isinstance(value, int) and value and value % 2**20 == 0:
+        return f"{value // 2**20} MiB"
     return str(value)
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from lib.volumes.boxes import Box, Triple
+from lib.volumes.boxes import Box, Triple, intersect, whole_box
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.chunked_sizes import array_size, multiscale_level
 from lib.volumes.readers.remote import Folder, context_of, kvstore_of
 from lib.volumes.readers.roles import Role, choose_dataset
+from lib.volumes.readers.stored import stored_chunks
 from lib.volumes.source import Source, SourceInfo, damaged
 
 DRIVERS = {".zarray": "zarr", "zarr.json": "zarr3", "attributes.json": "n5"}
@@ -44,6 +45,17 @@ class ChunkedSource(Source):
         voxels = voxels.transpose(present)
         missing = tuple(i for i, a in enumerate(self._axes) if a is None)
         return np.expand_dims(voxels, missing) if missing else voxels
+
+    def stored_boxes(self, limit: int) -> list[Box]:
+        """Boxes of the chunks (shards) that are stored."""
+        chunks = stored_chunks(self._store)
+        step = max(1, -(-len(chunks) // limit))
+        boxes = []
+        for chunk in chunks[::step]:
+            spans = [(0, 1) if a is None else chunk[a] for a in self._axes]
+            if box := intersect((spans[0], spans[1], spans[2]), whole_box(self.shape)):
+                boxes.append(box)
+        return boxes
 
 
 def open_zarr(path: Folder, dataset: str, role: Role) -> ChunkedSource:

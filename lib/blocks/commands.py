@@ -1,0 +1,279 @@
+"""`predict` of volumes larger than memory, and `status`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+from tqdm import tqdm
+
+from lib.blocks.engine import Engine, OneProcess, cluster_at, local_workers, slurm_workers
+from lib.blocks.ledger import Entry, Ledger, holder
+from lib.blocks.plan import BlockPlan, Task, cut, read_plan
+from lib.blocks.run import Outcome, begin, check_memory, check_space, drive
+from lib.blocks.tasks import stages
+from lib.configs.options import settings_from
+from lib.configs.settings import Settings
+from lib.labels.hierarchy import LabelHierarchy
+from lib.prediction import commands
+from lib.prediction.forward import window_size
+from lib.prediction.predictor import load_predictor
+from lib.prediction.windows import WindowGrid, window_grid
+from lib.volumes.boxes import (
+    Box,
+    box_shape,
+    contains,
+    fill_box,
+    minus,
+    parse_box,
+    shift_box,
+    show_box,
+    whole_box,
+)
+from lib.volumes.errors import VolumeError
+from lib.volumes.readers.opening import open_source
+from lib.volumes.readers.region import volume_contrast
+from lib.volumes.readers.remote import is_remote
+from lib.volumes.record import check_voxel_size
+from lib.volumes.source import Source
+
+FREE = ("cache_bytes", "tile_bytes", "click_window", "click_window_limit", "click_fragments")
+"""Keys of `inference` that a dense result does not depend on."""
+LISTED = 10
+"""Failed blocks that are told one by one."""
+
+
+def add_predict_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Declare `predict` on the command line's sub-parsers."""
+    parser = commands.add_predict_parser(subparsers)
+    group = parser.add_argument_group(
+        "volumes larger than memory",
+        "--image SRC --out NAME.zarr works block by block and writes OME-Zarr 0.5; the same "
+        "command again goes on where it stopped. SRC may be s3://, gs:// or http(s)://.",
+    )
+    group.add_argument(
+        "--box", metavar="X0:X1,Y0:Y1,Z0:Z1", help="part of the source, in its own voxels"
+    )
+    where = group.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers", type=int, metavar="N", help="processes of this machine (needs dask)"
+    )
+    where.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, tcp://HOST:8786")
+    where.add_argument(
+        "--slurm", type=Path, metavar="FILE", help="YAML for dask_jobqueue.SLURMCluster, and jobs"
+    )
+    return parser
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """Predict as the command line says, block by block where the output ends in .zarr.
+
+    Returns:
+        0, or 1 when some blocks failed.
+
+    Raises:
+        ValueError: options that do not go together, or files that cannot be read.
+    """
+    if args.image is not None and args.out is not None and args.out.suffix == ".zarr":
+        return predict_blocks(args, settings_from(args))
+    return commands.run_predict(args)
+
+
+def predict_blocks(args: argparse.Namespace, settings: Settings) -> int:
+    """Predict a volume block by block, as the command line says.
+
+    Returns:
+        0 when every block is done, 1 when some failed.
+
+    Raises:
+        ValueError: what cannot be, in words.
+    """
+    plan, hierarchy, told = make_plan(args, settings)
+    check_space(plan, args.out)
+    plan = begin(args.out, plan, hierarchy)
+    if not args.quiet:
+        print(told, file=sys.stderr)
+    with _engine(args, plan) as engine:
+        outcome = drive(args.out, engine, _Bars(quiet=args.quiet))
+    print(summary(args.out, outcome))
+    return 1 if outcome.failed else 0
+
+
+def make_plan(
+    args: argparse.Namespace, settings: Settings
+) -> tuple[BlockPlan, LabelHierarchy, str]:
+    """The plan of a command, the network's classes, and a line about the cut."""
+    source = open_source(args.image, "image", settings.data.spacing_unit)
+    size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
+    if size is None:
+        raise VolumeError(args.image, "no voxel size", remedy="give --voxel-size-nm X Y Z")
+    check_voxel_size(size, args.image)
+    voxel = (float(size[0]), float(size[1]), float(size[2]))
+    predictor = load_predictor(args.weights, settings, "cpu")
+    frame = predictor.frame(source.shape, voxel)
+    box = _box(args.box, source)
+    core, chunk = cut(frame, box_shape(box), settings)
+    inference = settings.inference.model_dump(mode="json")
+    plan = BlockPlan(
+        source=args.image if is_remote(args.image) else str(Path(args.image).absolute()),
+        source_shape=source.shape,
+        origin=source.info.origin,
+        voxel_size_nm=voxel,
+        box=box,
+        core=core,
+        chunk=chunk,
+        contrast=volume_contrast(source),
+        task=cast(Task, args.task),
+        level=args.level or settings.inference.level,
+        weights=str(args.weights.absolute()),
+        weights_sha256=hashlib.sha256(args.weights.read_bytes()).hexdigest(),
+        inference={key: value for key, value in inference.items() if key not in FREE},
+        tile_bytes=settings.blocks.tile_bytes,
+        device=args.device or "",
+    )
+    source.close()
+    image = plan.image(args.out, plan.layers[0])
+    grid = window_grid(
+        frame.network_shape, window_size(predictor.net, settings.inference),
+        settings.inference.overlap,
+    )  # fmt: skip
+    start = (box[0][0], box[1][0], box[2][0])
+    cores = [shift_box(image.block_box(0, index), start) for index in image.blocks(0)]
+    told = (
+        f"{args.out}: {len(cores)} blocks of {' x '.join(map(str, core))} voxels, "
+        f"{price(grid, [frame.network_box(c) for c in cores]):.2f} times the windows of one run "
+        "over the whole source"
+    )
+    return plan, predictor.hierarchy, told
+
+
+def summary(out: Path, outcome: Outcome) -> str:
+    """What a run came to, in a few lines."""
+    lines = [f"{out}: {outcome.made} blocks done now, {outcome.kept} before"]
+    if outcome.failed:
+        lines.append(
+            f"{len(outcome.failed)} blocks of stage {outcome.failed[0].stage!r} failed; the same "
+            "command tries them again"
+        )
+        lines += [f"  {e.index}: {e.error}" for e in outcome.failed[:LISTED]]
+        if len(outcome.failed) > LISTED:
+            lines.append(f"  and {len(outcome.failed) - LISTED} more in `main.py status {out}`")
+    return "\n".join(lines)
+
+
+def add_status_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Declare `status` on the command line's sub-parsers."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "status",
+        help="how far a blockwise run is",
+        description="Blocks done and failed of a .zarr that `predict` writes, its rate and the "
+        "time that remains; works while it runs and after it died.",
+    )
+    parser.add_argument("out", type=Path, metavar="OUT.zarr")
+    return parser
+
+
+def run_status(args: argparse.Namespace) -> int:
+    """Tell how far a run is; exit status 0 when whole, 1 when not."""
+    plan = read_plan(args.out)
+    if plan is None:
+        raise VolumeError(args.out, "no blockwise run", "an --out of `main.py predict`")
+    ledger, whole = Ledger(args.out), True
+    print(f"{args.out}: {plan.task} of {plan.source}, box {show_box(plan.box)}")
+    for stage in stages(plan, args.out):
+        done, failed = ledger.done(stage.name), ledger.failed(stage.name)
+        whole = whole and len(done) == len(stage.blocks)
+        line = f"  {stage.name}: {len(done)} of {len(stage.blocks)} blocks"
+        if failed:
+            line += f", {len(failed)} failed"
+        print(line + remaining(ledger, stage.name, len(stage.blocks)))
+        for entry in failed:
+            print(f"    {entry.index}: {entry.error}")
+    at_work = holder(args.out)
+    state = "whole" if whole else f"at work: {at_work}" if at_work else "stopped; not whole"
+    print(f"  {state}")
+    return 0 if whole else 1
+
+
+def remaining(ledger: Ledger, stage: str, total: int, now: float | None = None) -> str:
+    """Rate and time that remains, by the blocks of the last hour; "" where nothing tells."""
+    now = time.time() if now is None else now
+    times = sorted(e.at for e in ledger.entries[stage].values() if not e.error)
+    recent = [t for t in times if now - t < 3600.0]
+    left = total - len(times)
+    if not left or len(recent) < 2 or recent[-1] <= recent[0]:
+        return ""
+    rate = (len(recent) - 1) / (recent[-1] - recent[0])
+    minutes = left / rate / 60
+    told = f"{minutes / 60:.1f} h" if minutes > 90 else f"{minutes:.0f} min"
+    return f", {60 * rate:.2f} a minute, about {told} to go"
+
+
+def price(grid: WindowGrid, boxes: Sequence[Box]) -> float:
+    """Windows evaluated block by block, as a multiple of those of one run over everything."""
+    spent = sum(math.prod(len(grid.touching(a, box[a])) for a in range(3)) for box in boxes)
+    return spent / grid.count
+
+
+class _Bars:
+    """A progress bar for each stage."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar: Any = None
+        self.stage = ""
+
+    def __call__(self, stage: str, done: int, total: int, entry: Entry | None) -> None:
+        if stage != self.stage:
+            if self.bar is not None:
+                self.bar.close()
+            self.stage = stage
+            self.bar = tqdm(
+                total=total, initial=done, desc=stage, unit="block", disable=self.quiet or None
+            )
+        self.bar.update(done - self.bar.n)
+        if entry is not None and entry.error:
+            tqdm.write(f"block {entry.index} failed: {entry.error}", file=sys.stderr)
+
+
+@contextmanager
+def _engine(args: argparse.Namespace, plan: BlockPlan) -> Iterator[Engine]:
+    if args.scheduler:
+        with cluster_at(args.scheduler) as engine:
+            yield engine
+    elif args.slurm:
+        with slurm_workers(args.slurm) as engine:
+            yield engine
+    elif args.workers is not None:
+        if args.workers < 1:
+            raise ValueError(f"--workers {args.workers}: expected 1 or more")
+        limit = check_memory(plan, args.workers, psutil.virtual_memory().available)
+        with local_workers(args.workers, limit) as engine:
+            yield engine
+    else:
+        yield OneProcess()
+
+
+def _box(text: str | None, source: Source) -> Box:
+    """--box, counted from the source's first voxel.
+
+    Raises:
+        VolumeError: it holds no voxel, or reaches outside.
+    """
+    bounds = whole_box(source.shape, source.info.origin)
+    if not text:
+        return whole_box(source.shape)
+    box = fill_box(parse_box(text), bounds)
+    if min(box_shape(box)) < 1 or not contains(bounds, box):
+        raise VolumeError(
+            source.info.where, f"--box {text}", f"a box with voxels inside {show_box(bounds)}"
+        )
+    return shift_box(box, minus(source.info.origin))

@@ -1,0 +1,118 @@
+"""Engines: what fails is told, a lost worker's blocks are done again, nothing else changes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from block_cases import bytes_of, case, command
+from block_work import marked, poisoned, slow
+
+from lib.blocks.engine import TRIES, OneProcess, attempt, cluster_at, local_workers, slurm_options
+from lib.blocks.ledger import Entry, Ledger
+from lib.commands import main
+from lib.volumes.boxes import Triple
+
+INDICES = [(x, y, 0) for x in range(4) for y in range(3)]
+
+
+def test_a_poisoned_block_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    entries = list(OneProcess().run(poisoned, tmp_path, "s", INDICES))
+    errors = {e.index: e.error for e in entries if e.error}
+    assert errors[1, 1, 0] == "em.zarr: truncated"
+    assert errors[2, 0, 0].startswith("ZeroDivisionError: a bug (block_work.py:")
+    assert len(entries) == len(INDICES) and len(errors) == 2
+    assert len(list(tmp_path.glob("1-1-*"))) == TRIES
+
+
+def test_a_hiccup_is_forgiven() -> None:
+    tries: list[int] = []
+
+    def once(out: str, stage: str, index: Triple) -> dict[str, Any]:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError("connection reset")
+        return {"ok": 1}
+
+    entry = attempt(once, "", "s", (0, 0, 0))
+    assert not entry.error and entry.value == {"ok": 1}
+
+
+def test_workers_of_slurm_end_before_their_job_does() -> None:
+    options = slurm_options({"walltime": "1-02:00:00", "cores": 4, "worker_extra_args": ["--x"]})
+    extra = options["worker_extra_args"]
+    assert extra[extra.index("--lifetime") + 1] == f"{int(0.9 * 26 * 3600)}s"
+    assert extra[-1] == "--x" and options["cores"] == 4 and options["death_timeout"] == 120
+
+
+def test_without_dask_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with (
+        pytest.raises(ValueError, match=r"requirements/cluster\.txt"),
+        local_workers(2, 2**30),
+    ):
+        pass
+
+
+def test_the_ledger_reads_what_it_wrote_and_forgives_a_torn_line(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add(Entry("s", (0, 0, 0), "", 1.5, 2.0, "w", {"a": 1}))
+    ledger.add(Entry("s", (1, 0, 0), "bad"))
+    with ledger.path.open("ab") as file:
+        file.write(b'\n{"stage": "s", "index": [2, 0')
+    ledger.add(Entry("s", (3, 0, 0)))
+    again = Ledger(tmp_path)
+    assert again.done("s") == {(0, 0, 0), (3, 0, 0)}
+    assert [e.index for e in again.failed("s")] == [(1, 0, 0)]
+    assert again.entries["s"][0, 0, 0] == Entry("s", (0, 0, 0), "", 1.5, 2.0, "w", {"a": 1})
+    again.add(Entry("s", (1, 0, 0)))
+    assert not Ledger(tmp_path).failed("s"), "the last line counts"
+
+
+def test_workers_give_the_bytes_of_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    folder = case(tmp_path)
+    assert main(command(folder)) == 0
+    assert main(command(folder, "--workers", "2", out="two.zarr")) == 0
+    assert bytes_of(folder / "two.zarr") == bytes_of(folder / "seg.zarr")
+    workers = {e.worker for e in Ledger(folder / "two.zarr").entries["predict"].values()}
+    assert f":{os.getpid()}" not in "".join(workers)
+
+
+def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with local_workers(2, 2**30) as engine:
+        found, killed = [], 0
+        for entry in engine.run(slow, tmp_path, "s", INDICES):
+            found.append(entry)
+            if not killed:
+                killed = int(entry.worker.rpartition(":")[2])
+                os.kill(killed, signal.SIGKILL)
+        assert {e.index for e in found} == set(INDICES) and len(found) == len(INDICES)
+        assert not [e for e in found if e.error]
+        tries = len(list(tmp_path.iterdir()))
+        assert len(INDICES) <= tries <= len(INDICES) + 1, "only what it had in hand is repeated"
+        assert isinstance(engine.client, distributed.Client)
+
+
+def test_a_poisoned_block_does_not_stop_workers(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with local_workers(1, 2**30) as engine:
+        entries = list(engine.run(poisoned, tmp_path, "s", INDICES))
+        assert len([e for e in entries if e.error]) == 2 and len(entries) == len(INDICES)
+        address = engine.client.scheduler.address
+        with cluster_at(address) as other:
+            assert len(list(other.run(marked, tmp_path, "s", INDICES[:3]))) == 3
+
+
+def test_a_scheduler_that_is_away_is_told() -> None:
+    distributed = pytest.importorskip("distributed")
+    assert distributed
+    with (
+        pytest.raises(ValueError, match="no scheduler answers there"),
+        cluster_at("tcp://127.0.0.1:1", timeout_seconds=0.5),
+    ):
+        pass

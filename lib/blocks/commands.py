@@ -111,6 +111,8 @@ def make_plan(
     args: argparse.Namespace, settings: Settings
 ) -> tuple[BlockPlan, LabelHierarchy, str]:
     """The plan of a command, the network's classes, and a line about the cut."""
+    if args.task != "segmentation":
+        raise ValueError(f"--task {args.task}: .zarr outputs hold classes only; use .nii.gz")
     source = open_source(args.image, "image", settings.data.spacing_unit)
     size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
     if size is None:

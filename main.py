@@ -37,6 +37,7 @@ from lib.infers.instances import Instances
 from lib.infers.proofread import Proofread
 from lib.infers.proofread_classes import ProofreadClasses
 from lib.infers.segmentation import Segmentation
+from lib.infers.strokes import Strokes
 from lib.infers.viewer_labels import ViewerLabels
 from lib.prediction.feature_cache import FeatureCache
 from lib.proofread.store import ObjectStore
@@ -117,6 +118,7 @@ class NeuropilApp(MONAILabelApp):
             "instances": Instances(parts),
             "proofread": Proofread(parts),
             "proofread_classes": ProofreadClasses(parts),
+            "strokes": Strokes(parts),
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:

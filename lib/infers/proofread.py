@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lib.clicks.answer import ClickAnswer
 from lib.clicks.source import ClickSource
+from lib.clicks.strokes import box_points, fewer_points
 from lib.clicks.viewer import ViewerRequest, click_source, segment_in_viewer
 from lib.infers.base import Answer, NeuropilTask, Parts
 from lib.infers.clicks import clicked_class, named_points, starting_mask, viewer_points
@@ -28,7 +29,7 @@ from lib.volumes.boxes import Box, Triple, box_slices, intersect, shift_box
 
 
 @dataclass(frozen=True)
-class _Turn:
+class Turn:
     """One request, read.
 
     Args:
@@ -64,10 +65,10 @@ class Proofread(NeuropilTask):
     volume, or the object's box alone for viewers that place a map by its geometry).
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, type: InferType = InferType.DEEPGROW) -> None:
         super().__init__(
             parts,
-            InferType.DEEPGROW,
+            type,
             "The clicked object; clicks in the background take voxels away; do: accept it, "
             "split, merge, delete or name objects, undo and redo",
             {"do": list(ACTIONS), "over": ["free", "all"], "reply": ["volume", "box"]},
@@ -83,7 +84,7 @@ class Proofread(NeuropilTask):
         limits = region(request.get("roi"), image.shape)
         if request.get("objects") is not None:
             return self._many(request, turn, limits)
-        asked = self._asked(request, turn)
+        asked = self._asked(request, turn, limits)
         action = self.choice(request, "do")
         told: dict[str, Any] = {}
         if action == "answer":
@@ -102,19 +103,25 @@ class Proofread(NeuropilTask):
 
     def _turn(
         self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
-    ) -> _Turn:
+    ) -> Turn:
         objects: CurrentObjects | None = None
         warnings: list[str] = []
         if image.path.parent.resolve() == self.objects.root.resolve():
             objects, warnings = self.objects.open(item_id(image.path), image.shape)
         client, name = request.get("client_id") or "", request.get("label") or ""
         over = cast(Over, self.choice(request, "over"))
-        return _Turn(loaded, image, device, objects, warnings, str(client), str(name), over)
+        return Turn(loaded, image, device, objects, warnings, str(client), str(name), over)
 
-    def _asked(self, request: dict[str, Any], turn: _Turn) -> ViewerRequest:
-        plane = section_of(request, turn.image)
+    def _asked(self, request: dict[str, Any], turn: Turn, limits: Box | None) -> ViewerRequest:
+        plane, size = section_of(request, turn.image), turn.image.voxel_size_nm
         positive = viewer_points(request.get("foreground"), "foreground")
         negative = viewer_points(request.get("background"), "background")
+        if limits is not None and not positive:  # a box is drawn around what is meant
+            positive = box_points(turn.standing, limits, size)
+        given = len(positive) + len(negative)
+        positive, negative = (fewer_points(points, size) for points in (positive, negative))
+        if (left := len(positive) + len(negative)) < given:
+            turn.warnings.append(f"{left} points, spread over all, stand for the {given} given")
         if plane is not None:  # a two-dimensional request is about one section
             positive, negative = ([p for p in ps if p[2] == plane] for ps in (positive, negative))
         return ViewerRequest(
@@ -125,10 +132,10 @@ class Proofread(NeuropilTask):
             None if plane is None else (2, plane),
         )
 
-    def _class_of(self, turn: _Turn, name: Any) -> int:
+    def _class_of(self, turn: Turn, name: Any) -> int:
         return clicked_class(name, turn.loaded.predictor.hierarchy, self.settings.labels)
 
-    def _source(self, turn: _Turn, asked: ViewerRequest) -> ClickSource:
+    def _source(self, turn: Turn, asked: ViewerRequest) -> ClickSource:
         predictor, image = turn.loaded.predictor, turn.image
         fragments = None
         if predictor.inference.click_fragments and turn.standing is not None:
@@ -146,7 +153,7 @@ class Proofread(NeuropilTask):
             fragments,
         )
 
-    def _answer(self, turn: _Turn, asked: ViewerRequest) -> ClickAnswer:
+    def _answer(self, turn: Turn, asked: ViewerRequest) -> ClickAnswer:
         def find(asked: ViewerRequest) -> ClickAnswer:
             frame = turn.loaded.predictor.frame(turn.image.shape, turn.image.voxel_size_nm)
             with self.network.turn("click", turn.device):
@@ -154,11 +161,11 @@ class Proofread(NeuropilTask):
 
         return answer_clicks(turn.standing, asked, find, turn.over)
 
-    def _note(self, turn: _Turn, found: ClickAnswer) -> None:
+    def _note(self, turn: Turn, found: ClickAnswer) -> None:
         placed = Placed(found.mask, found.box)
         self.drafts.note(turn.client, item_id(turn.image.path), turn.name, placed)
 
-    def _many(self, request: dict[str, Any], turn: _Turn, limits: Box | None) -> Answer:
+    def _many(self, request: dict[str, Any], turn: Turn, limits: Box | None) -> Answer:
         """Points of several objects -> a map of all of them."""
         denied = viewer_points(request.get("background"), "background")
         named = {
@@ -179,7 +186,7 @@ class Proofread(NeuropilTask):
     def _reply(
         self,
         request: dict[str, Any],
-        turn: _Turn,
+        turn: Turn,
         found: ClickAnswer,
         limits: Box | None,
         told: dict[str, Any],

@@ -45,7 +45,7 @@ ORIGINAL_NAMES = "original_names"
 """Set by the datastore: name -> value in the label `original`, where there is one."""
 AUTOMATIC = ("segmentation", "instances", "proofread_classes")
 """Tasks whose answer nobody has touched yet."""
-CLICKED = ("proofread",)
+CLICKED = ("proofread", "strokes")
 """Tasks whose answer a person asked for, object by object."""
 CHOICES = {"mode": ("replace", "merge"), "truth": ("touched", "all"), "over": ("free", "all")}
 """What a submission may say of itself; the first of each holds where it says nothing."""

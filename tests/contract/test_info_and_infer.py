@@ -32,6 +32,7 @@ def test_info_tells_viewers_what_they_need(server, client):
         "instances": "segmentation",
         "proofread": "deepgrow",
         "proofread_classes": "deepedit",
+        "strokes": "scribbles",
     }
     for model in info["models"].values():
         values = sorted(model["labels"].values())

@@ -155,6 +155,39 @@ def test_the_answer_can_be_the_box_alone(client, item):
     np.testing.assert_allclose(header["space origin"], corner[:3], atol=1e-4)
 
 
+def test_strokes_as_slicer_sends_them(client, item, tmp_path):
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[4:10, 8:56, 7:9] = 2
+    painted[28:34, 8:56, 7:9] = 3
+    path = write_nifti(tmp_path / "strokes.nii.gz", painted, item)
+    names = ["axon 1", "foreground_scribbles", "background_scribbles"]
+    asked = {
+        **SLICER, "roi": [], "selected_label_name": "axon 1",
+        "label_info": [{"name": name, "id": n} for n, name in enumerate(names, 1)],
+    }  # fmt: skip
+    file, told = client.infer("strokes", ITEM, asked, label_in=str(path))
+    mask = nrrd.read(file)[0]
+    assert told["label_names"] == {"axon 1": 1}
+    assert mask[6, 30, 8] and not mask[30, 30, 8]
+    answer = client.info()["models"]["strokes"]
+    assert answer["type"] == "scribbles"
+
+
+def test_a_box_around_an_object_means_it(client, item):
+    ids = _columns()
+    file, _ = client.infer("proofread", ITEM, {**SLICER, "roi": [24, 37, 0, 63, 0, 15]})
+    mask = nrrd.read(file)[0] != 0
+    assert mask[30, 30, 8]
+    assert not mask[np.isin(ids, (1, 2, 4, 5))].any()
+
+
+def test_a_stroke_of_many_points_is_a_few(client, item):
+    many = [[6, y, z] for y in range(8, 56) for z in range(3, 13)]
+    mask, told = _click(client, *many)
+    assert mask[6, 30, 8]
+    assert "stand for" in " ".join(told["warnings"])
+
+
 @pytest.mark.parametrize(
     ("params", "word"),
     [

@@ -172,7 +172,7 @@ def _read(
     """Layers, affine, and the segments that the file itself names."""
     name = path.name.lower()
     if not name.endswith((".nrrd", ".nhdr")):
-        source = open_file(path)
+        source = open_file(path, role="instance")
         try:
             _check_extent(path, source.shape, 1, source.dtype, image)
             return [_integers(path, np.asarray(source))], source.affine, None

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lib.labels.encodings import ClassSetNames, LabelValueError, final_codes
+from lib.labels.encodings import UNCERTAIN, ClassSetNames, LabelValueError, final_codes
 from lib.labels.hierarchy import LabelHierarchy
 
 EncodingName = Literal["canonical", "plan"]
@@ -29,10 +29,13 @@ class ValueMap:
     Args:
         table: the values that are known.
         other: the class set of every other value; None refuses them.
+        uncertain: values that say that nothing can be known, not even by an object's id;
+            None for every value outside the table.
     """
 
     table: Mapping[int, int]
     other: int | None = None
+    uncertain: frozenset[int | None] = frozenset()
 
     def __post_init__(self) -> None:
         assert self.table and 0 not in self.table.values() and self.other != 0
@@ -62,6 +65,17 @@ class ValueMap:
             raise LabelValueError(int(values[index]), index, self.describe())
         return class_sets
 
+    def says_uncertain(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where label values are uncertain; same shape, bool."""
+        mask = np.zeros(values.shape, np.bool_)
+        info = np.iinfo(values.dtype)
+        for value in self.uncertain:
+            if value is None:
+                mask |= ~np.isin(values, list(self.table))
+            elif info.min <= value <= info.max:
+                mask |= values == value
+        return mask
+
     def describe(self) -> str:
         """The known values, as ranges."""
         runs: list[list[int]] = []
@@ -84,9 +98,10 @@ def encoding(
         extra: class sets that the file lists for values 201..254 (canonical only).
     """
     if name == "canonical":
-        return ValueMap(final_codes(hierarchy, extra or {}))
+        return ValueMap(final_codes(hierarchy, extra or {}), uncertain=frozenset({UNCERTAIN}))
     fine = {i: 1 << i for i in range(hierarchy.num_classes)}
-    return ValueMap({-1: hierarchy.unknown, **fine, 255: hierarchy.unknown})
+    unknown = {-1: hierarchy.unknown, UNCERTAIN: hierarchy.unknown}
+    return ValueMap({**unknown, **fine}, uncertain=frozenset(unknown))
 
 
 def load_value_map(path: Path | str, hierarchy: LabelHierarchy) -> ValueMap:
@@ -99,7 +114,8 @@ def load_value_map(path: Path | str, hierarchy: LabelHierarchy) -> ValueMap:
           191: mitochondria                      # a class or a group
           159: [glia, extracellular space]       # one of several
           255: {any_but: [mitochondria, myelin]} # every class but these
-          0-128: unknown
+          0: unlabelled                          # nothing, unless an object's id says more
+          1-128: unknown                         # nothing can be known, whatever the id
         other: unknown                           # without it such values are refused
 
     Raises:
@@ -118,17 +134,21 @@ def load_value_map(path: Path | str, hierarchy: LabelHierarchy) -> ValueMap:
 
 def _value_map(values: Mapping[Any, Any], other: Any, hierarchy: LabelHierarchy) -> ValueMap:
     table: dict[int, int] = {}
+    uncertain: set[int | None] = {None} if other == "unknown" else set()
     for key, meaning in values.items():
         class_set = _meaning(meaning, hierarchy, f"values.{key}")
         for value in _range(key):
             if value in table:
                 raise ValueError(f"values.{key}: value {value} is listed twice")
             table[value] = class_set
+            if meaning == "unknown":
+                uncertain.add(value)
     if not table:
         raise ValueError("values: at least one label value is needed")
     if max(table) - min(table) > _LARGEST:
         raise ValueError(f"values: from {min(table)} to {max(table)} are over {_LARGEST} values")
-    return ValueMap(table, None if other is None else _meaning(other, hierarchy, "other"))
+    rest = None if other is None else _meaning(other, hierarchy, "other")
+    return ValueMap(table, rest, frozenset(uncertain))
 
 
 def _range(key: Any) -> range:
@@ -143,7 +163,7 @@ def _range(key: Any) -> range:
 
 def _meaning(meaning: Any, hierarchy: LabelHierarchy, where: str) -> int:
     try:
-        if meaning == "unknown":
+        if meaning in ("unknown", "unlabelled"):
             return hierarchy.unknown
         if isinstance(meaning, str):
             return hierarchy.set_named(meaning)
@@ -159,6 +179,6 @@ def _meaning(meaning: Any, hierarchy: LabelHierarchy, where: str) -> int:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     raise ValueError(
-        f"{where}: expected a class, a group, a list of them, {{any_but: [...]}} or unknown, "
-        f"found {meaning!r}"
+        f"{where}: expected a class, a group, a list of them, {{any_but: [...]}}, unlabelled or "
+        f"unknown, found {meaning!r}"
     )

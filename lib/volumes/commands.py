@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from lib.configs.options import add_settings_options, settings_from
@@ -20,8 +21,8 @@ def add_import_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "import",
         help="turn a volume into study items",
-        description="Read HDF5, TIFF, section folders, NIfTI, NRRD, Zarr, N5 or Precomputed "
-        "and write study items with canonical labels.",
+        description="Read HDF5, TIFF, section folders, NIfTI, NRRD, MRC, DM3, DM4, Zarr, "
+        "N5, WEBKNOSSOS or Precomputed and write study items with canonical labels.",
     )
     parser.add_argument("source", help="PATH or PATH:DATASET of the image")
     add_study_option(parser)
@@ -42,6 +43,11 @@ def add_import_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--spacing-unit", choices=tuple(UNIT_NM), help="unit of NIfTI and NRRD spacings"
     )
+    parser.add_argument(
+        "--missing-sections", choices=("refuse", "unknown", "ignore"), default="refuse",
+        help="numbers that a folder of sections lacks: refused, black sections of which nothing "
+        "is known, or as if they were not missing",
+    )  # fmt: skip
     _add_label_options(parser)
     parser.add_argument("--replace", action="store_true", help="write over existing items")
     add_settings_options(parser)
@@ -99,12 +105,21 @@ def run_import(args: argparse.Namespace) -> int:
         true_instances=not args.derived_instances,
         spacing_unit=args.spacing_unit or settings.data.spacing_unit,
         replace=args.replace,
+        gaps=args.missing_sections,
     )
     plan = plan_import(request, study)
+    for warning in plan.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     with voxel_bar(plan.voxels, "import") as bar:
         done = import_items(plan, study, bar.update)
     for item, counts in done:
         print(summary(item, counts))
+        if counts.grey[0] == counts.grey[1]:
+            print(
+                f"warning: {item.id}: every voxel of the image is {counts.grey[0]}; check that "
+                "this part of the source holds data",
+                file=sys.stderr,
+            )
     return 0
 
 

@@ -86,7 +86,7 @@ def export_item(request: ExportRequest, item: StudyItem, progress: Progress | No
         with kind(spec) as target:
             table = target.attributes.get("class_sets", {})
             codes = _Codes(request, item, {int(k): list(v) for k, v in table.items()})
-            source = open_file(item.label_path(request.label), item.study.spacing_unit)
+            source = open_file(item.label_path(request.label), item.study.spacing_unit, "instance")
             try:
                 target.write(lambda box: codes.translate(source.read(box)), progress)
             finally:

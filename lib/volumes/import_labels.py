@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from lib.volumes.errors import VolumeError
 from lib.volumes.label_views import PlacedLabel
 from lib.volumes.readers.opening import open_source, split_dataset
 from lib.volumes.readers.roles import Role
+from lib.volumes.readers.section_names import Gaps
 from lib.volumes.source import Source
 from lib.volumes.writing import SLAB_BYTES
 
@@ -20,23 +22,35 @@ SIZE_TOLERANCE = 0.01
 """Voxel sizes of image and label that differ by more than this part are a mistake."""
 
 
-def open_label(
-    text: str, role: Role, image: Source, size_stated: bool, spacing_unit: str
-) -> PlacedLabel | None:
+@dataclass(frozen=True)
+class LabelOptions:
+    """How labels are opened.
+
+    Args:
+        size_stated: the user gave the voxel size, so what files say does not count.
+        spacing_unit: of NIfTI and NRRD files.
+        gaps: what becomes of missing numbers in a folder of sections.
+    """
+
+    size_stated: bool = False
+    spacing_unit: str = "nm"
+    gaps: Gaps = "refuse"
+
+
+def open_label(text: str, role: Role, image: Source, options: LabelOptions) -> PlacedLabel | None:
     """Open a label and find its place in the image.
 
     Args:
         text: PATH or PATH:DATASET; "" for none.
-        size_stated: the user gave the voxel size, so what files say does not count.
 
     Raises:
         VolumeError: another shape or voxel size than the image, and no offset explains it.
     """
     if not text:
         return None
-    label = open_source(text, role, spacing_unit)
+    label = open_source(text, role, options.spacing_unit, options.gaps)
     here, there = image.info, label.info
-    if not size_stated and here.voxel_size_nm and there.voxel_size_nm:
+    if not options.size_stated and here.voxel_size_nm and there.voxel_size_nm:
         ratio = np.divide(there.voxel_size_nm, here.voxel_size_nm)
         if (abs(ratio - 1) > SIZE_TOLERANCE).any():
             raise VolumeError(
@@ -59,7 +73,7 @@ def open_label(
 
 
 def open_instance(
-    text: str, image_text: str, image: Source, size_stated: bool, spacing_unit: str
+    text: str, image_text: str, image: Source, options: LabelOptions
 ) -> PlacedLabel | None:
     """The named ids, or those that a CREMI file holds beside its raw data.
 
@@ -69,7 +83,7 @@ def open_instance(
     """
     if text:
         named = "" if text == "none" else text
-        return open_label(named, "instance", image, size_stated, spacing_unit)
+        return open_label(named, "instance", image, options)
     path, _ = split_dataset(image_text)
     if image.info.dataset != "volumes/raw":
         return None
@@ -78,7 +92,7 @@ def open_instance(
         open_source(beside, "instance").close()
     except VolumeError:
         return None  # raw data without labels
-    return open_label(beside, "instance", image, size_stated, spacing_unit)
+    return open_label(beside, "instance", image, options)
 
 
 def value_map(
@@ -111,7 +125,7 @@ def without_unlabelled(
             class_set = values.table.get(int(value), hierarchy.unknown)
             painted |= class_set if class_set != hierarchy.unknown else 0
     left = hierarchy.unknown & ~painted
-    return ValueMap({**values.table, 0: left}, values.other) if left else values
+    return replace(values, table={**values.table, 0: left}) if left else values
 
 
 def _offset_voxels(image: Source, label: Source) -> Triple:

@@ -18,16 +18,19 @@ from lib.volumes.boxes import (
     contains,
     fill_box,
     intersect,
+    minus,
     parse_box,
+    shift_box,
     show_box,
     tile_boxes,
     whole_box,
 )
 from lib.volumes.errors import VolumeError
-from lib.volumes.import_labels import open_instance, open_label, value_map
+from lib.volumes.import_labels import LabelOptions, open_instance, open_label, value_map
 from lib.volumes.label_views import PlacedLabel, grey_type
 from lib.volumes.readers.opening import open_source, split_dataset
 from lib.volumes.readers.remote import is_remote, split_address
+from lib.volumes.readers.section_names import Gaps
 from lib.volumes.record import Split, check_id, check_voxel_size
 from lib.volumes.source import Source
 from lib.volumes.study import Study
@@ -53,6 +56,7 @@ class ImportRequest:
         true_instances: whether ids are ground truth in 3D.
         spacing_unit: of NIfTI and NRRD files.
         replace: write over items that no annotator has touched.
+        gaps: what becomes of missing numbers in a folder of sections.
     """
 
     source: str
@@ -69,6 +73,7 @@ class ImportRequest:
     true_instances: bool = True
     spacing_unit: str = "nm"
     replace: bool = False
+    gaps: Gaps = "refuse"
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,11 @@ class PlannedItem:
 
 @dataclass
 class ImportPlan:
-    """Opened sources and the items that will be made of them; nothing is written yet."""
+    """Opened sources and the items that will be made of them; nothing is written yet.
+
+    Args:
+        warnings: what the user must know of the sources.
+    """
 
     request: ImportRequest
     image: Source
@@ -91,6 +100,20 @@ class ImportPlan:
     instance: PlacedLabel | None
     voxel_size_nm: tuple[float, float, float]
     items: list[PlannedItem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def sources(self) -> list[Source]:
+        """The image, and the labels that there are."""
+        labels = [v.source for v in (self.semantic, self.instance) if v is not None]
+        return [self.image, *labels]
+
+    def unknown_sections(self) -> frozenset[int]:
+        """Sections that image or labels lack, counted from the image's first."""
+        lacking = set(self.image.info.missing_sections)
+        for label in (self.semantic, self.instance):
+            if label is not None:
+                lacking |= {z - label.offset[2] for z in label.source.info.missing_sections}
+        return frozenset(lacking)
 
     @property
     def voxels(self) -> int:
@@ -99,10 +122,8 @@ class ImportPlan:
 
     def close(self) -> None:
         """Close the files."""
-        for label in (self.semantic, self.instance):
-            if label is not None:
-                label.source.close()
-        self.image.close()
+        for source in self.sources():
+            source.close()
 
 
 def plan_import(request: ImportRequest, study: Study) -> ImportPlan:
@@ -112,25 +133,26 @@ def plan_import(request: ImportRequest, study: Study) -> ImportPlan:
         VolumeError: what is wrong, where, and what to do; nothing has been written.
         ValueError: an option that cannot be read.
     """
-    image = open_source(request.source, "image", request.spacing_unit)
+    image = open_source(request.source, "image", request.spacing_unit, request.gaps)
     dtype = grey_type(image)
     size = request.voxel_size_nm or image.info.voxel_size_nm
     if size is None:
         raise VolumeError(
-            image.info.where, "no voxel size in the file", "one in nm",
+            image.info.where, image.info.size_fault or "no voxel size in the file", "one in nm",
             "give it with --voxel-size-nm X Y Z",
         )  # fmt: skip
     check_voxel_size(size, image.info.where)
-    stated, unit = request.voxel_size_nm is not None, request.spacing_unit
-    semantic = open_label(request.semantic, "semantic", image, stated, unit)
+    options = LabelOptions(request.voxel_size_nm is not None, request.spacing_unit, request.gaps)
+    semantic = open_label(request.semantic, "semantic", image, options)
     values = None
     if semantic is not None:
         values = value_map(semantic, request.encoding, request.mapping, study.hierarchy)
-    instance = open_instance(request.instance, request.source, image, stated, unit)
+    instance = open_instance(request.instance, request.source, image, options)
     items = _plan_items(request, image)
     plan = ImportPlan(request, image, semantic, values, instance, size, items)
     for item in plan.items:
         study.check_free(item.item_id, request.replace)
+    plan.warnings = [w for s in plan.sources() for w in s.info.warnings] + _lacking(plan)
     _check_space(study.root, plan.voxels * dtype.itemsize)
     return plan
 
@@ -196,6 +218,35 @@ def _box(text: str, bounds: Box, image: Source) -> Box:
             image.info.where, f"the box {text} reaches outside the volume", show_box(bounds)
         )
     return box
+
+
+def _lacking(plan: ImportPlan) -> list[str]:
+    """Parts of the items' boxes that their sources do not hold, and that read as fill values.
+
+    Raises:
+        VolumeError: nothing of an item's image is there.
+    """
+    warnings = []
+    for item in plan.items:
+        box = shift_box(item.box, minus(plan.image.info.origin))
+        places = [(plan.image, box)]
+        for label in (plan.semantic, plan.instance):
+            if label is not None:
+                part = intersect(shift_box(box, label.offset), whole_box(label.source.shape))
+                places += [(label.source, part)] if part is not None else []
+        for source, part in places:
+            there = source.stored(part)
+            text = f"{there.found} of {there.total} {there.part} of the box {show_box(item.box)}"
+            if there.found == 0 and source is plan.image:
+                raise VolumeError(
+                    source.info.where, text, "a part of the volume that was written",
+                    "choose another --crop, or fetch the volume again",
+                )  # fmt: skip
+            if there.found < there.total:
+                warnings.append(
+                    f"{source.info.where}: {text} are there; the others are read as its fill value"
+                )
+    return warnings
 
 
 def _check_space(root: Path, needed: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lib.volumes.boxes import box_origin, shift_box
+from typing import Any
+
+from lib.volumes.boxes import Box, box_origin, shift_box
 from lib.volumes.errors import disk_error
 from lib.volumes.import_labels import without_unlabelled
 from lib.volumes.import_plan import ImportPlan, ImportRequest, PlannedItem
@@ -43,7 +45,7 @@ def _import_item(
         values = without_unlabelled(values, plan.semantic, box, study.hierarchy)
     views = LabelViews(
         study.hierarchy, box, plan.semantic, values, plan.instance, request.fully_annotated,
-        info.origin,
+        info.origin, plan.unknown_sections(),
     )  # fmt: skip
     labelled = plan.semantic is not None or plan.instance is not None
     return study.add_item(
@@ -52,6 +54,7 @@ def _import_item(
         plan.voxel_size_nm,
         views.class_sets() if labelled else None,
         views.instances(),
+        uncertain=views.uncertain() if labelled else None,
         replace=request.replace,
         progress=progress,
         chunk_depth=info.chunk_depth,
@@ -62,8 +65,16 @@ def _import_item(
         },
         fully_annotated=request.fully_annotated,
         split=item.split,
+        extra=_extra(plan, box),
         true_instances=request.true_instances and plan.instance is not None,
     )  # fmt: skip
+
+
+def _extra(plan: ImportPlan, box: Box) -> dict[str, Any]:
+    """What the record says of sections that the source lacks, counted in the item."""
+    low, high = box[2]
+    lacking = [z - low for z in plan.image.info.missing_sections if low <= z < high]
+    return {"missing_sections": lacking} if lacking else {}
 
 
 def _completes(request: ImportRequest) -> bool:

@@ -63,6 +63,15 @@ class PlacedLabel:
         return values, shift_box(common, (-a, -b, -c))
 
 
+@dataclass(frozen=True)
+class _Read:
+    """Labels of a part: class sets before ids narrow them, ids, and where neither is known."""
+
+    sets: NDArray[np.int32]
+    ids: NDArray[np.int64]
+    uncertain: NDArray[np.bool_]
+
+
 @dataclass
 class LabelViews:
     """The labels of one item.
@@ -75,6 +84,7 @@ class LabelViews:
         instance: object ids, or None.
         zero_is_none: whether id 0 says "no object" (else it says nothing).
         origin: coordinates of the image's first voxel, for messages.
+        unknown_sections: z of which nothing is known, counted from the image's first.
     """
 
     hierarchy: LabelHierarchy
@@ -84,29 +94,51 @@ class LabelViews:
     instance: PlacedLabel | None
     zero_is_none: bool
     origin: Triple = (0, 0, 0)
+    unknown_sections: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        self._last: tuple[Box, NDArray[np.int64]] | None = None
+        self._last: tuple[Box, _Read] | None = None
 
     def class_sets(self) -> View:
         """Class sets of the item, lazily."""
         return View(box_shape(self.box), np.dtype(np.int32), self._class_sets)
 
+    def uncertain(self) -> View:
+        """Where nothing can be known, lazily; class and object are unknown there."""
+        return View(box_shape(self.box), np.dtype(np.bool_), lambda p: self._read(p).uncertain)
+
     def instances(self) -> View | None:
         """Instance ids of the item, lazily; None when the source has none."""
         if self.instance is None:
             return None
-        return View(box_shape(self.box), np.dtype(np.int64), self._ids)
+        return View(box_shape(self.box), np.dtype(np.int64), lambda p: self._read(p).ids)
 
     def _class_sets(self, part: Box) -> NDArray[np.int32]:
+        read = self._read(part)
+        return read.sets if self.instance is None else self._narrow(read.sets, read.ids)
+
+    def _read(self, part: Box) -> _Read:
+        """The labels of a part of the item; the last one is kept, since all views ask for it."""
+        if self._last is not None and self._last[0] == part:
+            return self._last[1]
         here = shift_box(part, box_origin(self.box))
-        sets = np.full(box_shape(part), self.hierarchy.unknown, np.int32)
+        shape = box_shape(part)
+        sets = np.full(shape, self.hierarchy.unknown, np.int32)
+        uncertain = np.zeros(shape, np.bool_)
         if self.semantic is not None and self.values is not None:
             values, covered = self.semantic.read(here)
             if covered is not None:
                 place = shift_box(covered, box_origin(here))
                 sets[box_slices(covered)] = self._decode(self.values, values, place)
-        return sets if self.instance is None else self._narrow(sets, self._ids(part))
+                uncertain[box_slices(covered)] = self.values.says_uncertain(values)
+        lacking = [z - here[2][0] for z in self.unknown_sections if here[2][0] <= z < here[2][1]]
+        uncertain[:, :, lacking] = True
+        sets[uncertain] = self.hierarchy.unknown
+        ids = self._ids(here)
+        ids[uncertain] = IGNORE_INDEX
+        read = _Read(sets, ids, uncertain)
+        self._last = part, read
+        return read
 
     def _decode(self, table: ValueMap, values: NDArray[Any], here: Box) -> NDArray[np.int32]:
         assert self.semantic is not None
@@ -133,19 +165,17 @@ class LabelViews:
             sets = np.where((ids == 0) & (sets == self.hierarchy.unknown), others, sets)
         return sets.astype(np.int32, copy=False)
 
-    def _ids(self, part: Box) -> NDArray[np.int64]:
-        if self._last is not None and self._last[0] == part:
-            return self._last[1]
-        assert self.instance is not None
-        here = shift_box(part, box_origin(self.box))
-        found = np.full(box_shape(part), IGNORE_INDEX, np.int64)
+    def _ids(self, here: Box) -> NDArray[np.int64]:
+        """Ids of a box of the image; unknown where there are none."""
+        found = np.full(box_shape(here), IGNORE_INDEX, np.int64)
+        if self.instance is None:
+            return found
         ids, covered = self.instance.read(here)
         if covered is not None:
             place = box_origin(shift_box(covered, box_origin(shift_box(here, self.origin))))
             found[box_slices(covered)] = canonical_ids(
                 ids, self.instance.source, place, self.zero_is_none
             )
-        self._last = part, found
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from lib.volumes.boxes import Box, Triple
 from lib.volumes.errors import VolumeError
+from lib.volumes.lengths import StatedSize, stated_size
 from lib.volumes.plain import PlainSource, even_offsets
 from lib.volumes.source import Source, SourceInfo, damaged
 
@@ -21,6 +23,7 @@ HEADER_ERRORS = (
 )  # fmt: skip
 LARGEST_NIFTI1 = 32767
 UNIT_NM = {"nm": 1.0, "um": 1e3, "mm": 1e6}
+VIEWER_UNITS = ("mm", "millimeter", "millimeters", "millimetre", "millimetres", "unknown")
 
 
 class NiftiSource(PlainSource):
@@ -34,7 +37,7 @@ class NiftiSource(PlainSource):
     ) -> None:
         path = Path(info.path)
         offsets = even_offsets(offset, info.shape, stored.itemsize)
-        super().__init__(info, path, offsets, stored, packed=path.name.endswith(".gz"))
+        super().__init__(info, path, offsets, stored, packed=path.name.lower().endswith(".gz"))
 
     def memory_map(self) -> NDArray[Any] | None:
         """The voxels as a memory map, (X, Y, Z); None for a compressed file."""
@@ -82,19 +85,44 @@ def open_nifti(path: Path, spacing_unit: str = "nm") -> Source:
         raise damaged(str(path), error) from error
     if stored.fields is not None or stored.kind == "c":
         raise VolumeError(path, f"voxels of type {stored}", "one grey value a voxel")
-    zooms = [float(v) for v in header.get_zooms()[:3]]
-    zooms += [zooms[0]] * (3 - len(zooms))
-    stated = tuple(zooms) != (1.0, 1.0, 1.0) or spacing_unit != "nm"
-    x, y, z = (round(v * UNIT_NM[spacing_unit], 6) for v in zooms)
-    size = (x, y, z) if stated else None
-    if (float(slope), float(intercept)) != (1.0, 0.0):
-        scaled = SourceInfo(str(path), "", shape, np.dtype(np.float64), size)
-        source: Source = ScaledNiftiSource(scaled, image.dataobj)
+    size = _voxel_size(header, affine, spacing_unit)
+    scaled = (float(slope), float(intercept)) != (1.0, 0.0)
+    dtype = np.dtype(np.float64) if scaled else stored.newbyteorder("=")
+    info = SourceInfo(str(path), "", shape, dtype, size.nm, size_fault=size.fault)
+    source: Source
+    if scaled:
+        source = ScaledNiftiSource(info, image.dataobj)
     else:
-        info = SourceInfo(str(path), "", shape, stored.newbyteorder("="), size)
         source = NiftiSource(info, int(image.dataobj.offset), stored)
     source.affine = affine
     return source
+
+
+def _voxel_size(header: Any, affine: NDArray[np.float64], spacing_unit: str) -> StatedSize:
+    """Lengths of the affine's columns, which is what viewers show, in the header's unit."""
+    lengths = [float(v) for v in np.linalg.norm(affine[:3, :3], axis=0)]
+    if len(header.get_data_shape()) == 2:
+        lengths[2] = lengths[0]
+    try:
+        unit = header.get_xyzt_units()[0]
+    except KeyError as error:  # nibabel's table lacks the code
+        unit = f"unit code {error}"
+    return viewer_size(lengths, unit, spacing_unit)
+
+
+def viewer_size(
+    lengths: Sequence[float], units: Sequence[str] | str, spacing_unit: str
+) -> StatedSize:
+    """The voxel size of a file of the kind that viewers open.
+
+    "mm" is how viewers' files carry `spacing_unit`, and so is no unit at all; every other
+    unit means what it says. Where that unit is nm, 1, 1, 1 counts as not stated.
+    """
+    words = [units] * 3 if isinstance(units, str) else list(units)
+    words = ["" if w.strip().lower() in VIEWER_UNITS else w for w in words]
+    if spacing_unit == "nm" and not any(words) and np.allclose(lengths, 1.0, atol=1e-6):
+        return StatedSize()
+    return stated_size(lengths, words, UNIT_NM[spacing_unit])
 
 
 def nifti_header(

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.volumes.boxes import Box, Triple, box_shape, check_box, whole_box
+from lib.volumes.boxes import (
+    Box,
+    Triple,
+    box_origin,
+    box_shape,
+    check_box,
+    intersect,
+    minus,
+    shift_box,
+    whole_box,
+)
 from lib.volumes.errors import VolumeError
 
 
@@ -24,11 +35,14 @@ class SourceInfo:
         shape: x, y, z.
         dtype: of the stored voxels.
         voxel_size_nm: None where the file does not say.
+        size_fault: why what the file says of it cannot be used.
         origin: coordinates of the first voxel in the source's own frame.
         placed: whether these coordinates are shared with other volumes (Precomputed).
         offset_nm: place of the first voxel in physical space, where the file says.
         chunk_depth: sections that are decoded together.
         attributes: `neuropil` metadata that an export left there.
+        warnings: what a user should be told about the source.
+        missing_sections: z of sections that the source lacks; nothing is known there.
     """
 
     path: str
@@ -41,11 +55,28 @@ class SourceInfo:
     offset_nm: tuple[float, float, float] | None = None
     chunk_depth: int = 1
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    size_fault: str = ""
+    warnings: tuple[str, ...] = ()
+    missing_sections: tuple[int, ...] = ()
 
     @property
     def where(self) -> str:
         """The source's name in messages."""
         return f"{self.path}:{self.dataset}" if self.dataset else self.path
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How many of the parts that a box needs are in the file.
+
+    Args:
+        found, total: parts.
+        part: what they are called.
+    """
+
+    found: int
+    total: int
+    part: str = "chunks"
 
 
 class Source(ABC):
@@ -134,6 +165,10 @@ class Source(ABC):
         """
         return []
 
+    def stored(self, box: Box) -> Stored:
+        """How many of a box's parts the file holds; one that it lacks reads as its fill value."""
+        return Stored(1, 1)
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open
         """Let go of open files."""
 
@@ -155,10 +190,87 @@ class ArraySource(Source):
         return np.asarray(self.array[a:b, c:d, e:f])
 
 
+class Permuted(Source):
+    """A source whose axes are stored in another order.
+
+    Args:
+        inner: the source as stored.
+        axes: its axis that is x, y, z.
+    """
+
+    def __init__(self, inner: Source, axes: Triple) -> None:
+        info = inner.info
+        x, y, z = (info.shape[a] for a in axes)
+        super().__init__(replace(info, shape=(x, y, z), chunk_depth=1))
+        self._inner, self._axes = inner, axes
+
+    def close(self) -> None:
+        """Close the stored source."""
+        self._inner.close()
+
+    def stored(self, box: Box) -> Stored:
+        """As the stored source says."""
+        return self._inner.stored(self._as_stored(box))
+
+    def _as_stored(self, box: Box) -> Box:
+        x, y, z = (box[self._axes.index(a)] for a in range(3))
+        return x, y, z
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        return self._inner.read(self._as_stored(box)).transpose(self._axes)
+
+
+class Cropped(Source):
+    """A part of a source as a source of its own.
+
+    Args:
+        inner: the whole.
+        box: the part, counted from the whole's first voxel.
+        info: of the part.
+    """
+
+    def __init__(self, inner: Source, box: Box, info: SourceInfo) -> None:
+        super().__init__(info)
+        assert info.shape == box_shape(box), (info.shape, box)
+        self._inner, self._low = inner, box_origin(box)
+
+    def close(self) -> None:
+        """Close the whole."""
+        self._inner.close()
+
+    def stored(self, box: Box) -> Stored:
+        """As the whole says."""
+        return self._inner.stored(shift_box(box, self._low))
+
+    def stored_boxes(self, limit: int) -> list[Box]:
+        """As the whole says, inside of the part."""
+        shifted = (shift_box(b, minus(self._low)) for b in self._inner.stored_boxes(limit))
+        return [part for b in shifted if (part := intersect(b, whole_box(self.shape)))]
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        return self._inner.read(shift_box(box, self._low))
+
+
+_LOCKED = ("unable to lock file", "already open for write", "Resource temporarily unavailable")
+"""How HDF5 says that a file is held by its writer."""
+
+
 def damaged(where: str, error: BaseException) -> VolumeError:
-    """What a reader says when a file cannot be decoded."""
+    """What a reader says when a file cannot be decoded; only what is damaged is called so."""
     text = str(error) or type(error).__name__
-    if "imagecodecs" in text:  # tifffile leaves some compressions to that package
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.EAGAIN, errno.EBUSY) or any(words in text for words in _LOCKED):
+        return VolumeError(
+            where, f"in use by the program that writes it ({text[:300]})",
+            remedy="close it there, or clear what a killed program left with h5clear -s",
+        )  # fmt: skip
+    if code in (errno.EACCES, errno.EPERM):
+        return VolumeError(where, "no permission to read it", remedy="change its permissions")
+    if code == errno.ENOENT:
+        return VolumeError(where, f"a file that is missing ({text[:300]})")
+    if code is not None:
+        return VolumeError(where, f"cannot be read ({text[:300]})", remedy="try again")
+    if "requires the 'imagecodecs'" in text:  # tifffile leaves some compressions to it
         return VolumeError(
             where,
             f"compressed in a way that this installation cannot read ({text[:300]})",

@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.labels.encodings import LabelValueError, final_to_class_sets
+from lib.labels.encodings import UNCERTAIN, LabelValueError, final_to_class_sets
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.volumes.atomic import remove_leftovers, write_json
 from lib.volumes.boxes import Box, box_shape, whole_box
@@ -74,7 +74,8 @@ class StudyItem:
         record = read_record(path, self.id, self.source.info.voxel_size_nm)
         if record is None:
             raise VolumeError(
-                self.image_path, "no voxel size", "a spacing in the file or a record beside it",
+                self.image_path, self.source.info.size_fault or "no voxel size",
+                "a spacing in the file or a record beside it",
                 f"write {path.name} with voxel_size_nm: [x, y, z], or import the image",
             )  # fmt: skip
         return record
@@ -164,6 +165,8 @@ class StudyItem:
     def read_instances(self, box: Box | None = None, shown: bool = False) -> NDArray[np.int64]:
         """Instance ids of a box: > 0 an object, 0 none, -1 unknown.
 
+        A voxel that `final` calls uncertain is unknown in its object as well.
+
         Args:
             shown: see `read_class_sets`.
 
@@ -176,6 +179,8 @@ class StudyItem:
         ids = from_disk_ids(self._read_label("instance", box))
         if not shown and (touched := self.read_touched(box)) is not None:
             ids[~touched] = IGNORE_INDEX
+        if self.has_label("final"):
+            ids[self.read_final(box) == UNCERTAIN] = IGNORE_INDEX
         return ids
 
     def write_record(self, record: ItemRecord) -> None:
@@ -195,7 +200,7 @@ class StudyItem:
         state = path.stat()
         key = (str(path), state.st_ino, state.st_mtime_ns)
         if tag not in self._labels or self._labels[tag][0] != key:
-            source = open_file(path, self.study.spacing_unit)
+            source = open_file(path, self.study.spacing_unit, "instance")
             if source.shape != self.shape:
                 raise VolumeError(
                     path, f"shape {source.shape}", f"{self.shape} as {self.image_path.name}",
@@ -249,6 +254,7 @@ class Study:
         class_sets: Sliceable | None = None,
         instance: Sliceable | None = None,
         *,
+        uncertain: Sliceable | None = None,
         replace: bool = False,
         progress: Progress | None = None,
         chunk_depth: int = 1,
@@ -261,6 +267,7 @@ class Study:
             image: (X, Y, Z) uint8 or uint16; sliced, never read whole.
             class_sets: (X, Y, Z) bit masks, or None when nothing is known.
             instance: (X, Y, Z) ids, -1 unknown, or None.
+            uncertain: (X, Y, Z) bool, where neither class nor object can be known, or None.
             replace: write over an item of the same id that no annotator has touched.
             record_fields: further fields of ItemRecord.
 
@@ -276,8 +283,9 @@ class Study:
         remove_leftovers([self.root, *(label_file(self.root, t, "").parent for t in _TAGS)])
         stale = self._other_files(item_id, class_sets is not None, instance is not None)
         record, counts = write_item(
-            self.root, record, self.hierarchy, image, class_sets, instance, progress, chunk_depth
-        )
+            self.root, record, self.hierarchy, image, class_sets, instance, progress, chunk_depth,
+            uncertain,
+        )  # fmt: skip
         for path in stale:
             path.unlink(missing_ok=True)
         return self.item(item_id), counts

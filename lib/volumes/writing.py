@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.labels.encodings import class_sets_to_final
+from lib.labels.encodings import UNCERTAIN, class_sets_to_final
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.volumes.atomic import StagedFiles, json_bytes
 from lib.volumes.boxes import Box, Triple, box_shape, box_slices, slabs, whole_box
@@ -48,12 +48,14 @@ class LabelCounts:
         sets: class set -> voxels.
         objects: the ids that occur.
         unknown_ids: voxels whose instance is unknown.
+        grey: lowest and highest grey value of the image.
     """
 
     sets: dict[int, int] = field(default_factory=dict)
     objects: set[int] = field(default_factory=set)
     unknown_ids: int = 0
     voxels: int = 0
+    grey: tuple[int, int] = (0, 0)
 
     def shares(self, hierarchy: LabelHierarchy) -> dict[str, float]:
         """Part of the voxels for each class set, by its name; "unknown" is always there."""
@@ -87,6 +89,7 @@ def write_item(
     instance: Sliceable | None = None,
     progress: Progress | None = None,
     chunk_depth: int = 1,
+    uncertain: Sliceable | None = None,
 ) -> tuple[ItemRecord, LabelCounts]:
     """Write image, labels and record of an item; all of them appear, or none.
 
@@ -98,6 +101,7 @@ def write_item(
         instance: (X, Y, Z) integers: > 0 an object, 0 none, -1 unknown.
         progress: told the voxels written after each slab.
         chunk_depth: sections that the image's file decodes together.
+        uncertain: (X, Y, Z) bool; such voxels are unknown in class and object.
 
     Returns:
         The record as written, and the counts for a summary.
@@ -115,22 +119,27 @@ def write_item(
         table = dict(record.class_sets)
         if class_sets is not None:
             final = label_stream(staged, root, "final", record.id, shape, np.uint8, size)
-            labels.append(_FinalWriter(final, class_sets, hierarchy, table, counts))
+            labels.append(_FinalWriter(final, class_sets, hierarchy, table, counts, uncertain))
         if instance is not None:
             ids = label_stream(staged, root, "instance", record.id, shape, np.uint32, size)
-            labels.append(_InstanceWriter(ids, instance, counts))
+            labels.append(_InstanceWriter(ids, instance, counts, uncertain))
         note = staged.create(record_path(root, record.id))
         plain = staged.create(root / f"{record.id}.nii")
         plain.write(nifti_header(shape, image.dtype, size))
+        grey: tuple[int, int] | None = None
         cost = 2 * np.dtype(image.dtype).itemsize + LABEL_BYTES_PER_VOXEL * len(labels)
         for slab in slabs(whole_box(shape), cost, SLAB_BYTES, chunk_depth):
-            plain.write(file_bytes(np.asarray(image[box_slices(slab)])))
+            part = np.asarray(image[box_slices(slab)])
+            low, high = int(part.min()), int(part.max())
+            grey = (low, high) if grey is None else (min(low, grey[0]), max(high, grey[1]))
+            plain.write(file_bytes(part))
             for label in labels:
                 label.write(slab)
             if progress is not None:
                 progress(int(np.prod(box_shape(slab))))
         for label in labels:
             label.stream.finish()
+        counts.grey = grey or counts.grey
         known = counts.shares(hierarchy) if class_sets is not None else {"unknown": 1.0}
         record = record.changed(class_sets=table, known_share=known)
         note.write(json_bytes(record.to_dict()))
@@ -147,11 +156,18 @@ class _FinalWriter:
     hierarchy: LabelHierarchy
     table: dict[int, list[str]]
     counts: LabelCounts
+    uncertain: Sliceable | None = None
 
     def write(self, slab: Box) -> None:
         part = np.asarray(self.source[box_slices(slab)]).astype(np.int32, copy=False)
+        unknown = None
+        if self.uncertain is not None:
+            unknown = np.asarray(self.uncertain[box_slices(slab)], np.bool_)
+            part = np.where(unknown, np.int32(self.hierarchy.unknown), part)
         codes, grown = class_sets_to_final(part, self.hierarchy, self.table)
         self.table.update(grown)
+        if unknown is not None:
+            codes[unknown] = UNCERTAIN
         count_sets(self.counts, part)
         self.stream.write(file_bytes(codes))
 
@@ -163,9 +179,13 @@ class _InstanceWriter:
     stream: GzipStream
     source: Sliceable
     counts: LabelCounts
+    uncertain: Sliceable | None = None
 
     def write(self, slab: Box) -> None:
         part = np.asarray(self.source[box_slices(slab)])
+        if self.uncertain is not None:
+            unknown = np.asarray(self.uncertain[box_slices(slab)], np.bool_)
+            part = np.where(unknown, np.asarray(IGNORE_INDEX, np.int64), part)
         self.stream.write(file_bytes(_disk_ids(part, self.counts, slab)))
 
 

@@ -75,9 +75,9 @@ def test_files_of_another_kind(tmp_path, refused, suffix):
 
 
 def test_unknown_kinds_and_missing_files(tmp_path, refused):
-    (tmp_path / "v.mrc").write_text("x")
+    (tmp_path / "v.czi").write_text("x")
     (tmp_path / "empty").mkdir()
-    assert "a kind of file that is not known; expected HDF5" in refused(tmp_path / "v.mrc")
+    assert "a kind of file that is not known; expected HDF5" in refused(tmp_path / "v.czi")
     assert "no such file or folder" in refused(tmp_path / "v.h5")
     assert "a folder without sections" in refused(tmp_path / "empty")
 

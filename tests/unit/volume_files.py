@@ -151,7 +151,7 @@ def _zarr3(folder: Path, data: Volume) -> str:
     root = folder / "v.zarr"
     chunked("zarr3", root, data, {"dimension_names": ["x", "y", "z"]})
     meta = json.loads((root / "zarr.json").read_text())
-    meta["attributes"] = {"voxel_size": list(SIZE_NM[::-1])}
+    meta["attributes"] = {"voxel_size": list(SIZE_NM)}
     (root / "zarr.json").write_text(json.dumps(meta))
     return str(root)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ from numpy.typing import NDArray
 
 from lib.volumes.boxes import Box, Triple, intersect, whole_box
 from lib.volumes.errors import VolumeError
-from lib.volumes.readers.chunked_sizes import array_size, multiscale_level
+from lib.volumes.readers.axes import Axes
+from lib.volumes.readers.chunked_sizes import Grid, Level, array_grid, multiscale_level
+from lib.volumes.readers.precomputed_chunks import PrecomputedChunks
 from lib.volumes.readers.remote import Folder, context_of, kvstore_of
 from lib.volumes.readers.roles import Role, choose_dataset
 from lib.volumes.readers.stored import stored_chunks
-from lib.volumes.source import Source, SourceInfo, damaged
+from lib.volumes.readers.stored_chunks import check_any_stored, count_chunks, nothing_stored
+from lib.volumes.readers.webknossos import Layer, find_layer
+from lib.volumes.source import Source, SourceInfo, Stored, damaged
 
 DRIVERS = {".zarray": "zarr", "zarr.json": "zarr3", "attributes.json": "n5"}
 
@@ -27,19 +32,40 @@ class ChunkedSource(Source):
     Args:
         store: the opened array.
         axes: the array's dimensions that are x, y, z; None for one it does not have.
+        chunks: the chunks of a Precomputed volume, of which tensorstore tells nothing.
     """
 
-    def __init__(self, info: SourceInfo, store: Any, axes: tuple[int | None, ...]) -> None:
+    def __init__(
+        self, info: SourceInfo, store: Any, axes: Axes, chunks: PrecomputedChunks | None = None
+    ) -> None:
         super().__init__(info)
-        self._store, self._axes = store, axes
+        self._store, self._axes, self._chunks = store, axes, chunks
 
-    def _read(self, box: Box) -> NDArray[Any]:
-        low = self._store.domain.inclusive_min
-        index: list[int | slice] = [int(m) for m in low]
+    def stored(self, box: Box) -> Stored:
+        """How many of a box's chunks there are."""
+        low, high = self._corners(box)
+        if self._chunks is not None:
+            return self._chunks.stored(low, high)
+        return count_chunks(self._store, low, high)
+
+    def _corners(self, box: Box) -> tuple[list[int], list[int]]:
+        """A box in the array's own coordinates."""
+        low = [int(m) for m in self._store.domain.inclusive_min]
+        high = [m + 1 for m in low]
         for axis, (start, stop) in zip(self._axes, box, strict=True):
             if axis is not None:
-                index[axis] = slice(int(low[axis]) + start, int(low[axis]) + stop)
-        voxels = np.asarray(self._store[tuple(index)].read().result())
+                low[axis], high[axis] = low[axis] + start, low[axis] + stop
+        return low, high
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        low, high = self._corners(box)
+        index = [
+            slice(a, b) if i in self._axes else a
+            for i, (a, b) in enumerate(zip(low, high, strict=True))
+        ]
+        packed = self._chunks is not None and self._chunks.packed
+        store = self._chunks.unpack(low, high) if self._chunks and packed else self._store
+        voxels = np.asarray(store[tuple(index)].read().result())
         kept = sorted(a for a in self._axes if a is not None)
         present = [kept.index(a) for a in self._axes if a is not None]
         voxels = voxels.transpose(present)
@@ -58,7 +84,7 @@ class ChunkedSource(Source):
         return boxes
 
 
-def open_zarr(path: Folder, dataset: str, role: Role) -> ChunkedSource:
+def open_zarr(path: Folder, dataset: str, role: Role) -> Source:
     """Open an array of a Zarr 2, Zarr 3 or N5 container, or a level of an OME-Zarr image.
 
     Args:
@@ -83,7 +109,7 @@ def open_zarr(path: Folder, dataset: str, role: Role) -> ChunkedSource:
     return _open(path, name, level)
 
 
-def open_precomputed(path: Folder, dataset: str = "") -> ChunkedSource:
+def open_precomputed(path: Folder, dataset: str = "") -> Source:
     """Open a scale of a Precomputed volume.
 
     Args:
@@ -108,7 +134,8 @@ def open_precomputed(path: Folder, dataset: str = "") -> ChunkedSource:
         (x, y, z), (a, b, c), True, chunk_depth=int(store.chunk_layout.read_chunk.shape[2]),
         attributes=read_json(path / "neuropil.json") or {},
     )  # fmt: skip
-    return ChunkedSource(source, store, (0, 1, 2))
+    chunks = PrecomputedChunks(path, info, at) if isinstance(path, Path) else None
+    return ChunkedSource(source, store, (0, 1, 2), chunks)
 
 
 def list_arrays(
@@ -174,44 +201,51 @@ def _is_group(folder: Folder) -> bool:
     return _driver(folder) is None
 
 
-def _open(path: Folder, name: str, level: Any) -> ChunkedSource:
+def _open(path: Folder, name: str, level: Level | None) -> Source:
     folder = path / name if name else path
     driver = _driver(folder)
     if driver is None:
         raise VolumeError(folder, "no array", "a Zarr or N5 array")
-    store = _open_store(folder, {"driver": driver}, folder)
+    store = _open_stored(folder, driver)
     attributes = _attributes(folder, driver)
-    axes = level.axes if level is not None else _axes(folder, store, driver)
-    if any(store.shape[i] != 1 for i in range(store.rank) if i not in axes):
-        raise VolumeError(
-            folder, f"an array of shape {tuple(store.shape)}", "three axes of more than one voxel",
-            "split channels or time points into arrays of their own",
-        )  # fmt: skip
-    size, offset = (level.size, None) if level is not None else array_size(attributes, driver)
-    z = axes[2]
+    layer = find_layer(folder, read_json)
+    grid = _grid(folder, store, attributes, driver, level or layer)
+    z = grid.axes[2]
     chunk = store.chunk_layout.read_chunk.shape
     info = SourceInfo(
-        str(path), name, _shape(store, axes), np.dtype(store.dtype.numpy_dtype), size,
-        offset_nm=offset, chunk_depth=int(chunk[z]) if z is not None and chunk else 1,
+        str(path), name, _shape(store, grid.axes), np.dtype(store.dtype.numpy_dtype),
+        grid.size.nm, offset_nm=grid.offset_nm, size_fault=grid.size.fault,
+        chunk_depth=int(chunk[z]) if z is not None and chunk else 1,
         attributes=attributes.get("neuropil", {}),
     )  # fmt: skip
-    return ChunkedSource(info, store, axes)
+    check_any_stored(info.where, store, folder)
+    source = ChunkedSource(info, store, grid.axes)
+    return source if layer is None else layer.inside(source)
 
 
-def _axes(folder: Folder, store: Any, driver: str) -> tuple[int | None, ...]:
-    """Which dimensions are x, y, z: by their names, else N5 is x, y, z and Zarr z, y, x."""
-    rank = store.rank
-    if rank < 2:
-        raise VolumeError(folder, f"an array of shape {tuple(store.shape)}", "two or more axes")
-    names = [str(label) for label in store.domain.labels]
-    if {"x", "y"} <= set(names):
-        return tuple(names.index(a) if a in names else None for a in "xyz")
-    if driver == "n5":
-        return 0, 1, 2 if rank > 2 else None
-    return rank - 1, rank - 2, rank - 3 if rank > 2 else None
+def _grid(
+    folder: Folder,
+    store: Any,
+    attributes: Mapping[str, Any],
+    driver: str,
+    outer: Level | Layer | None,
+) -> Grid:
+    """How an array lies in space: by the metadata around it, else by its own."""
+    labels = [str(label) for label in store.domain.labels]
+    if outer is None:
+        return array_grid(folder, store.shape, attributes, driver, labels)
+    grid = outer.grid(folder, store.shape)
+    if any(labels):
+        own = array_grid(folder, store.shape, {}, driver, labels)
+        if own.axes != grid.axes:
+            raise VolumeError(
+                folder, f"axes {labels}, but {outer.names} in the metadata around it",
+                "one order of axes", "correct the metadata",
+            )  # fmt: skip
+    return grid
 
 
-def _shape(store: Any, axes: tuple[int | None, ...]) -> Triple:
+def _shape(store: Any, axes: Axes) -> Triple:
     x, y, z = (1 if a is None else int(store.shape[a]) for a in axes)
     return x, y, z
 
@@ -223,6 +257,17 @@ def _attributes(folder: Folder, driver: str) -> Mapping[str, Any]:
         found = (read_json(folder / "zarr.json") or {}).get("attributes", {})
         return dict(found)
     return read_json(folder / "attributes.json") or {}
+
+
+def _open_stored(folder: Folder, driver: str) -> Any:
+    """Open an array; Zarr 2 that does not say how its chunks are named goes by what is there."""
+    store = _open_store(folder, {"driver": driver}, folder)
+    if driver == "zarr" and "dimension_separator" not in (read_json(folder / ".zarray") or {}):
+        nested = {"driver": driver, "metadata": {"dimension_separator": "/"}}
+        if store.rank > 1 and nothing_stored(store):
+            other = _open_store(folder, nested, folder)
+            return store if nothing_stored(other) else other
+    return store
 
 
 def _open_store(folder: Folder, spec: dict[str, Any], where: Folder) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from lib.volumes.boxes import Box, Triple
 from lib.volumes.errors import VolumeError
+from lib.volumes.readers.roles import Role
+from lib.volumes.readers.section_names import Gaps, order_sections
 from lib.volumes.readers.tiff import open_tiff
 from lib.volumes.source import Source, SourceInfo, damaged
 
@@ -26,19 +28,30 @@ _TYPES = {
     "I;16B": np.uint16,
     "1": np.bool_,
     "LA": np.uint8,
+    "P": np.uint8,
 }
+"""What Pillow's modes hold; "P" the indices of a palette, which are a label's values."""
 
 
 class PngSource(Source):
     """A single PNG section; decoded whole, because PNG cannot be entered in the middle."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, role: Role = "image") -> None:
         with _open_png(path) as image:
             mode, (x, y) = image.mode, image.size
+            frames = getattr(image, "n_frames", 1)
+        if frames != 1:
+            raise VolumeError(path, f"{frames} pictures (animated PNG)", "one section")
+        if mode == "P" and role == "image":
+            raise VolumeError(
+                path, "an indexed-colour image, whose values are no brightness", "grey values",
+                "import it as --semantic or --instance if it is a label, else convert it to grey",
+            )  # fmt: skip
         if mode not in _TYPES:
             raise VolumeError(
-                path, f"a colour image ({mode})", "grey values", "convert it to 8 or 16 bit grey"
-            )
+                path, f"a colour image ({mode})", "grey values, or indices of a label",
+                "save one channel as 8 or 16 bit grey",
+            )  # fmt: skip
         super().__init__(SourceInfo(str(path), "", (x, y, 1), np.dtype(_TYPES[mode])))
 
     def _read(self, box: Box) -> NDArray[Any]:
@@ -59,25 +72,37 @@ class PngSource(Source):
 
 
 class SectionsSource(Source):
-    """Sections of equal size and type, one file each."""
+    """Sections of equal size and type, one file each.
 
-    def __init__(self, folder: Path, files: list[Path]) -> None:
-        first = open_section(files[0])
+    Args:
+        files: in order; None for a section that is missing, which reads as 0.
+    """
+
+    def __init__(
+        self, folder: Path, files: Sequence[Path | None], role: Role = "image",
+        warnings: tuple[str, ...] = (), pattern: str = "",
+    ) -> None:  # fmt: skip
+        first = open_section(next(p for p in files if p is not None), role)
         x, y, _ = first.shape
-        size = first.info.voxel_size_nm
-        info = SourceInfo(str(folder), "", (x, y, len(files)), first.dtype)
+        missing = tuple(z for z, path in enumerate(files) if path is None)
+        info = SourceInfo(
+            str(folder), pattern, (x, y, len(files)), first.dtype, warnings=warnings,
+            missing_sections=missing,
+        )  # fmt: skip
         super().__init__(info)
-        self._files = files
-        self._size_of_first = size
+        self._files, self._role = files, role
         first.close()
 
     def _read(self, box: Box) -> NDArray[Any]:
         (a, b), (c, d), (e, f) = box
-        out = np.empty((f - e, d - c, b - a), self.dtype)
+        out = np.zeros((f - e, d - c, b - a), self.dtype)
         for z in range(e, f):
-            section = open_section(self._files[z])
+            path = self._files[z]
+            if path is None:
+                continue
+            section = open_section(path, self._role)
             try:
-                self._check_same(section, self._files[z])
+                self._check_same(section, path)
                 out[z - e] = section.read(((a, b), (c, d), (0, 1)))[:, :, 0].T
             finally:
                 section.close()
@@ -94,32 +119,35 @@ class SectionsSource(Source):
             )  # fmt: skip
 
 
-def open_section(path: Path) -> Source:
+def open_section(path: Path, role: Role = "image") -> Source:
     """Open one section file.
 
     Raises:
         VolumeError: damaged, colour, or several sections in it.
     """
-    source = PngSource(path) if path.suffix.lower() == PNG else open_tiff(path)
+    source = PngSource(path, role) if path.suffix.lower() == PNG else open_tiff(path, "", role)
     if source.shape[2] != 1:
         source.close()
         raise VolumeError(path, f"{source.shape[2]} sections", "one, as part of a folder")
     return source
 
 
-def section_files(folder: Path) -> list[Path]:
-    """The section files of a folder, numbers compared as numbers ("z9" before "z10")."""
-    files = [
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in (PNG, *TIFF) and not p.name.startswith(".") and p.is_file()
-    ]
-    return sorted(files, key=lambda p: _natural(p.name))
+def open_sections(
+    folder: Path, pattern: str = "", role: Role = "image", gaps: Gaps = "refuse"
+) -> SectionsSource | None:
+    """Open a folder of section files; None where it has none.
 
+    Args:
+        pattern: of the names to take; "" for all.
+        gaps: what becomes of missing numbers.
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(p)) if i % 2 else (1, p) for i, p in enumerate(parts)]
+    Raises:
+        VolumeError: several stacks, or missing numbers that are not allowed.
+    """
+    found = order_sections(folder, (PNG, *TIFF), pattern, gaps)
+    if not found.files:
+        return None
+    return SectionsSource(folder, found.files, role, found.warnings, pattern)
 
 
 def _open_png(path: Path) -> Any:

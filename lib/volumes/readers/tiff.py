@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +15,12 @@ from numpy.typing import NDArray
 from lib.volumes.boxes import Box
 from lib.volumes.errors import VolumeError
 from lib.volumes.plain import PlainSource
+from lib.volumes.readers.roles import Role
 from lib.volumes.readers.tiff_pages import read_page
-from lib.volumes.source import Source, SourceInfo, damaged
+from lib.volumes.readers.tiff_series import choose_series, refuse_colour, stack_shape
+from lib.volumes.readers.tiff_sizes import own_attributes, stated_sections, voxel_size
+from lib.volumes.source import Source, SourceInfo, Stored, damaged
 
-LENGTHS_NM = {
-    "nm": 1.0, "nanometer": 1.0, "nanometers": 1.0, "nanometre": 1.0,
-    "um": 1e3, "µm": 1e3, "μm": 1e3, "\\u00b5m": 1e3, "micron": 1e3, "microns": 1e3,
-    "micrometer": 1e3, "micrometers": 1e3, "mm": 1e6, "å": 0.1, "angstrom": 0.1, "pm": 1e-3,
-    "cm": 1e7, "m": 1e9,
-}  # fmt: skip
 TIFF_ERRORS = (
     tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, RuntimeError, TypeError,
     AttributeError, ZeroDivisionError, EOFError,
@@ -48,6 +43,11 @@ class TiffSource(Source):
         """Close the file."""
         self._file.close()
 
+    def stored(self, box: Box) -> Stored:
+        """How many strips and tiles of a box's sections were written (sparse files)."""
+        counts = [n for page in self._pages[slice(*box[2])] for n in page.databytecounts]
+        return Stored(sum(n > 0 for n in counts), len(counts), "strips or tiles")
+
     def _read(self, box: Box) -> NDArray[Any]:
         (a, b), (c, d), (e, f) = box
         out = np.empty((f - e, d - c, b - a), self.dtype)
@@ -59,11 +59,39 @@ class TiffSource(Source):
         return out.transpose(2, 1, 0)
 
 
-def open_tiff(path: Path) -> Source:
+class Inverted(Source):
+    """Grey values of which 0 is white, as every viewer shows them: 0 is black.
+
+    Args:
+        white: the stored value that becomes 0.
+    """
+
+    def __init__(self, inner: Source, white: int) -> None:
+        super().__init__(inner.info)
+        self._inner, self._white = inner, white
+
+    def close(self) -> None:
+        """Close the stored source."""
+        self._inner.close()
+
+    def stored(self, box: Box) -> Stored:
+        """As the stored source says."""
+        return self._inner.stored(box)
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        voxels = self._inner.read(box)
+        return ~voxels if voxels.dtype.kind == "b" else self._white - voxels
+
+
+def open_tiff(path: Path, wanted: str = "", role: Role = "image") -> Source:
     """Open a TIFF file as one volume.
 
+    Args:
+        wanted: number of the series, where a file holds several images.
+        role: labels may be indexed colours.
+
     Raises:
-        VolumeError: damaged, colour, or several channels.
+        VolumeError: damaged, colour, several channels, or pages that are no one stack.
     """
     with _complaints() as complaints:
         try:
@@ -72,7 +100,7 @@ def open_tiff(path: Path) -> Source:
             raise damaged(str(path), error) from error
         try:
             sections = len(file.pages)  # walks to the end of the file
-            source = _open(path, file)
+            source = _open(path, file, wanted, role)
         except VolumeError:
             file.close()
             raise
@@ -82,7 +110,7 @@ def open_tiff(path: Path) -> Source:
     if complaints:
         file.close()
         raise damaged(f"{path} after {sections} sections", ValueError(complaints[0]))
-    if isinstance(source, PlainSource):
+    if not isinstance(source, TiffSource | Inverted):
         file.close()
     return source
 
@@ -112,22 +140,39 @@ def _complaints() -> Iterator[list[str]]:
         logger.removeHandler(listener)
 
 
-def _open(path: Path, file: Any) -> Source:
-    series = file.series[0]
-    page = series.keyframe
-    _refuse_colour(path, series, page)
-    depth, height, width = _stack_shape(path, series)
+def _open(path: Path, file: Any, wanted: str, role: Role) -> Source:
+    parts = choose_series(path, file, wanted)
+    for part in parts:
+        refuse_colour(path, part, role)
+    depth, height, width = stack_shape(path, parts[0])
     _check_complete(path, file, depth)
-    dtype = np.dtype(series.dtype)
+    depth *= len(parts)
+    dtype = np.dtype(parts[0].dtype)
+    size = voxel_size(file, depth)
     info = SourceInfo(
-        str(path), "", (width, height, depth), dtype, _voxel_size(file, depth),
-        attributes=_attributes(file),
+        str(path), wanted, (width, height, depth), dtype, size.nm, size_fault=size.fault,
+        attributes=own_attributes(file),
     )  # fmt: skip
-    pages = list(series.pages)
-    if series.dataoffset is not None:
-        section = width * height * dtype.itemsize
-        offsets = range(series.dataoffset, series.dataoffset + depth * section, section)
-        return PlainSource(info, path, offsets, np.dtype(file.byteorder + dtype.char))
+    source = _stack(info, path, file, parts)
+    if parts[0].keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        if dtype.kind not in "ub":
+            raise VolumeError(
+                path, f"{dtype} values of which 0 is white", "BlackIsZero for such values",
+                "save it again",
+            )  # fmt: skip
+        return Inverted(source, 2 ** int(parts[0].keyframe.bitspersample) - 1)
+    return source
+
+
+def _stack(info: SourceInfo, path: Path, file: Any, parts: list[Any]) -> Source:
+    """Sections that lie bare in the file, or pages to decode."""
+    width, height, depth = info.shape
+    if all(part.dataoffset is not None for part in parts):
+        section = width * height * info.dtype.itemsize
+        each = depth // len(parts)
+        offsets = [part.dataoffset + i * section for part in parts for i in range(each)]
+        return PlainSource(info, path, offsets, np.dtype(file.byteorder + info.dtype.char))
+    pages = [page for part in parts for page in part.pages]
     if len(pages) != depth or any(p is None for p in pages):
         raise VolumeError(
             path, f"truncated: {sum(p is not None for p in pages)} sections", f"{depth}",
@@ -136,104 +181,11 @@ def _open(path: Path, file: Any) -> Source:
     return TiffSource(info, file, pages)
 
 
-def _refuse_colour(path: Path, series: Any, page: Any) -> None:
-    if page.samplesperpixel > 1 or page.photometric in (
-        tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.PALETTE,
-    ):  # fmt: skip
-        kind = tifffile.PHOTOMETRIC(page.photometric).name
-        raise VolumeError(
-            path, f"a colour image ({kind}, {page.samplesperpixel} samples a pixel)",
-            "grey values", "convert it to 8 or 16 bit grey",
-        )  # fmt: skip
-    sizes = dict(zip(series.axes, series.shape, strict=True))
-    if sizes.get("C", 1) > 1 or sizes.get("S", 1) > 1:
-        raise VolumeError(
-            path, f"{sizes.get('C', sizes.get('S'))} channels", "one channel of grey values",
-            "save the channel you need as a file of its own",
-        )  # fmt: skip
-
-
-def _stack_shape(path: Path, series: Any) -> tuple[int, int, int]:
-    """(Z, Y, X): the axis before Y, X is the stack, whatever the writer called it."""
-    axes = series.axes
-    long = [n for a, n in zip(axes, series.shape, strict=True) if a not in "YX" and n > 1]
-    if not axes.endswith(("YX", "YXS")) or len(long) > 1:
-        raise VolumeError(
-            path, f"axes {axes} of shape {tuple(series.shape)}", "a stack (z, y, x)",
-            "save one channel and time point as a file of its own",
-        )  # fmt: skip
-    sizes = dict(zip(axes, series.shape, strict=True))
-    return (long[0] if long else 1), int(sizes["Y"]), int(sizes["X"])
-
-
 def _check_complete(path: Path, file: Any, depth: int) -> None:
     """ImageJ and OME metadata say how many sections there should be."""
-    stated = depth
-    if file.is_imagej:
-        stated = int(file.imagej_metadata.get("images", depth))
-    elif (pixels := _ome_pixels(file)) is not None:
-        stated = int(pixels.get("SizeZ", 1)) * int(pixels.get("SizeT", 1))
-    if depth < stated:
+    stated = stated_sections(file)
+    if stated is not None and len(file.series) == 1 and depth < stated:
         raise VolumeError(
             path, f"truncated: {depth} sections", f"{stated} as its metadata says",
             "fetch or write the file again",
         )  # fmt: skip
-
-
-def _voxel_size(file: Any, depth: int) -> tuple[float, float, float] | None:
-    size = _ome_size(file) if file.is_ome else _imagej_size(file)
-    if size is None:
-        return None
-    x, y, z = size
-    if z is None and depth == 1:
-        z = x  # a single section has no depth of its own
-    return None if z is None else (round(x, 6), round(y, 6), round(z, 6))
-
-
-def _ome_pixels(file: Any) -> Any:
-    """The first Pixels element of OME-XML."""
-    if not file.is_ome:
-        return None
-    for element in ElementTree.fromstring(file.ome_metadata).iter():
-        if element.tag.rpartition("}")[2] == "Pixels":
-            return element
-    return None
-
-
-def _ome_size(file: Any) -> tuple[float, float, float | None] | None:
-    pixels = _ome_pixels(file)
-    if pixels is None:
-        return None
-    lengths: list[float | None] = []
-    for axis in "XYZ":
-        value = pixels.get(f"PhysicalSize{axis}")
-        unit = pixels.get(f"PhysicalSize{axis}Unit", "µm").lower()
-        known = value is not None and unit in LENGTHS_NM
-        lengths.append(float(value) * LENGTHS_NM[unit] if known else None)
-    x, y, z = lengths
-    return None if x is None or y is None else (x, y, z)
-
-
-def _imagej_size(file: Any) -> tuple[float, float, float | None] | None:
-    """ImageJ keeps pixels for each unit in the resolution tags and z in its own metadata."""
-    metadata = file.imagej_metadata or {}
-    unit = LENGTHS_NM.get(str(metadata.get("unit", "")).strip().lower())
-    tags = file.pages[0].tags
-    if unit is None or "XResolution" not in tags or "YResolution" not in tags:
-        return None
-    (x_count, x_units), (y_count, y_units) = tags["XResolution"].value, tags["YResolution"].value
-    if not x_count or not y_count:
-        return None
-    spacing = metadata.get("spacing")
-    depth = abs(float(spacing)) * unit if spacing else None
-    return x_units / x_count * unit, y_units / y_count * unit, depth
-
-
-def _attributes(file: Any) -> dict[str, Any]:
-    """What our own export wrote into the description."""
-    if not file.is_ome:
-        return {}
-    for element in ElementTree.fromstring(file.ome_metadata).iter():
-        if (element.text or "").startswith('{"neuropil"'):
-            return dict(json.loads(element.text or "")["neuropil"])
-    return {}

@@ -36,9 +36,9 @@ def group_patch(
     voxel_size_nm = batch["voxel_size_nm"][0].tolist()
     offsets = pair_offsets(voxel_size_nm, inference.long_range, shape)
     probabilities = outputs["semantic"].float().softmax(1)
-    logits = outputs["affinity"].float() if "affinity" in outputs else None
+    correction = outputs["affinity"].float() if "affinity" in outputs else None
     affinities = pair_affinities(
-        embedding, probabilities, offsets, hierarchy, inference, logits, voxel_size_nm
+        embedding, probabilities, offsets, hierarchy, inference, correction, voxel_size_nm
     )[0]
     can_be = torch.tensor([c.object for c in hierarchy.classes], device=embedding.device)
     chance = probabilities[0, can_be].sum(0)

@@ -14,6 +14,7 @@ from lib.losses.geometry import geometry_terms
 from lib.losses.instance import instance_terms
 from lib.losses.near import near_term
 from lib.losses.semantic import coarse_term, fine_terms
+from lib.networks.pair_logits import pair_logits
 from lib.targets.prepare import Targets
 
 
@@ -75,7 +76,9 @@ class Criterion:
                 total = weight * branch if total is None else total + weight * branch
             if self.loss.weight_affinity > 0:
                 assert targets.pairs is not None
-                affinity = affinity_term(_full(outputs["affinity"]), targets.pairs)
+                embedding = _full(outputs["instance"])
+                logits = pair_logits(_full(outputs["affinity"]), embedding, targets.voxel_size_nm)
+                affinity = affinity_term(logits, targets.pairs)
                 result["loss_aff"] = affinity
                 weighted = self.loss.weight_affinity * affinity
                 total = weighted if total is None else total + weighted

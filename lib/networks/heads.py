@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lib.configs.settings import LossSettings, ModelSettings
 from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.pair_logits import START
 from lib.targets.cells import PAIR_CHANNELS
 
 
@@ -34,6 +35,10 @@ class Heads(nn.Module):
         self.layers = nn.ModuleDict(
             {name: conv(self.hidden_channels, size, 1) for name, size in outputs.items() if size}
         )
+        if "affinity" in self.layers:
+            weight, bias = self.kernel("affinity")
+            nn.init.zeros_(weight)
+            nn.init.constant_(bias, START)
 
     def forward(self, features: Tensor, only: Collection[str] | None = None) -> dict[str, Tensor]:
         """Evaluate the heads.

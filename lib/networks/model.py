@@ -97,8 +97,8 @@ class NeuropilNet(nn.Module):
         Returns:
             "semantic" (B, C, *S), "coarse" (B, K, *S; absent without groups), "instance"
             (B, E, *S), "geometry" (B, S + S*S + 4, *S; absent when its weight is 0),
-            "affinity" (B, 9, *S; logits, with an affinity head), "mask" (B, 1, *S; with a mask
-            head and prompts).
+            "affinity" (B, 9, *S; with an affinity head, for `pair_logits`), "mask" (B, 1, *S;
+            with a mask head and prompts).
         """
         flat = features.ndim == self.spatial_dims + 1
         out: dict[str, Tensor] = self.task_heads(features.unsqueeze(-1) if flat else features, only)

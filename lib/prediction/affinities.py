@@ -1,9 +1,10 @@
 """Affinities: do two voxels a fixed offset apart belong together?
 
-A network with an affinity head says so itself: 2 p - 1 for the probability p of one cell. For
-other networks and other offsets an affinity is 1 - distance / margin of the embeddings, clipped
-to [-1, 1]: 1 for equal ones, 0 at the margin, negative beyond. Both signs count: the grouping
-joins by positive affinities and keeps apart by negative ones.
+A network with an affinity head says so itself: 2 p - 1 for the probability p of one cell
+(lib/networks/pair_logits.py). For other networks and other offsets an affinity is 1 - distance /
+margin of the embeddings, clipped to [-1, 1]: 1 for equal ones, 0 at the margin, negative
+beyond. Both signs count: the grouping joins by positive affinities and keeps apart by
+negative ones.
 
 Source: Luther & Seung 2019, Lee et al. 2021 (embedding distances as affinities, nearest and
     long-range); Wolf et al. 2018 (mutex watershed).
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.pair_logits import offset_logits
 from lib.targets.cells import affinity_offsets, pair_ends
 from lib.targets.pairs import Offset
 
@@ -28,7 +30,7 @@ def pair_affinities(
     offsets: Sequence[Offset],
     hierarchy: LabelHierarchy,
     inference: InferenceSettings,
-    logits: Tensor | None = None,
+    correction: Tensor | None = None,
     voxel_size_nm: Sequence[float] = (),
 ) -> Tensor:
     """Affinities of all pairs: what head or embedding says, less where the classes differ.
@@ -42,19 +44,21 @@ def pair_affinities(
         offsets: partner of voxel v is v + offset; components are not negative.
         hierarchy: of the network; classes of one group are of one kind.
         inference: `affinity_margin` and `class_weight`.
-        logits: (B, PAIR_CHANNELS, X, Y, Z) of an affinity head, if there is one.
-        voxel_size_nm: (x, y, z), by which the head's partners are known; only with `logits`.
+        correction: (B, PAIR_CHANNELS, X, Y, Z) of an affinity head, if there is one.
+        voxel_size_nm: (x, y, z), by which the head's partners are known; with `correction`.
 
     Returns:
         (B, A, X, Y, Z) in [-1, 1]; 0 where the partner lies outside.
     """
     affinities = embedding_affinities(embedding, offsets, inference.affinity_margin)
-    if logits is not None:
+    if correction is not None:
         learned = affinity_offsets(voxel_size_nm)
         for channel, offset in enumerate(offsets):
             if offset in learned:
-                said, _ = pair_ends(logits[:, learned.index(offset)], offset)
-                pair_ends(affinities[:, channel], offset)[0].copy_(2.0 * said.sigmoid() - 1.0)
+                for own, points, out in zip(correction, embedding, affinities, strict=True):
+                    logits = offset_logits(own[learned.index(offset)], points, offset)
+                    inside, _ = pair_ends(logits, offset)
+                    pair_ends(out[channel], offset)[0].copy_(2.0 * inside.sigmoid() - 1.0)
     if inference.class_weight > 0:
         kinds = kind_probabilities(probabilities, hierarchy).sqrt()
         for channel, here, there in _pairs(kinds, offsets):
@@ -104,23 +108,25 @@ def _pairs(values: Tensor, offsets: Sequence[Offset]) -> Iterator[tuple[int, Ten
             yield channel, values[:, :, :x, :y, :z], values[:, :, dx:, dy:, dz:]
 
 
-def mirrored_logits(logits: Tensor, axes: Sequence[int], voxel_size_nm: Sequence[float]) -> Tensor:
-    """Logits of a mirrored view, turned back, on the voxels whose pairs they speak of.
+def mirrored_correction(
+    correction: Tensor, axes: Sequence[int], voxel_size_nm: Sequence[float]
+) -> Tensor:
+    """The affinity head's output for a mirrored view, on the voxels whose pairs they speak of.
 
     Mirrored along an axis, the partner along it lies before the voxel instead of after it.
 
     Args:
-        logits: (B, PAIR_CHANNELS, X, Y, Z) of the mirrored image, already turned back.
+        correction: (B, PAIR_CHANNELS, X, Y, Z) of the mirrored image, already turned back.
         axes: that were mirrored, of the five.
         voxel_size_nm: (x, y, z).
 
     Returns:
-        As `logits`; 0 where the partner lies outside.
+        As `correction`; 0 where the partner lies outside.
     """
-    out = logits.clone()
+    out = correction.clone()
     for channel, offset in enumerate(affinity_offsets(voxel_size_nm)):
         if any(offset[axis - 2] for axis in axes):
-            _, values = pair_ends(logits[:, channel], offset)
+            _, values = pair_ends(correction[:, channel], offset)
             out[:, channel] = 0.0
             pair_ends(out[:, channel], offset)[0].copy_(values)
     return out

@@ -63,7 +63,7 @@ class WindowForward:
 
         Yields:
             name -> (B, C, x, y, z) float32. With `mirror` geometry may not be asked for,
-            whose directions do not mirror; of affinities see `mirrored_logits`.
+            whose directions do not mirror; of affinities see `mirrored_correction`.
         """
         assert not (self.mirror and "geometry" in self.heads), "directions do not mirror"
         for axes in self.mirrored:

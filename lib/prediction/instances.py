@@ -21,7 +21,7 @@ from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import MAX_CLASSES, LabelHierarchy
 from lib.metrics.object_scores import contingency
 from lib.networks.model import NeuropilNet
-from lib.prediction.affinities import mirrored_logits, pair_affinities
+from lib.prediction.affinities import mirrored_correction, pair_affinities
 from lib.prediction.classes import FINE_VALUE, Progress
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import WindowForward, window_size
@@ -167,11 +167,11 @@ def collect_evidence(
         views = list(forward.views(boxes))
         for axes, view in zip(forward.mirrored, views, strict=True):
             p = view["semantic"].softmax(1)
-            logits = view.get("affinity")
-            if logits is not None and axes:
-                logits = mirrored_logits(logits, axes, voxel_size_nm)
+            correction = view.get("affinity")
+            if correction is not None and axes:
+                correction = mirrored_correction(correction, axes, voxel_size_nm)
             pairs = pair_affinities(
-                view["instance"], p, offsets, hierarchy, inference, logits, voxel_size_nm
+                view["instance"], p, offsets, hierarchy, inference, correction, voxel_size_nm
             )
             found = {"semantic": p / len(views), "pairs": pairs / len(views)}
             total = {name: total[name] + f if total else f for name, f in found.items()}

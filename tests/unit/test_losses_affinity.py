@@ -172,7 +172,10 @@ def test_unknown_voxels_get_no_gradient_through_the_criterion() -> None:
     targets: Targets = prepare_targets(batch, HIERARCHY, ONLY)
     shape = (2, PAIR_CHANNELS, *batch["instance"].shape[1:])
     logits = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    Criterion(ONLY, HIERARCHY)({"affinity": logits}, targets)["loss"].backward()
-    assert logits.grad is not None
-    voxels = logits.grad.abs().sum(1)
-    assert (voxels[batch["instance"] < 0] == 0).all() and (voxels > 0).any()
+    embedding = random_outputs(5, batch)["instance"]
+    outputs = {"affinity": logits, "instance": embedding}
+    Criterion(ONLY, HIERARCHY)(outputs, targets)["loss"].backward()
+    for values in (logits, embedding):
+        assert values.grad is not None
+        voxels = values.grad.abs().sum(1)
+        assert (voxels[batch["instance"] < 0] == 0).all() and (voxels > 0).any()

@@ -6,10 +6,11 @@ import torch
 
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import hierarchy_from_dict, load_hierarchy
+from lib.networks.pair_logits import MARGIN, STEEPNESS, pair_logits
 from lib.prediction.affinities import (
     embedding_affinities,
     kind_probabilities,
-    mirrored_logits,
+    mirrored_correction,
     pair_affinities,
 )
 from lib.targets.cells import affinity_offsets, pair_ends, pair_targets
@@ -62,21 +63,34 @@ def test_different_kinds_push_apart_and_vague_or_equal_ones_do_not() -> None:
     assert plain.flatten().tolist() == [1.0, 1.0, 1.0, 0.0]
 
 
-def test_what_the_affinity_head_says_comes_before_the_embedding() -> None:
+def test_what_the_affinity_head_says_corrects_the_embedding() -> None:
     torch.manual_seed(1)
     voxel, shape = (10.0, 10.0, 10.0), (12, 6, 5)
-    logits, embedding = torch.randn(1, 9, *shape), torch.randn(1, 3, *shape)
+    correction, embedding = torch.randn(1, 9, *shape), torch.randn(1, 3, *shape)
     offsets = [(1, 0, 0), (5, 0, 0), (0, 3, 0)]  # the head does not know the second
     hierarchy, plain = load_hierarchy(), InferenceSettings(class_weight=0)
     p = torch.ones(1, 12, *shape) / 12
-    found = pair_affinities(embedding, p, offsets, hierarchy, plain, logits, voxel)[0]
+    found = pair_affinities(embedding, p, offsets, hierarchy, plain, correction, voxel)[0]
     usual = pair_affinities(embedding, p, offsets, hierarchy, plain)[0]
     assert torch.equal(found[1], usual[1])
+    every = pair_logits(correction, embedding, torch.tensor([voxel]))[0]
     for channel, offset in ((0, offsets[0]), (2, offsets[2])):
-        said = logits[0, affinity_offsets(voxel).index(offset)]
-        here, _ = pair_ends(said, offset)
-        torch.testing.assert_close(pair_ends(found[channel], offset)[0], 2 * here.sigmoid() - 1)
+        said, _ = pair_ends(every[affinity_offsets(voxel).index(offset)], offset)
+        torch.testing.assert_close(pair_ends(found[channel], offset)[0], 2 * said.sigmoid() - 1)
     assert (found[0, -1] == 0).all() and (found[2, :, -3:] == 0).all()
+
+
+def test_logits_of_pairs_fall_with_the_distance_and_the_head_adds_to_them() -> None:
+    embedding = torch.zeros(1, 2, 3, 1, 1, dtype=torch.float64)
+    embedding[0, 0, 2] = 3.0
+    correction = torch.zeros(1, 9, 3, 1, 1, dtype=torch.float64)
+    correction[0, 0, 1] = 5.0
+    found = pair_logits(correction, embedding, torch.tensor([[10.0, 10.0, 10.0]]))
+    near = found[0, 0, :, 0, 0].tolist()
+    assert near == pytest.approx([STEEPNESS, STEEPNESS * (1 - 3 / MARGIN) + 5, 0.0], abs=5e-3)
+    assert (found[0, 1:] == 0).all(), "no partner inside: the correction alone"
+    flat = pair_logits(correction[..., 0], embedding[..., 0], torch.tensor([[10.0, 10.0]]))
+    assert torch.equal(flat, found[..., 0])
 
 
 def test_affinities_of_a_mirrored_image_speak_of_the_same_pairs() -> None:
@@ -88,7 +102,7 @@ def test_affinities_of_a_mirrored_image_speak_of_the_same_pairs() -> None:
     for axes in ((2,), (3,), (2, 3)):
         turned = [axis - 1 for axis in axes]
         seen = pair_targets(ids.flip(turned), sets, voxel, hierarchy).float().flip(axes)
-        back = mirrored_logits(seen, axes, voxel[0].tolist())
+        back = mirrored_correction(seen, axes, voxel[0].tolist())
         for channel, offset in enumerate(affinity_offsets(voxel[0].tolist())):
             inside, _ = pair_ends(here[:, channel], offset)
             assert torch.equal(pair_ends(back[:, channel], offset)[0], inside)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
+from lib.annotation.segments import number_segments
 from lib.clicks.strokes import stroke_points
 from lib.clicks.viewer import ViewerRequest
 from lib.infers.base import Answer, Parts
@@ -14,7 +15,6 @@ from lib.infers.clicks import starting_mask
 from lib.infers.image import RequestImage
 from lib.infers.proofread import Proofread, Turn
 from lib.labels.hierarchy import normalize_name
-from lib.labels.submissions import number_segments
 from lib.server.errors import refuse
 from lib.server.weights import Loaded
 from lib.volumes.boxes import Box

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -13,9 +13,9 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.prediction.features import FeatureSource, Shelf
-from lib.prediction.forward import WindowForward, window_size
-from lib.prediction.windows import WindowRun, window_grid
+from lib.prediction.dense import DensePass
+from lib.prediction.features import Shelf
+from lib.prediction.forward import View
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage
 
@@ -69,43 +69,25 @@ def predict_classes(
             f"level {level!r} needs coarse groups and this hierarchy has none; use level 'fine'"
         )
     heads = ["semantic"] if level == "fine" else ["semantic", "coarse"]
-    grid = window_grid(volume.shape, window_size(net, inference), inference.overlap)
-    features = FeatureSource(net, volume, inference.precision, shelf)
-    forward = WindowForward.over(features, heads, grid, inference.mirror)
-    part = whole_box(grid.shape) if box is None else box
+    dense = DensePass(net, volume, inference, heads, shelf=shelf)
+    part = whole_box(dense.grid.shape) if box is None else box
     result = np.zeros(box_shape(part), np.uint8) if out is None else out
-
-    def evaluate(boxes: Sequence[Box]) -> dict[str, Tensor]:
-        return class_probabilities(forward, boxes)
 
     def consume(done: Box, outputs: Mapping[str, Tensor]) -> None:
         values = decode_level(outputs, level, hierarchy, inference)
         result[box_slices(shift_box(done, minus(box_origin(part))))] = values.cpu().numpy()
 
-    WindowRun(
-        grid,
-        evaluate,
-        consume,
-        channels=hierarchy.num_classes + (hierarchy.num_groups if level != "fine" else 0),
-        device=forward.device,
-        tile_bytes=inference.tile_bytes,
-        batch_size=inference.batch_size,
-        progress=progress,
-        box=part,
-    ).run()
+    channels = hierarchy.num_classes + (hierarchy.num_groups if level != "fine" else 0)
+    dense.run(class_probabilities, consume, channels, box=part, progress=progress)
     return result
 
 
-def class_probabilities(forward: WindowForward, boxes: Sequence[Box]) -> dict[str, Tensor]:
-    """Probabilities of classes ("semantic") and groups ("coarse"), averaged over the views."""
-    sums: dict[str, Tensor] = {}
-    count = 0
-    for outputs in forward.views(boxes):
-        count += 1
-        for name, logits in outputs.items():
-            p = logits.softmax(1) if name == "semantic" else logits.sigmoid()
-            sums[name] = sums[name] + p if name in sums else p
-    return {name: total / count for name, total in sums.items()}
+def class_probabilities(view: View) -> dict[str, Tensor]:
+    """Probabilities of classes ("semantic") and, where asked for, of groups ("coarse")."""
+    found = {"semantic": view.outputs["semantic"].softmax(1)}
+    if "coarse" in view.outputs:
+        found["coarse"] = view.outputs["coarse"].sigmoid()
+    return found
 
 
 def decode_level(

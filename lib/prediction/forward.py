@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.configs.settings import InferenceSettings
 from lib.networks.model import NeuropilNet
 from lib.prediction.features import FeatureSource
 from lib.prediction.windows import WindowGrid
-from lib.volumes.boxes import Box, box_slices
-from lib.volumes.contrast import LazyImage, intensity_window, normalize
+from lib.volumes.boxes import Box
 
 Views = tuple[tuple[int, ...], ...]
 
 MIRRORED: Views = ((), (2,), (3,), (2, 3))
 """Axes of (B, C, X, Y, Z) that each view mirrors; sections keep their order."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the network says of windows that it saw mirrored, or as they are.
+
+    Args:
+        outputs: name -> (B, C, x, y, z) float32, turned back onto the windows' voxels.
+        features: (B, F, x, y, z) of the mirrored windows, in the type they are computed in.
+        mirrored: the axes of (B, C, X, Y, Z) that were mirrored; () for none.
+    """
+
+    outputs: dict[str, Tensor]
+    features: Tensor
+    mirrored: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,20 +67,32 @@ class WindowForward:
         """The axes that each view mirrors."""
         return MIRRORED if self.mirror else ((),)
 
-    def views(self, boxes: Sequence[Box]) -> Iterator[dict[str, Tensor]]:
-        """The heads' outputs for each view, turned back onto the windows' voxels.
+    def seen(self, boxes: Sequence[Box]) -> Iterator[View]:
+        """What the heads say of some windows, view by view.
 
         Args:
-            boxes: windows of one size.
-
-        Yields:
-            name -> (B, C, x, y, z) float32. With `mirror` geometry may not be asked for,
-            whose directions do not mirror; of affinities see `mirrored_correction`.
+            boxes: windows of one size. With `mirror` geometry may not be asked for, whose
+                directions do not mirror; of affinities see `mirrored_correction`.
         """
         assert not (self.mirror and "geometry" in self.heads), "directions do not mirror"
         for axes in self.mirrored:
-            out = self._outputs(self.features(boxes, axes))
-            yield {name: o.flip(axes) if axes else o for name, o in out.items()}
+            features = self.features(boxes, axes)
+            out = self._outputs(features)
+            yield View({n: o.flip(axes) if axes else o for n, o in out.items()}, features, axes)
+
+    def views(self, boxes: Sequence[Box]) -> Iterator[dict[str, Tensor]]:
+        """The outputs of `seen` alone."""
+        return (view.outputs for view in self.seen(boxes))
+
+    def mean(
+        self, boxes: Sequence[Box], decode: Callable[[View], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The mean over the views of what `decode` makes of each."""
+        total: dict[str, Tensor] = {}
+        for view in self.seen(boxes):
+            for name, found in decode(view).items():
+                total[name] = total[name] + found if name in total else found
+        return {name: found / len(self.mirrored) for name, found in total.items()}
 
     def _outputs(self, features: Tensor) -> dict[str, Tensor]:
         net, kind = self.features.net, self.device.type
@@ -84,9 +108,3 @@ def window_size(net: NeuropilNet, inference: InferenceSettings) -> tuple[int, in
     """The window in voxels: a two-dimensional network sees one section at a time."""
     x, y, z = inference.window
     return (x, y, 1) if net.spatial_dims == 2 else (x, y, z)
-
-
-def normalized_reader(volume: LazyImage) -> Callable[[Box], NDArray[np.float32]]:
-    """Reads boxes of a volume with one contrast window for all of it."""
-    contrast = intensity_window(volume)
-    return lambda box: normalize(np.asarray(volume[box_slices(box)]), contrast)

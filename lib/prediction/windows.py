@@ -117,33 +117,13 @@ def window_grid(shape: Sequence[int], window: Sequence[int], overlap: float) -> 
     )
 
 
-def on_voxels(
-    read: Callable[[Box], NDArray[np.float32]],
-    predict: Callable[[Tensor], Outputs],
-    device: torch.device | None = None,
-) -> Callable[[Sequence[Box]], Outputs]:
-    """What a run evaluates, for a predictor of voxels.
-
-    Args:
-        read: gives the voxels of a box, ready for the network, (x, y, z) float32.
-        predict: (B, 1, *window) -> named outputs (B, C, *window).
-        device: where windows are predicted; the CPU when not given.
-    """
-
-    def evaluate(boxes: Sequence[Box]) -> Outputs:
-        images = np.stack([np.asarray(read(box), np.float32) for box in boxes])
-        return predict(torch.from_numpy(images).unsqueeze(1).to(device or torch.device("cpu")))
-
-    return evaluate
-
-
 @dataclass
 class WindowRun:
     """One pass of a predictor over a volume.
 
     Args:
         grid: where the windows lie.
-        evaluate: B windows -> named outputs (B, C, *window); see `on_voxels`.
+        evaluate: B windows -> named outputs (B, C, *window).
         consume: takes a box and its blended outputs (C, *box), float32, on `device`. Boxes
             do not overlap and together are the volume, or the part of it that is wanted.
         channels: all channels of all outputs together, to bound the memory.

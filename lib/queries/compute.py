@@ -13,9 +13,10 @@ from torch import Tensor
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
+from lib.prediction.classes import class_probabilities
+from lib.prediction.dense import DensePass
 from lib.prediction.features import use_bfloat16
-from lib.prediction.forward import normalized_reader, window_size
-from lib.prediction.windows import WindowRun, on_voxels, window_grid
+from lib.prediction.forward import View
 from lib.prompts.points import PointPrompts
 from lib.queries.regions import RegionGrid
 from lib.queries.scores import ItemScores
@@ -72,17 +73,10 @@ def score_volume(
     )
     sums = _Sums(grid, heat_grid, hierarchy)
     predict = _Predict(net, settings, prompted, torch.Generator().manual_seed(0))
-    inference, device = settings.inference, next(net.parameters()).device
-    WindowRun(
-        window_grid(turned.shape, window_size(net, inference), 0.0),
-        on_voxels(normalized_reader(turned), predict, device),
-        sums.add,
-        channels=hierarchy.num_classes + hierarchy.num_groups + net.feature_channels + 1,
-        device=device,
-        tile_bytes=inference.tile_bytes,
-        batch_size=1,
-        progress=progress,
-    ).run()
+    channels = hierarchy.num_classes + hierarchy.num_groups + net.feature_channels + 1
+    heads = ("semantic", "coarse")
+    dense = DensePass(net, turned, settings.inference, heads, overlap=0.0, mirror=False)
+    dense.run(predict, sums.add, channels, progress=progress)
     scores = sums.result(weights, image, settings.queries.region, has_prompted=prompted)
     return _in_stored_axes(scores, frame)
 
@@ -110,23 +104,23 @@ class _Predict:
         self.net, self.settings, self.prompted = net, settings, prompted
         self.generator = generator
 
-    def __call__(self, windows: Tensor) -> dict[str, Tensor]:
-        device = windows.device
+    def __call__(self, view: View) -> dict[str, Tensor]:
+        out = {**class_probabilities(view), "features": view.features.float()}
+        if self.prompted:
+            out["prompted"] = self._disagreement(view.features, out["semantic"])
+        return out
+
+    def _disagreement(self, features: Tensor, fine: Tensor) -> Tensor:
+        """(B, 1, x, y, z) how much the classes change with prompts that agree with them."""
+        if flat := self.net.spatial_dims == 2:
+            features, fine = features.squeeze(-1), fine.squeeze(-1)
+        device = features.device
         half = use_bfloat16(self.settings.inference.precision, device)
-        flat = self.net.spatial_dims == 2
-        image = windows.squeeze(-1) if flat else windows
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            features = self.net.features(image)
-            heads = self.net.heads(features, only=("semantic", "coarse"))
-            fine = heads["semantic"].float().softmax(1)
-            out = {"semantic": fine, "features": features.float()}
-            if "coarse" in heads:
-                out["coarse"] = heads["coarse"].float().sigmoid()
-            if self.prompted:
-                prompts = self._prompts(fine)
-                again = self.net.prompted(features, prompts, only=("semantic",))["semantic"]
-                out["prompted"] = _divergence(fine, again.float().softmax(1)).unsqueeze(1)
-        return {name: o.unsqueeze(-1) if flat else o for name, o in out.items()}
+            prompts = self._prompts(fine)
+            again = self.net.prompted(features, prompts, only=("semantic",))["semantic"]
+        found = _divergence(fine, again.float().softmax(1)).unsqueeze(1)
+        return found.unsqueeze(-1) if flat else found
 
     def _prompts(self, fine: Tensor) -> PointPrompts:
         """Random points that say what the automatic mode says: a sure network stays as it is."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.prediction.windows import Box, Outputs, WindowRun, on_voxels, window_grid
+from lib.prediction.windows import Box, Outputs, WindowRun, window_grid
 
 SHAPE = (37, 29, 17)
 
@@ -27,14 +27,20 @@ class Collected:
             self.largest = max(self.largest, out.numel() * 4)
 
 
-def reader(volume: np.ndarray):
-    return lambda box: volume[tuple(slice(a, b) for a, b in box)]
+def on_voxels(volume: np.ndarray, predict):
+    """What a run evaluates, for a predictor of voxels: (B, 1, *window) -> named outputs."""
+
+    def evaluate(boxes: list[Box]) -> Outputs:
+        images = np.stack([volume[tuple(slice(a, b) for a, b in box)] for box in boxes])
+        return predict(torch.from_numpy(images).float().unsqueeze(1))
+
+    return evaluate
 
 
 def run(volume: np.ndarray, predict, channels: int, window=(16, 12, 8), **options) -> Collected:
     out = Collected(volume.shape)
     grid = window_grid(volume.shape, window, 0.25)
-    WindowRun(grid, on_voxels(reader(volume), predict), out, channels, **options).run()
+    WindowRun(grid, on_voxels(volume, predict), out, channels, **options).run()
     return out
 
 

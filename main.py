@@ -98,6 +98,7 @@ class NeuropilApp(MONAILabelApp):
         return StudyDatastore(
             self.studies,
             self.submissions,
+            follow_links=self.settings.server.follow_links,
             extensions=stock_settings.MONAI_LABEL_DATASTORE_FILE_EXT,
             auto_reload=stock_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=stock_settings.MONAI_LABEL_DATASTORE_READ_ONLY,

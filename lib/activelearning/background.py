@@ -36,7 +36,7 @@ def score_if_stale(queries: QueryParts, datastore: Any) -> bool:
         if any(task["status"] in WAITING for task in tasks("scoring")):
             return False
         store = queries.store(datastore)
-        stale = [i.id for i in store.study.items() if store.freshness(i, weights) != "fresh"]
+        stale = [item.id for item in store.stale_items(weights)]
         work = hashlib.blake2b(repr((weights, stale)).encode(), digest_size=8).hexdigest()
         if not stale or _failed(work):
             return False

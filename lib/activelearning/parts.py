@@ -40,7 +40,10 @@ class QueryParts:
         root = study_root(datastore)
         with self._lock:
             if root not in self._stores:
-                study = Study(root, self.hierarchy, self.settings.data.spacing_unit)
+                settings = self.settings
+                study = Study(
+                    root, self.hierarchy, settings.data.spacing_unit, settings.server.follow_links
+                )
                 self._stores[root] = ScoreStore(study, self.settings.queries)
             return self._stores[root]
 

@@ -34,13 +34,13 @@ class RegionScores(ScoringMethod):  # type: ignore[misc]
             request: `device`; `heat_maps` false leaves the maps out.
 
         Returns:
-            Number of items scored, and the mean uncertainty of each.
+            Number of items scored, the mean uncertainty of each, and the files left out.
 
         Raises:
             ValueError: nothing is published yet, or images cannot be read; the others are scored.
         """
         store, weights = self.parts.store(datastore), self.parts.weights
-        todo = [i for i in store.study.items() if store.freshness(i, weights) != "fresh"]
+        todo = store.stale_items(weights)
         failure: ValueError | None = None
         try:
             store.score(lambda: self.parts.load(request.get("device")), weights, report=_log)
@@ -59,7 +59,8 @@ class RegionScores(ScoringMethod):  # type: ignore[misc]
             datastore.update_image_info(item.id, info)
         if failure is not None:
             raise failure
-        return {"scored": len(found), "uncertainty": found}
+        left_out = {s.name: s.reason for s in store.usable_items()[1]}
+        return {"scored": len(found), "uncertainty": found, "skipped": left_out}
 
 
 class Agreement(ScoringMethod):  # type: ignore[misc]
@@ -83,7 +84,11 @@ class Agreement(ScoringMethod):  # type: ignore[misc]
         for item in self.parts.store(datastore).study.items():
             info = datastore.get_label_info(item.id, AUTOMATIC) or {}
             params = info.get("params") or info
-            figures = agreement(item, params.get("label_names"))
+            try:
+                figures = agreement(item, params.get("label_names"))
+            except ValueError as error:
+                logger.warning("no agreement of %s: %s", item.id, error)
+                continue
             if figures is not None:
                 found[item.id] = figures
                 datastore.update_image_info(item.id, {"agreement": figures})

@@ -199,6 +199,7 @@ class ServerSettings(Section):
 
     max_upload_bytes: Annotated[int, Field(ge=1)] = 4 * 2**30
     busy_timeout_seconds: Positive = 600.0
+    follow_links: bool = False  # serve links that lead out of the studies
     submission_seconds: Positive = 120.0  # most a small image's submission is derived for
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from lib.infers.writer import Affine
 from lib.volumes.errors import VolumeError
+from lib.volumes.listing import split_name
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
 from lib.volumes.record import read_record, record_path
 from lib.volumes.source import Source
-from lib.volumes.study import IMAGE_SUFFIXES
 
 MOST_DECODED = 8 * 2**30
 """A compressed image up to this size is decoded whole into memory."""
@@ -51,10 +51,8 @@ class RequestImage:
 
 def item_id(path: Path) -> str:
     """The name of an image without its extension."""
-    for suffix in IMAGE_SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return path.stem
+    name, ending = split_name(path.name)
+    return name if ending else path.stem
 
 
 class ImageStore:

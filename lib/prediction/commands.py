@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from lib.configs.settings import Settings
 from lib.prediction.options import add_predictor_options, predictor_from, window_bar
 from lib.prediction.predictor import Predictor
 from lib.volumes.atomic import StagedFiles
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import DiskError, VolumeError
 from lib.volumes.import_plan import default_id
 from lib.volumes.options import existing_study
 from lib.volumes.readers.opening import open_source
+from lib.volumes.study import Study
 from lib.volumes.writing import Sliceable, label_file, write_label
 
 TAGS = {"segmentation": "original", "instances": "instance_predicted"}
@@ -61,35 +62,55 @@ def run_predict(args: argparse.Namespace) -> int:
     if (args.studies is None) == (args.image is None):
         raise ValueError("give either --studies DIR or --image FILE")
     settings, predictor = predictor_from(args)
-    for name, image, voxel_size, target in _jobs(args, settings):
+    if args.image is not None:
+        name, image, voxel_size, target = _image_job(args, settings)
         print(_predict_one(args, predictor, name, image, voxel_size, target))
+    else:
+        _predict_items(args, predictor, existing_study(args.studies, settings))
     return 0
 
 
-def _jobs(
+def _image_job(
     args: argparse.Namespace, settings: Settings
-) -> Iterator[tuple[str, Sliceable, tuple[float, float, float], Path]]:
-    """(name, image, voxel size, target) of everything to predict."""
-    if args.image is not None:
-        source = open_source(args.image, "image", settings.data.spacing_unit)
-        size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
-        if size is None:
-            raise VolumeError(args.image, "no voxel size", remedy="give --voxel-size-nm X Y Z")
-        stem = default_id(args.image)
-        target = args.out or Path(f"{stem}_{args.task}.nii.gz")
-        if not target.name.endswith(".nii.gz"):
-            raise ValueError(f"--out {target}: expected a name that ends in .nii.gz or .zarr")
-        yield stem, source, (size[0], size[1], size[2]), target
-        return
-    study = existing_study(args.studies, settings)
-    items = [study.item(i) for i in args.items] if args.items else study.items()
-    if not items:
-        raise ValueError(f"study {args.studies}: no items; import an image first")
+) -> tuple[str, Sliceable, tuple[float, float, float], Path]:
+    """(name, image, voxel size, target) of --image."""
+    source = open_source(args.image, "image", settings.data.spacing_unit)
+    size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
+    if size is None:
+        raise VolumeError(args.image, "no voxel size", remedy="give --voxel-size-nm X Y Z")
+    stem = default_id(args.image)
+    target = args.out or Path(f"{stem}_{args.task}.nii.gz")
+    if not target.name.endswith(".nii.gz"):
+        raise ValueError(f"--out {target}: expected a name that ends in .nii.gz or .zarr")
+    return stem, source, (size[0], size[1], size[2]), target
+
+
+def _predict_items(args: argparse.Namespace, predictor: Predictor, study: Study) -> None:
+    """Predict the items that can be read; those that were not asked for by name may fail.
+
+    Raises:
+        ValueError: an item that was named cannot be read, or none can.
+    """
+    listing = study.listing()
+    items = [study.item(i) for i in args.items] if args.items else study.items_of(listing)
+    left_out = [f"{s.name}: {s.reason}" for s in ([] if args.items else listing.skipped)]
+    done = 0
     for item in items:
         target = label_file(study.root, TAGS[args.task], item.id)
         if args.out is not None:
             target = args.out / target.name
-        yield item.id, item.open_image(), item.voxel_size_nm, target
+        try:
+            size = item.voxel_size_nm
+            print(_predict_one(args, predictor, item.id, item.open_image(), size, target))
+            done += 1
+        except VolumeError as error:
+            if args.items or isinstance(error, DiskError):
+                raise
+            left_out.append(str(error))
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    if not done:
+        raise ValueError(f"study {study.root}: no items to predict; import an image first")
 
 
 def _predict_one(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,6 +24,8 @@ from lib.queries.regions import RegionGrid, centre
 from lib.queries.scores import ItemScores
 from lib.queries.store import ScoreStore
 from lib.volumes.boxes import Box, Triple, box_slices
+from lib.volumes.errors import VolumeError
+from lib.volumes.listing import Skipped
 from lib.volumes.study import StudyItem
 
 Strategy = Literal["random", "uncertainty", "hierarchy", "diverse"]
@@ -58,6 +60,7 @@ class Query:
         score: of that strategy.
         reason: in words.
         known_share: part of the region that is annotated already.
+        skipped: files of the study that cannot be annotated, with the reason.
     """
 
     item: str
@@ -67,6 +70,7 @@ class Query:
     score: float
     reason: str
     known_share: float
+    skipped: tuple[Skipped, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for an answer in JSON."""
@@ -79,6 +83,7 @@ class Query:
             "score": self.score,
             "reason": self.reason,
             "known_share": self.known_share,
+            "skipped": [{"file": s.name, "reason": s.reason} for s in self.skipped],
         }
 
 
@@ -126,35 +131,39 @@ def next_region(
     rng = np.random.default_rng() if rng is None else rng
     ledger = Ledger(store.study.root, 60.0 * store.queries.reserve_minutes)
     with store.lock:
-        pools = _open_pools(store, ledger.recent(now), client)
+        pools, skipped = _open_pools(store, ledger.recent(now), client)
         scored = [p for p in pools if p.scores is not None and len(p.open)]
         if scored:
             query = _from_scores(store, strategy, scored, pools, weights, ledger.served, rng)
         else:
-            query = _without_scores(store, strategy, [p for p in pools if len(p.open)], rng)
+            open_pools = [p for p in pools if len(p.open)]
+            query = _without_scores(store, strategy, open_pools, skipped, rng)
         ledger.add(HandedOut(query.item, query.box, client, strategy, now))
-    return query
+    return replace(query, skipped=tuple(skipped))
 
 
-def _open_pools(store: ScoreStore, recent: list[HandedOut], client: str) -> list[_Pool]:
-    """The items with what is open in them.
+def _open_pools(
+    store: ScoreStore, recent: list[HandedOut], client: str
+) -> tuple[list[_Pool], list[Skipped]]:
+    """The items with what is open in them, and the files that are left out.
 
     Recent regions are taken out; where nothing else is left, the client's own come back.
 
     Raises:
         NoRegion: no items, nothing left to annotate, or all of it with others.
     """
-    items = store.study.items()
+    items, skipped = store.usable_items()
     if not items:
+        told = "".join(f"; {s.name}: {s.reason}" for s in skipped[:3])
         raise NoRegion(
             "empty",
-            f"the study {store.study.root} has no images; import some with "
-            "`python main.py import` or make a demo study with `python main.py demo`",
+            f"the study {store.study.root} has no images that can be read; import some with "
+            f"`python main.py import` or make a demo study with `python main.py demo`{told}",
         )
     for reserved in (recent, [e for e in recent if e.client != client]):
-        pools = [_pool(store, item, reserved) for item in items]
+        pools = _pools(store, items, reserved, skipped)
         if any(len(p.open) for p in pools):
-            return pools
+            return pools, skipped
     if any((p.known < store.queries.annotated_share).any() for p in pools):
         minutes = store.queries.reserve_minutes
         raise NoRegion(
@@ -169,15 +178,32 @@ def _open_pools(store: ScoreStore, recent: list[HandedOut], client: str) -> list
     )
 
 
-def _pool(store: ScoreStore, item: StudyItem, reserved: list[HandedOut]) -> _Pool:
+def _pools(
+    store: ScoreStore, items: list[StudyItem], reserved: list[HandedOut], skipped: list[Skipped]
+) -> list[_Pool]:
+    """A pool for each item; one whose label cannot be read is left out, and named."""
+    taken: dict[str, list[Box]] = {}
+    for entry in reserved:
+        taken.setdefault(entry.item, []).append(entry.box)
+    known_bad = {s.name for s in skipped}
+    pools = []
+    for item in items:
+        try:
+            pools.append(_pool(store, item, taken.get(item.id, [])))
+        except VolumeError as error:
+            if item.image_path.name not in known_bad:
+                skipped.append(Skipped(item.image_path.name, str(error)))
+    return pools
+
+
+def _pool(store: ScoreStore, item: StudyItem, taken: list[Box]) -> _Pool:
     scores = store.scores(item)
     grid = scores.grid if scores is not None else store.grid_of(item)
     known = store.known_share(item, grid)
     done = known >= store.queries.annotated_share
-    for entry in reserved:
-        if entry.item == item.id:
-            done = done.copy()
-            done[grid.overlapping(entry.box)] = True
+    for box in taken:
+        done = done.copy()
+        done[grid.overlapping(box)] = True
     return _Pool(item, grid, scores, known, np.flatnonzero(~done), np.flatnonzero(done))
 
 
@@ -236,23 +262,36 @@ def _covered_features(pools: list[_Pool], candidates: Candidates) -> NDArray[np.
 
 
 def _without_scores(
-    store: ScoreStore, strategy: Strategy, pools: list[_Pool], rng: np.random.Generator
+    store: ScoreStore,
+    strategy: Strategy,
+    pools: list[_Pool],
+    skipped: list[Skipped],
+    rng: np.random.Generator,
 ) -> Query:
     """A random region that shows something: the most varied of a few, by its grey values."""
     sizes = np.array([len(p.open) for p in pools], float)
     best: tuple[float, _Pool, int] | None = None
-    for _ in range(TRIES):
-        pool = pools[int(rng.choice(len(pools), p=sizes / sizes.sum()))]
+    tries = 0
+    while tries < TRIES and sizes.any():
+        which = int(rng.choice(len(pools), p=sizes / sizes.sum()))
+        pool = pools[which]
         region = int(rng.choice(pool.open))
         x, y, z = pool.grid.box(region)
         section = (x, y, (z[0], z[0] + 1))
-        part = np.asarray(pool.item.open_image()[box_slices(section)], float)
+        try:
+            part = np.asarray(pool.item.open_image()[box_slices(section)], float)
+        except VolumeError as error:
+            skipped.append(Skipped(pool.item.image_path.name, str(error)))
+            sizes[which] = 0.0
+            continue
+        tries += 1
         spread = float(part.std())
         if best is None or spread > best[0]:
             best = (spread, pool, region)
         if spread > 0.02 * max(1.0, float(part.mean())):
             break
-    assert best is not None
+    if best is None:
+        raise NoRegion("empty", f"no image can be read; {skipped[-1].name}: {skipped[-1].reason}")
     _, pool, region = best
     why = "chosen at random; no scores tell yet where tissue is"
     if strategy != "random":

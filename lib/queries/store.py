@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -26,7 +27,11 @@ from lib.volumes.atomic import write_json
 from lib.volumes.boxes import Triple, slabs, whole_box
 from lib.volumes.errors import VolumeError
 from lib.volumes.frames import viewer_frame
+from lib.volumes.listing import Skipped
+from lib.volumes.record import record_path
 from lib.volumes.study import Study, StudyItem
+
+logger = logging.getLogger("neuropil.queries")
 
 LoadNetwork = Callable[[], tuple[NeuropilNet, Settings, LabelHierarchy]]
 Report = Callable[[str, int, int], None]
@@ -70,6 +75,28 @@ class ScoreStore:
         self.lock = Lock()  # choosing and reserving a region is one step
         self._scores: dict[str, tuple[int, ItemScores | None]] = {}
         self._known: dict[str, tuple[str, NDArray[np.float32]]] = {}
+        self._grids: dict[str, tuple[str, RegionGrid | VolumeError]] = {}
+        self._told: set[str] = set()
+
+    def usable_items(self) -> tuple[list[StudyItem], list[Skipped]]:
+        """The items that can be read, by their headers, and the files that are left out.
+
+        What a file says is asked once for each version of it; what is left out is logged once.
+        """
+        listing = self.study.listing()
+        items, skipped = [], list(listing.skipped)
+        for item in self.study.items_of(listing):
+            try:
+                if self.scores(item) is None:
+                    self.grid_of(item)
+                items.append(item)
+            except (VolumeError, FileNotFoundError) as error:
+                skipped.append(Skipped(item.image_path.name, str(error)))
+        for left in skipped:
+            if str(left) not in self._told:
+                self._told.add(str(left))
+                logger.warning("left out of the study: %s: %s", left.name, left.reason)
+        return items, skipped
 
     def scores(self, item: StudyItem) -> ItemScores | None:
         """Stored scores of an item, stale or not; None where there are none that fit it."""
@@ -94,8 +121,30 @@ class ScoreStore:
         same = scores.weights == weights and scores.region == self.queries.region
         return "fresh" if same else "stale"
 
+    def stale_items(self, weights: str) -> list[StudyItem]:
+        """The items that can be read and have no scores of the weights."""
+        items, _ = self.usable_items()
+        return [item for item in items if self.freshness(item, weights) != "fresh"]
+
     def grid_of(self, item: StudyItem) -> RegionGrid:
-        """The regions of an item that has no scores yet."""
+        """The regions of an item that has no scores yet.
+
+        Raises:
+            VolumeError: its image or record cannot be read.
+        """
+        stamp = f"{fingerprint(item)}-{_age(record_path(self.study.root, item.id))}"
+        held = self._grids.get(item.id)
+        if held is None or held[0] != stamp:
+            try:
+                held = stamp, self._grid_of(item)
+            except VolumeError as error:
+                held = stamp, error
+            self._grids[item.id] = held
+        if isinstance(held[1], VolumeError):
+            raise held[1]
+        return held[1]
+
+    def _grid_of(self, item: StudyItem) -> RegionGrid:
         axes = viewer_frame(item.shape, item.voxel_size_nm).order
         region = [0, 0, 0]
         for axis, size in zip(axes, self.queries.region, strict=True):
@@ -160,7 +209,7 @@ class ScoreStore:
             ValueError: images that cannot be read, once all others are scored; or the weights
                 are of other classes.
         """
-        todo = [i for i in self.study.items() if self.freshness(i, weights) != "fresh"]
+        todo = self.stale_items(weights)
         if not todo:
             return 0
         net, settings, hierarchy = load()
@@ -181,8 +230,8 @@ class ScoreStore:
                         net, item.open_image(), item.voxel_size_nm, settings, hierarchy,
                         weights=weights, image=fingerprint(item), progress=tick,
                     )  # fmt: skip
-                except VolumeError as error:
-                    unreadable.append(str(error))
+                except (ValueError, OSError, MemoryError) as error:
+                    unreadable.append(f"{item.image_path.name}: {error or type(error).__name__}")
                     continue
                 save_scores(scores_path(self.study.root, item.id), scores)
                 self.known_share(item, scores.grid)
@@ -257,6 +306,13 @@ def fingerprint(item: StudyItem) -> str:
 def _stamp(path: Path) -> str:
     stat = path.stat()
     return f"{path.name}-{stat.st_size}-{stat.st_mtime_ns}"
+
+
+def _age(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _read_known(path: Path, key: str) -> NDArray[np.float32] | None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from lib.server.archives import check_archive
 from lib.server.errors import NOT_FOUND, refuse
+from lib.volumes.listing import RULE, id_fault, split_name
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 IMAGE_NAME = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,200}")
@@ -124,7 +125,7 @@ class Checks:
             raise refuse(f"{kind}: no {name!r}; there are: {', '.join(names) or 'none'}", NOT_FOUND)
 
     def _image(self, image: str | None) -> None:
-        if not image or not IMAGE_NAME.fullmatch(image) or not self.app.knows_image(image):
+        if not image or id_fault(image) or not self.app.knows_image(image):
             raise refuse(f"image: no image {image!r} in the studies", NOT_FOUND)
 
     def infer(self, call: dict[str, Any]) -> None:
@@ -166,9 +167,9 @@ class Checks:
 
     def add_image(self, call: dict[str, Any]) -> None:
         parse_params(call.get("params"))
-        name = call.get("image") or call["file"].filename or ""
-        if not IMAGE_NAME.fullmatch(name):
-            raise refuse(f"image: a name without '/', '\\' or a leading '.', found {name!r}")
+        name = call.get("image") or split_name(call["file"].filename or "")[0]
+        if fault := id_fault(name):
+            raise refuse(f"image: {name[:80]!r} cannot be an id: {fault}; expected {RULE}")
 
     def image(self, call: dict[str, Any]) -> None:
         self._image(call["image"])

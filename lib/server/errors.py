@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from errno import ENAMETOOLONG
+from pathlib import Path
 
 from fastapi import HTTPException
 from monailabel.interfaces.exception import (
@@ -12,10 +14,17 @@ from monailabel.interfaces.exception import (
     MONAILabelException,
 )
 
-NOT_FOUND = 404
+from lib.volumes import errors
+from lib.volumes.errors import DiskError
+
 BAD_REQUEST = 400
+FORBIDDEN = 403
+NOT_FOUND = 404
+CONFLICT = 409
+TOO_LARGE = 413
 BAD_GATEWAY = 502
 BUSY = 503
+DISK_FULL = 507
 
 
 def refuse(message: str, status: int = BAD_REQUEST) -> HTTPException:
@@ -47,6 +56,23 @@ def as_answer(error: Exception) -> HTTPException | None:
         return refuse(f"params: not valid JSON: {error}")
     if isinstance(error, TimeoutError):
         return refuse(str(error) or "the server is busy, try again", BUSY)
-    if isinstance(error, ValueError):
+    if isinstance(error, DiskError):
+        return refuse(str(error), DISK_FULL if error.full else FORBIDDEN)
+    if isinstance(error, OSError):
+        return _disk_answer(error)
+    if isinstance(error, MemoryError):
+        return refuse(f"this needs more memory than the server has ({error})", TOO_LARGE)
+    if isinstance(error, ValueError | OverflowError):
         return refuse(str(error))
     return None
+
+
+def _disk_answer(error: OSError) -> HTTPException | None:
+    """A place that takes no files, or a name that it cannot hold."""
+    reason = error.strerror or str(error)
+    if error.errno in errors.DISK_FULL:
+        return refuse(f"the disk is full ({reason}); nothing was changed", DISK_FULL)
+    if error.errno in errors.READ_ONLY:
+        name = Path(str(error.filename or "the study")).name
+        return refuse(f"{name} cannot be written ({reason}); nothing was changed", FORBIDDEN)
+    return refuse(f"a name is too long ({reason})") if error.errno == ENAMETOOLONG else None

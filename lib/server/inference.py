@@ -6,9 +6,6 @@ when `params.label` names the segment it belongs to.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +14,7 @@ from fastapi import BackgroundTasks, UploadFile
 
 from lib.server.checks import parse_params
 from lib.server.errors import NOT_FOUND, refuse
+from lib.server.uploads import remove_staged, stage_upload
 
 EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".bin", ".tif", ".tiff", ".png", ".jpg")
 
@@ -34,15 +32,6 @@ def extension_of(name: str | None) -> str:
         if lower.endswith(extension):
             return extension
     raise refuse(f"upload {Path(name).name!r}: expected one of {', '.join(EXTENSIONS)}")
-
-
-def stage_upload(upload: UploadFile, tasks: BackgroundTasks) -> str:
-    """Copy an upload to a temporary file that goes when the answer has been sent."""
-    handle, path = tempfile.mkstemp(suffix=extension_of(upload.filename))
-    tasks.add_task(_remove, path)
-    with os.fdopen(handle, "wb") as target:
-        shutil.copyfileobj(upload.file, target)
-    return path
 
 
 def run_inference(
@@ -63,13 +52,19 @@ def run_inference(
     request: dict[str, Any] = {**parse_params(params), "model": model, "image": image}
     staged = None
     if file:
-        staged = request["image"] = stage_upload(file, background_tasks)
+        staged = request["image"] = stage_upload(
+            file, extension_of(file.filename), background_tasks
+        )
     if label:
-        request["starting_mask"] = stage_upload(label, background_tasks)
+        request["starting_mask"] = stage_upload(
+            label, extension_of(label.filename), background_tasks
+        )
         if request["starting_mask"].endswith(".bin"):
             request["starting_mask_raw"] = True
     if session_id:
-        session = app.sessions().get_session(session_id) if app.sessions() else None
+        # An empty store is false, and right after a start it is empty: sessions lie on disk.
+        sessions = app.sessions()
+        session = sessions.get_session(session_id) if sessions is not None else None
         if session is None:
             raise refuse(f"session_id: no session {session_id!r}", NOT_FOUND)
         staged = request["image"] = session.image
@@ -107,7 +102,7 @@ def run_task(app: Any, request: dict[str, Any], staged: str | None) -> dict[str,
         if known:  # without the names: thousands of objects would swell the index
             told = {key: value for key, value in params.items() if key != "label_names"}
             app.datastore().save_label(image, kept, tag, {"model": name, "params": told})
-        _remove(kept)
+        remove_staged(kept)
     if known and file:
         app.submissions.note_answer(image, request, params, Path(file))
     label = file
@@ -120,7 +115,3 @@ def run_task(app: Any, request: dict[str, Any], staged: str | None) -> dict[str,
 def mend_inference(endpoint: ModuleType) -> None:
     """Put `run_inference` in place of `monailabel.endpoints.infer.run_inference`."""
     endpoint.__dict__["run_inference"] = run_inference
-
-
-def _remove(path: str) -> None:
-    Path(path).unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from lib.server.pages import Shown, mend_pages
 from lib.server.proxy import mend_proxy
 from lib.server.routes import Pools, mend_router
 from lib.server.tokens import mend_tokens
+from lib.server.uploads import mend_uploads
 
 
 class Served(Known, Shown, Protocol):
@@ -79,6 +80,7 @@ def mend_server(app: Served, settings: ServerSettings) -> bool:
     mend_models(model)
     mend_proxy(proxy, stock_settings.MONAI_LABEL_STUDIES, pools.store)
     mend_tokens(auth, login)
+    mend_uploads(datastore)
     web = module.app
     guard = auth.RBAC(stock_settings.MONAI_LABEL_AUTH_ROLE_USER)
     mend_pages(app, web, ohif, logs, training_runs, guard)

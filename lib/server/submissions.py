@@ -79,7 +79,9 @@ class Submissions:
     ) -> None:
         self.objects = objects or ObjectStore(root, settings.inference.min_object_voxels)
         self.answers = LastAnswers(root)
-        self.study = Study(root, hierarchy, settings.data.spacing_unit)
+        self.study = Study(
+            root, hierarchy, settings.data.spacing_unit, settings.server.follow_links
+        )
         self.mapping = settings.labels.segment_names
         self._seconds = settings.server.submission_seconds
         self._worker = Isolated(prepare_labels, workers=2)

@@ -15,7 +15,7 @@ from lib.volumes.boxes import Box, Triple
 from lib.volumes.errors import VolumeError
 from lib.volumes.lengths import StatedSize, stated_size
 from lib.volumes.plain import PlainSource, even_offsets
-from lib.volumes.source import Source, SourceInfo, damaged
+from lib.volumes.source import Source, SourceInfo, check_affine, damaged
 
 HEADER_ERRORS = (
     OSError, EOFError, ValueError, OverflowError, zlib.error,
@@ -79,12 +79,14 @@ def open_nifti(path: Path, spacing_unit: str = "nm") -> Source:
         # nibabel takes the scaling out of the header and keeps it with the data.
         slope, intercept = image.dataobj.slope, image.dataobj.inter
         affine = np.asarray(image.affine, np.float64)
+        _check_spacing(path, type(header))
     except VolumeError:
         raise
     except HEADER_ERRORS as error:
         raise damaged(str(path), error) from error
     if stored.fields is not None or stored.kind == "c":
         raise VolumeError(path, f"voxels of type {stored}", "one grey value a voxel")
+    check_affine(str(path), affine)
     size = _voxel_size(header, affine, spacing_unit)
     scaled = (float(slope), float(intercept)) != (1.0, 0.0)
     dtype = np.dtype(np.float64) if scaled else stored.newbyteorder("=")
@@ -151,6 +153,22 @@ def nifti_header(
     header["vox_offset"] = len(bytes(header.binaryblock)) + 4
     header["magic"] = header.single_magic
     return bytes(header.binaryblock) + b"\0\0\0\0"
+
+
+def _check_spacing(path: Path, kind: Any) -> None:
+    """Refuse a spacing that is 0 along some axes only; nibabel would take it for 1.
+
+    Raises:
+        VolumeError: it is.
+    """
+    with nib.openers.ImageOpener(str(path)) as file:
+        raw = kind.from_fileobj(file, check=False)
+    spacing = [float(v) for v in raw["pixdim"][1 : 1 + min(3, int(raw["dim"][0]))]]
+    if 0.0 in spacing and any(spacing):
+        raise VolumeError(
+            path, f"a spacing of {spacing}", "a length along each axis",
+            "write the file again with its voxel size",
+        )  # fmt: skip
 
 
 def _spatial_shape(path: Path, shape: tuple[int, ...]) -> Triple:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lib.volumes.errors import VolumeError
+from lib.volumes.listing import RULE, id_fault
 
 SUFFIX = ".neuropil.json"
 FORMAT = 1
 
 Split = Literal["train", "val"]
-
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*|[0-9]+(\.[0-9]+)+")
-"""A name without dots, which would be taken for a suffix; or a DICOM UID, which ends in none."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class ItemRecord:
     """One study item's record.
 
     Args:
-        id: name of the item; letters, digits, "_" and "-".
+        id: name of the item, see `check_id`.
         voxel_size_nm: (x, y, z) in nm.
         origin_voxels: place of the first voxel in the source volume, (x, y, z) voxels.
         source: where it came from: `path`, `dataset`, `shape` (x, y, z) and `origin`.
@@ -98,16 +95,13 @@ class ItemRecord:
 
 
 def check_id(item_id: str) -> None:
-    """Refuse ids that the datastore, a URL or a file name would garble; DICOM UIDs are fine.
+    """Refuse ids that file names cannot carry.
 
     Raises:
         ValueError: what is allowed.
     """
-    if not _ID.fullmatch(item_id):
-        raise ValueError(
-            f"item id {item_id!r}: expected letters, digits, '_' and '-', "
-            "starting with a letter or digit"
-        )
+    if fault := id_fault(item_id):
+        raise ValueError(f"item id {item_id!r}: {fault}; expected {RULE}")
 
 
 def check_voxel_size(voxel_size_nm: tuple[float, ...], where: Path | str) -> None:
@@ -146,7 +140,7 @@ def read_record(
         None where neither the record nor the image gives a voxel size.
 
     Raises:
-        VolumeError: the file is no record; says what is wrong in it.
+        VolumeError: the file is no record, or the item's name or voxel size cannot be used.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -159,7 +153,9 @@ def read_record(
                 return None
             data["voxel_size_nm"] = voxel_size_nm
         return ItemRecord.from_dict(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        if not path.exists():
+            raise  # it is about the image
         raise VolumeError(
             path, f"not a readable item record ({error})", remedy="import the item again"
         ) from error

@@ -255,6 +255,19 @@ _LOCKED = ("unable to lock file", "already open for write", "Resource temporaril
 """How HDF5 says that a file is held by its writer."""
 
 
+def check_affine(where: str, affine: NDArray[np.float64]) -> None:
+    """Refuse a grid that puts different voxels in one place.
+
+    Raises:
+        VolumeError: not finite, or singular.
+    """
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > 0:
+        raise VolumeError(
+            where, "a grid whose axes or spacings are 0, infinite or in one plane",
+            "three axes with a spacing each", "write the file again with its voxel size",
+        )  # fmt: skip
+
+
 def damaged(where: str, error: BaseException) -> VolumeError:
     """What a reader says when a file cannot be decoded; only what is damaged is called so."""
     text = str(error) or type(error).__name__

@@ -8,12 +8,11 @@
     <root>/labels/submitted/...        what annotators sent (lib/annotation/submissions.py)
 
 Images that other programs put there (.nii, .nii.gz, .nrrd, single .tif and .png sections) are
-items as well; they get a record when something is known about them.
+items as well, see lib/volumes/listing.py; they get a record when something is known about them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +25,7 @@ from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.volumes.atomic import remove_leftovers, write_json
 from lib.volumes.boxes import Box, box_shape, whole_box
 from lib.volumes.errors import VolumeError
+from lib.volumes.listing import Listing, list_images
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
 from lib.volumes.record import ItemRecord, read_record, record_path
@@ -39,10 +39,10 @@ from lib.volumes.writing import (
     write_item,
 )
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".tiff", ".tif", ".png")
 TOUCHED = "touched"
 """Tag of the map that is 1 where a person decided, and 0 where the machine's proposal was left."""
 LABEL_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".tif", ".png")
+SUBMITTED_SUFFIXES = (".seg.nrrd", *LABEL_SUFFIXES)
 
 
 class StudyItem:
@@ -217,18 +217,32 @@ class Study:
         root: the folder; made by the first `add_item`.
         hierarchy: what label values mean.
         spacing_unit: of images without a record ("nm", "um" or "mm").
+        follow_links: whether links that lead out of the folder are items.
     """
 
     def __init__(
-        self, root: Path | str, hierarchy: LabelHierarchy, spacing_unit: str = "nm"
+        self,
+        root: Path | str,
+        hierarchy: LabelHierarchy,
+        spacing_unit: str = "nm",
+        follow_links: bool = True,
     ) -> None:
         self.root = Path(root)
         self.hierarchy = hierarchy
         self.spacing_unit = spacing_unit
+        self.follow_links = follow_links
+
+    def listing(self) -> Listing:
+        """The images by id, and the files that are left out, with the reason."""
+        return list_images(self.root, self.follow_links)
 
     def items(self) -> list[StudyItem]:
-        """All items, sorted by id."""
-        return [StudyItem(self, i, p) for i, p in sorted(self._images())]
+        """All items, sorted by id; whether one can be read shows when it is."""
+        return self.items_of(self.listing())
+
+    def items_of(self, listing: Listing) -> list[StudyItem]:
+        """The items of a listing."""
+        return [StudyItem(self, i, p) for i, p in listing.images.items()]
 
     def item(self, item_id: str) -> StudyItem:
         """One item.
@@ -236,15 +250,15 @@ class Study:
         Raises:
             ValueError: no such item; the message lists those that exist.
         """
-        images = dict(self._images())
+        images = self.listing().images
         if item_id not in images:
-            names = ", ".join(sorted(images)[:20]) or "none"
+            names = ", ".join(list(images)[:20]) or "none"
             raise ValueError(f"study {self.root}: no item {item_id!r}; items: {names}")
         return StudyItem(self, item_id, images[item_id])
 
     def has_item(self, item_id: str) -> bool:
         """Whether there is such an item."""
-        return item_id in dict(self._images())
+        return item_id in self.listing().images
 
     def add_item(
         self,
@@ -263,7 +277,7 @@ class Study:
         """Write an item; it appears whole or not at all.
 
         Args:
-            item_id: letters, digits, "_" and "-".
+            item_id: its name, see `check_id`.
             image: (X, Y, Z) uint8 or uint16; sliced, never read whole.
             class_sets: (X, Y, Z) bit masks, or None when nothing is known.
             instance: (X, Y, Z) ids, -1 unknown, or None.
@@ -304,8 +318,9 @@ class Study:
             )
         submitted = self.root / "labels" / "submitted"
         kept = (submitted / "versions" / item_id).glob("[0-9]*")
+        sent = any((submitted / f"{item_id}{s}").exists() for s in SUBMITTED_SUFFIXES)
         edited = (self.root / "edits" / item_id / "edits.jsonl").exists()
-        if any(kept) or any(submitted.glob(f"{item_id}.*")) or edited:
+        if any(kept) or sent or edited:
             raise VolumeError(
                 self.root,
                 f"item {item_id} has {'edits' if edited else 'submissions'} of annotators, "
@@ -324,19 +339,6 @@ class Study:
             if path.exists() and not (kept and path == label_file(self.root, tag, item_id)):
                 stale.append(path)
         return stale
-
-    def _images(self) -> Iterator[tuple[str, Path]]:
-        if not self.root.is_dir():
-            return
-        seen = set()
-        for suffix in IMAGE_SUFFIXES:
-            for path in self.root.glob(f"*{suffix}"):
-                item_id = path.name.removesuffix(suffix)
-                # Hidden names are files being written; .seg.nrrd and the like are labels.
-                if item_id.startswith(".") or item_id.endswith(".seg") or item_id in seen:
-                    continue
-                seen.add(item_id)
-                yield item_id, path
 
 
 _TAGS = ("final", "instance")

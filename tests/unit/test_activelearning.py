@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,11 @@ def test_an_image_that_cannot_be_read_keeps_no_other_from_its_scores(
     tmp_path: Path, datastore: StudyDatastore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = Study(tmp_path / "studies", HIERARCHY)
-    study.item("item-0").image_path.write_bytes(b"torn")
+    (tmp_path / "studies" / "torn.nii").write_bytes(b"torn")
+    path = study.item("item-0").image_path
+    whole = gzip.compress(path.read_bytes())
+    path.unlink()
+    path.with_name("item-0.nii.gz").write_bytes(whole[: len(whole) // 2])
     parts = make_parts(tmp_path)
     publish(parts, 0)
     with pytest.raises(ValueError, match=r"1 items are scored, not these:\n.*item-0"):

@@ -70,4 +70,4 @@ def test_empty_crops_and_those_outside(tmp_path, refused, crop, option):
 
 
 def test_a_bad_id(tmp_path, refused):
-    assert "letters, digits" in refused(hdf5(tmp_path / "v.h5", volume()), "--id", "../x")
+    assert "it holds '/'" in refused(hdf5(tmp_path / "v.h5", volume()), "--id", "../x")

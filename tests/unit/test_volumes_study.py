@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import threading
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 from volume_files import SIZE_NM, nifti, volume
 
+from lib.annotation.submissions import submit, versions
 from lib.labels.hierarchy import load_hierarchy
 from lib.volumes import writing
 from lib.volumes.atomic import remove_leftovers, write_bytes
@@ -146,11 +148,43 @@ def test_records_keep_what_they_do_not_know():
     assert again == record
 
 
-@pytest.mark.parametrize("bad", ["", ".hidden", "a b", "a/b", "../a", "a.nii", "ä"])
-def test_ids_that_files_or_addresses_garble_are_refused(tmp_path, bad):
-    with pytest.raises(ValueError, match="letters, digits"):
+BAD_IDS = ["", ".hidden", "a/b", "../a", "a\\b", "a\n", " a", "a ", "a.seg", "\ud800", "ä" * 91]
+GOOD_IDS = [
+    "a b",
+    "a.b.c",
+    "Gehirn-ß-脳",
+    "a+b",
+    "100%",
+    "[a]*?",
+    "a.nii",
+    "ä" * 90,
+    "-a",
+    "#1 'x\"",
+]
+
+
+@pytest.mark.parametrize("bad", BAD_IDS)
+def test_ids_that_file_names_cannot_carry_are_refused(tmp_path, bad):
+    with pytest.raises(ValueError, match="expected at most 180 bytes of text without"):
         Study(tmp_path, H).add_item(bad, volume(SHAPE), SIZE_NM)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("good", GOOD_IDS)
+def test_every_other_name_is_an_id(tmp_path, good):
+    study = Study(tmp_path, H)
+    for name in (good, "a"):
+        study.add_item(name, volume(SHAPE), SIZE_NM, *labels())
+    assert sorted(i.id for i in study.items()) == sorted([good, "a"])
+    assert study.item(good).record.id == good
+    label = nifti(tmp_path / "up.nii.gz", np.ones(SHAPE, np.uint8))
+    submit(study, good, Path(label), [{"name": "axon"}])
+    assert (study.item(good).read_class_sets() == H.set_named("axon")).all()
+    assert versions(study, "a") == [] and len(versions(study, good)) == 1
+    assert [r.id for r in (i.record for i in study.items())] == [i.id for i in study.items()]
+    study.add_item("a", volume(SHAPE), SIZE_NM, replace=True)
+    with pytest.raises(VolumeError, match="submissions of annotators"):
+        study.add_item(good, volume(SHAPE), SIZE_NM, replace=True)
 
 
 def test_an_existing_item_is_only_written_over_when_asked(tmp_path):

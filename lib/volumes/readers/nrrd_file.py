@@ -17,7 +17,7 @@ from lib.volumes.errors import VolumeError
 from lib.volumes.lengths import StatedSize
 from lib.volumes.nifti import viewer_size
 from lib.volumes.plain import GZIP_SKIP, PlainSource, even_offsets
-from lib.volumes.source import Permuted, Source, SourceInfo, damaged
+from lib.volumes.source import Permuted, Source, SourceInfo, check_affine, damaged
 
 LONGEST_LINE = 1 << 20
 """Bytes; a longer one is no line of text that could be skipped."""
@@ -59,6 +59,8 @@ def open_nrrd(path: Path, spacing_unit: str = "nm", by_name: bool = False) -> So
         info, data, even_offsets(first, info.shape, stored.itemsize), stored, packed, start
     )
     source.affine = nrrd_affine(header)
+    if source.affine is not None:
+        check_affine(str(path), source.affine)
     if axes != sorted(axes):
         source = _by_name(source, tuple(sorted(axes).index(a) for a in axes))
     return source

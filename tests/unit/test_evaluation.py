@@ -243,6 +243,20 @@ def test_the_predict_command_writes_study_maps(
     np.testing.assert_allclose(ids.header.get_zooms(), VOXEL)
 
 
+def test_the_predict_command_names_what_it_leaves_out(
+    study: Study, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (study.root / "corrupt.nii.gz").write_bytes(b"x")
+    (study.root / "bare.png").write_bytes(b"x")
+    line = ["predict", "--studies", str(study.root), "--weights", str(weights), "--quiet"]
+    line += ["--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(line) == 0
+    told = capsys.readouterr().err
+    assert "left out: bare.png: bare.nii has the same id" in told and "corrupt.nii.gz" in told
+    assert len(list((tmp_path / "out").iterdir())) == len(study.items()) - 1
+    assert main([*line, "--items", "corrupt"]) == 1, "what was asked for by name must be there"
+
+
 def test_the_predict_command_takes_a_file(
     study: Study, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """The study as a datastore: nothing half-written, nothing forgotten, safe under threads."""
 
 import json
+import shutil
 import threading
 
 import nibabel as nib
@@ -11,6 +12,7 @@ from monailabel.datastore.local import LocalDatastore
 
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import load_hierarchy
+from lib.server import datastore
 from lib.server.datastore import StudyDatastore
 from lib.server.submissions import Submissions
 from lib.volumes.study import Study
@@ -131,9 +133,7 @@ def test_an_image_goes_with_all_that_belongs_to_it(root, tmp_path_factory):
 
 def test_the_stock_datastore_still_has_these_methods():
     """What is guarded must exist, or the guard guards nothing."""
-    from lib.server.datastore import GUARDED
-
-    for name in GUARDED:
+    for name in datastore.GUARDED:
         assert hasattr(LocalDatastore, name) or name == "note_labels"
 
 
@@ -147,3 +147,112 @@ def test_a_submission_in_slicers_own_format_stays_in_the_index(root, tmp_path):
     assert store.get_label_uri("a", "submitted") == str(folder / "a.seg.nrrd")
     again = _open(root)
     assert again.get_label_uri("a", "submitted") == str(folder / "a.seg.nrrd")
+
+
+def test_an_id_that_is_taken_is_never_given_to_another_image(root, tmp_path_factory):
+    store, folder = _open(root), tmp_path_factory.mktemp("up")
+    kept = (root / "a.nii").read_bytes()
+    other = folder / "x.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones(SHAPE, np.uint8), np.diag([8.0, 8.0, 40.0, 1.0])), other)
+    with pytest.raises(HTTPException) as told:
+        store.add_image("a", str(other), {})
+    assert told.value.status_code == 409 and "'a' exists (a.nii)" in told.value.detail
+    assert (root / "a.nii").read_bytes() == kept and not (root / "a.nii.gz").exists()
+    assert store.add_image("a", str(root / "a.nii"), {}) == "a", "sent twice, it is one image"
+    assert store.add_image("c d", str(other), {"note": 1}) == "c d"
+    assert (root / "c d.nii.gz").read_bytes() == other.read_bytes()
+    assert store.get_image_info("c d")["note"] == 1
+    assert not list(root.glob(".*.part"))
+
+
+@pytest.mark.parametrize("name", [".x", "a/b", "a\\b", "x" * 181, "a\ud800"])
+def test_a_name_that_cannot_be_an_id_is_refused_with_the_rule(root, name):
+    with pytest.raises(ValueError, match="expected at most 180 bytes"):
+        _open(root).add_image(name, str(root / "a.nii"), {})
+
+
+@pytest.mark.parametrize("index", [b"{", b"\xff", b'{"name": "\\ud800"}', b"[" * 100_000, None])
+def test_an_index_that_cannot_be_read_is_set_aside_and_built_anew(root, index):
+    _open(root).update_image_info("a", {"note": 1})
+    path = root / "datastore_v2.json"
+    path.unlink()
+    if index is None:
+        path.mkdir()
+    else:
+        path.write_bytes(index)
+    store = _open(root)
+    assert sorted(store.list_images()) == ["a", "b"]
+    assert (root / "datastore_v2.json.unreadable-1").exists()
+    store.update_image_info("a", {"note": 2})
+    assert _open(root).get_image_info("a")["note"] == 2
+    if index is not None:  # and under a server that runs
+        path.write_bytes(index)
+        store.update_image_info("b", {"note": 3})
+        assert sorted(_open(root).list_images()) == ["a", "b"]
+
+
+def test_an_info_that_cannot_be_written_is_not_half_kept(root, monkeypatch):
+    store = _open(root)
+    store.update_image_info("a", {"note": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(datastore, "write_bytes", full)
+        store.update_image_info("a", {"note": 2})
+    assert store.get_image_info("a")["note"] == 1
+
+
+def test_a_submission_is_kept_where_the_index_cannot_be_written(
+    root, tmp_path_factory, monkeypatch
+):
+    store = _open(root)
+    file = _label(tmp_path_factory.mktemp("up"))
+
+    def full(*_):
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(datastore, "write_bytes", full)
+        store.save_label("a", str(file), "final", {"label_info": [{"name": "glia", "idx": 1}]})
+    assert "final" in store.get_labels_by_image_id("a")
+    assert "final" in _open(root).get_labels_by_image_id("a")
+
+
+def test_links_out_of_the_study_are_not_served(root, tmp_path_factory):
+    secret = tmp_path_factory.mktemp("outside") / "secret.nii"
+    secret.write_bytes((root / "a.nii").read_bytes())
+    (root / "linked.nii").symlink_to(secret)
+    (root / "labels" / "other").mkdir(parents=True)
+    (root / "labels" / "other" / "a.nii").symlink_to(secret)
+    store = _open(root)
+    assert store.list_images() == ["a", "b"] and not store.get_label_uri("a", "other")
+    assert "server.follow_links" in {s.name: s.reason for s in store.skipped()}["linked.nii"]
+    (root / "b.nii").unlink()
+    (root / "b.nii").symlink_to(secret)  # behind the index's back
+    with pytest.raises(HTTPException) as told:
+        store.get_image_uri("b")
+    assert told.value.status_code == 403
+    assert _open(root, follow_links=True).get_image_uri("linked") == str(root / "linked.nii")
+
+
+def test_odd_files_are_listed_or_named(root):
+    shutil.copy(root / "a.nii", root / "a.b.c.NII")
+    shutil.copy(root / "a.nii", root / "100% [x].nii")
+    (root / "a.png").write_bytes(b"")
+    store = _open(root)
+    assert sorted(store.list_images()) == ["100% [x]", "a", "a.b.c", "b"]
+    assert store.get_image_uri("a.b.c") == str(root / "a.b.c.NII")
+    assert [s.name for s in store.skipped()] == ["a.png"]
+    assert store.get_image_uri("a") == str(root / "a.nii")
+
+
+def test_a_label_of_a_tag_replaces_the_one_of_another_kind(root):
+    store = _open(root)
+    for suffix in (".nii", ".nrrd"):
+        label = root.parent / f"label{suffix}"
+        label.write_bytes(b"x")
+        store.save_label("a", str(label), "mine", {})
+    assert [p.name for p in (root / "labels" / "mine").iterdir()] == ["a.nrrd"]
+    assert store.get_label_uri("a", "mine").endswith("labels/mine/a.nrrd")

@@ -19,6 +19,7 @@ from lib.server.batch import BatchInfer
 from lib.server.finite import finite
 from lib.server.tokens import mend_tokens
 from lib.server.weights import SharedNetwork, device_named
+from lib.volumes.errors import VolumeError
 
 
 @pytest.fixture
@@ -88,6 +89,22 @@ def test_batches_run_on_a_machine_without_gpus(monkeypatch):
     for request in ({}, {"multi_gpu": True, "device": "cuda", "gpus": "all"}):
         assert set(BatchInfer()({**request, "model": "m"}, _Images(), infer)) == {"a", "b"}
     assert devices == ["cpu"] * 4
+
+
+def test_a_batch_names_what_cannot_be_read_and_does_the_rest():
+    def infer(request, _datastore):
+        if request["image"] == "a":
+            raise VolumeError("a.nii", "truncated or damaged")
+        return {"label": "b"}
+
+    found = BatchInfer()({"model": "m"}, _Images(), infer)
+    assert found == {"a": {"skipped": "a.nii: truncated or damaged"}, "b": {"label": "b"}}
+
+    def fail(*_):
+        raise ValueError("no weights")
+
+    with pytest.raises(ValueError, match="no weights"):
+        BatchInfer()({"model": "m"}, _Images(), fail)
 
 
 def test_a_missing_device_is_the_cpu(monkeypatch):

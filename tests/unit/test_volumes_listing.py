@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 
 import nibabel as nib
@@ -10,7 +11,10 @@ import pytest
 from PIL import Image
 from volume_files import SIZE_NM, nifti, volume
 
+from lib.configs.settings import QuerySettings
 from lib.labels.hierarchy import load_hierarchy
+from lib.queries.select import NoRegion, next_region
+from lib.queries.store import ScoreStore
 from lib.volumes.errors import VolumeError
 from lib.volumes.listing import list_images, split_name
 from lib.volumes.study import Study
@@ -111,7 +115,7 @@ def with_zooms(value):
 
 def bad_record(path):
     nifti(path.with_suffix(".nii"), volume(SHAPE))
-    path.with_name("odd.neuropil.json").write_text("[" * 100_000)
+    path.with_name(f"{path.name}.neuropil.json").write_text("[" * 100_000)
 
 
 ODD = {
@@ -130,3 +134,21 @@ def test_an_odd_file_is_told_as_such_and_as_nothing_else(tmp_path, write):
     with pytest.raises(VolumeError, match="odd"):
         _ = (odd.shape, odd.voxel_size_nm)
     assert good.voxel_size_nm == SIZE_NM
+
+
+@pytest.mark.parametrize("strategy", ["random", "hierarchy"])
+def test_odd_files_take_no_next_region_from_the_others(tmp_path, strategy):
+    study = Study(tmp_path, H)
+    for name, write in ODD.items():
+        write(tmp_path / name.replace(" ", "-"))
+    store = ScoreStore(study, QuerySettings(region=(8, 8, 4)))
+    with pytest.raises(NoRegion, match=r"no images that can be read.*4D\.nii"):
+        next_region(store, strategy)
+    study.add_item("good", volume(SHAPE), SIZE_NM)
+    torn = gzip.compress((tmp_path / "good.nii").read_bytes())
+    (tmp_path / "torn.nii.gz").write_bytes(torn[: len(torn) // 2])
+    for seed in range(4):
+        query = next_region(store, strategy, rng=np.random.default_rng(seed))
+        assert query.item == "good"
+        told = {entry["file"] for entry in query.to_dict()["skipped"]}
+        assert len(told) >= len(ODD) and {"4D.nii", "colour.png", "sizeless.png"} <= told

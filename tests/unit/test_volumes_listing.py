@@ -145,8 +145,8 @@ def test_odd_files_take_no_next_region_from_the_others(tmp_path, strategy):
     with pytest.raises(NoRegion, match=r"no images that can be read.*4D\.nii"):
         next_region(store, strategy)
     study.add_item("good", volume(SHAPE), SIZE_NM)
-    torn = gzip.compress((tmp_path / "good.nii").read_bytes())
-    (tmp_path / "torn.nii.gz").write_bytes(torn[: len(torn) // 2])
+    header = (tmp_path / "good.nii").read_bytes()[:400]
+    (tmp_path / "torn.nii.gz").write_bytes(gzip.compress(header))
     for seed in range(4):
         query = next_region(store, strategy, rng=np.random.default_rng(seed))
         assert query.item == "good"

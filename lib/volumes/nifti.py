@@ -164,7 +164,7 @@ def _check_spacing(path: Path, kind: Any) -> None:
     with nib.openers.ImageOpener(str(path)) as file:
         raw = kind.from_fileobj(file, check=False)
     spacing = [float(v) for v in raw["pixdim"][1 : 1 + min(3, int(raw["dim"][0]))]]
-    if 0.0 in spacing and any(spacing):
+    if 0.0 in spacing and any(spacing) and int(raw["sform_code"]) <= 0:
         raise VolumeError(
             path, f"a spacing of {spacing}", "a length along each axis",
             "write the file again with its voxel size",

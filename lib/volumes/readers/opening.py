@@ -37,14 +37,14 @@ def open_file(path: Path, spacing_unit: str = "nm", role: Role = "image") -> Sou
     if not path.exists():
         raise VolumeError(path, "no such file or folder")
     try:
-        return _open_by_ending(path, spacing_unit)
+        return _open_by_ending(path, spacing_unit, role)
     except VolumeError:
         raise
     except Exception as error:  # whatever a file makes a package do, it is told as a bad file
         raise VolumeError(path, f"cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _open_by_ending(path: Path, spacing_unit: str) -> Source:
+def _open_by_ending(path: Path, spacing_unit: str, role: Role) -> Source:
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
         return open_nifti(path, spacing_unit)

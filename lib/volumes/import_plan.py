@@ -161,8 +161,9 @@ def default_id(source: str) -> str:
     """An item id made of a source's file name."""
     path, dataset = split_address(source) if is_remote(source) else split_dataset(source)
     name = path.name
-    for suffix in (".nii.gz", path.suffix):
-        name = name.removesuffix(suffix)
+    for suffix in (".nii.gz", path.suffix.lower()):
+        if suffix and name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
     if dataset.strip("/") not in ("", "volumes/raw"):
         name += "-" + dataset.strip("/").replace("/", "-")
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_") or "volume"

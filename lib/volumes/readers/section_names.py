@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -138,14 +138,18 @@ def _count(numbers: Iterable[int]) -> _Count:
 
 def _refuse_repeats(folder: Path, files: Sequence[str], rows: Sequence[tuple[int, ...]]) -> None:
     """No number is different in every file: several stacks, or one section twice."""
-    varying = [i for i in range(len(rows[0])) if len({r[i] for r in rows}) > 1]
-    if not varying:
-        found = f"{files[0]} and {files[1]}, which are the same number"
+    first: dict[tuple[int, ...], str] = {}
+    for name, row in zip(files, rows, strict=True):
+        if row in first:
+            found = f"{first[row]} and {name}, which are the same number"
+            break
+        first[row] = name
     else:
+        varying = [i for i in range(len(rows[0])) if len({r[i] for r in rows}) > 1]
         field = min(varying, key=lambda i: len({r[i] for r in rows}))
-        count = Counter(r[field] for r in rows)
-        firsts = [next(n for n, r in zip(files, rows, strict=True) if r[field] == v) for v in count]
-        found = f"{len(count)} stacks, beginning with {', '.join(firsts[:MOST_NAMED])}"
+        begins = {r[field]: n for n, r in zip(reversed(files), reversed(rows), strict=True)}
+        found = f"{len(begins)} stacks, beginning with "
+        found += ", ".join(begins[k] for k in sorted(begins)[:MOST_NAMED])
     raise VolumeError(folder, found, "one file for each section", _remedy(folder, files[0]))
 
 

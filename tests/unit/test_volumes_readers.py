@@ -1,4 +1,4 @@
-"""Every format gives the same voxels, the same voxel size and the same boxes."""
+"""What single formats bring along; what all share is in source_contract.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from PIL import Image
 from volume_files import (
     SIZE_NM,
     SIZED,
-    UNSIZED,
     chunked,
     hdf5,
     nifti,
@@ -25,36 +24,6 @@ from volume_files import (
 
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.opening import open_source
-
-
-@pytest.mark.parametrize("kind", [*SIZED, *UNSIZED])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_every_format_gives_the_voxels_it_holds(tmp_path, kind, dtype):
-    data = volume(dtype=dtype)
-    source = open_source({**SIZED, **UNSIZED}[kind](tmp_path, data))
-    assert source.shape == data.shape and source.dtype == dtype
-    assert source.info.voxel_size_nm == (pytest.approx(SIZE_NM) if kind in SIZED else None)
-    assert (np.asarray(source) == data).all()
-    for box in (((2, 9), (3, 4), (5, 9)), ((12, 13), (0, 17), (0, 1)), ((0, 5), (16, 17), (3, 4))):
-        (a, b), (c, d), (e, f) = box
-        assert (source.read(box) == data[a:b, c:d, e:f]).all(), box
-    source.close()
-
-
-@pytest.mark.parametrize("kind", ["hdf5", "nii.gz", "nrrd-gzip", "ome-tiled"])
-def test_sources_slice_like_arrays(tmp_path, kind):
-    data = volume()
-    source = open_source(SIZED[kind](tmp_path, data))
-    for index in (
-        (slice(None), slice(None), slice(3, 4)),
-        (slice(None, None, 3), slice(5, 1, -2), 4),
-        (..., slice(2, 5)),
-        (3,),
-        (-1, -2, -3),
-        (slice(4, 4), slice(None), slice(None)),
-        (slice(-3, None), slice(0, 100)),
-    ):
-        assert (source[index] == data[index]).all() and source[index].shape == data[index].shape
 
 
 @pytest.mark.parametrize("kind", ["nii.gz", "nrrd-gzip"])

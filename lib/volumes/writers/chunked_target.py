@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from pathlib import Path
@@ -23,6 +24,7 @@ class ZarrTarget(LabelTarget):
     def __init__(self, spec: TargetSpec) -> None:
         super().__init__(spec)
         self._folder = spec.path / spec.dataset
+        self._groups: list[Path] = []
         self._created = _prepare(self._folder, self._folder / ".zarray", spec.replace)
         x, y, z = spec.shape
         self._store = _open(
@@ -65,6 +67,10 @@ class ZarrTarget(LabelTarget):
         """Remove an array that this export began."""
         if self._created:
             shutil.rmtree(self._folder, ignore_errors=True)
+            for mark in self._groups:
+                mark.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    mark.parent.rmdir()  # unless others have put something there
 
     def _describe(self) -> None:
         attributes = {
@@ -76,6 +82,7 @@ class ZarrTarget(LabelTarget):
         for parent in self._folder.parents:
             if not (parent / ".zgroup").exists():
                 write_json(parent / ".zgroup", {"zarr_format": 2})
+                self._groups.append(parent / ".zgroup")
             if parent == self.spec.path:
                 break
 

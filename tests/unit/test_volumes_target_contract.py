@@ -1,0 +1,40 @@
+"""The targets of export, each held to the contract of all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from target_contract import TargetContract
+
+from lib.volumes.writers.chunked_target import PrecomputedTarget, ZarrTarget
+from lib.volumes.writers.hdf5_target import Hdf5Target
+from lib.volumes.writers.tiff_target import TiffTarget
+
+
+class TestHdf5Target(TargetContract):
+    kind, name = Hdf5Target, "out.h5"
+
+    def address(self, path: Path, dataset: str) -> str:
+        return f"{path}:{dataset}"
+
+
+class TestZarrTarget(TargetContract):
+    kind, name = ZarrTarget, "out.zarr"
+
+    def address(self, path: Path, dataset: str) -> str:
+        return f"{path}:{dataset}"
+
+
+class TestPrecomputedTarget(TargetContract):
+    kind, name, placed = PrecomputedTarget, "out", True
+    outside = (0,)  # Precomputed reads 0 where nothing is written
+
+    def address(self, path: Path, dataset: str) -> str:
+        return str(path)
+
+
+class TestTiffTarget(TargetContract):
+    kind, name, fills_in = TiffTarget, "out.tif", False
+
+    def address(self, path: Path, dataset: str) -> str:
+        return str(path)

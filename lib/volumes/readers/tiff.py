@@ -99,8 +99,6 @@ def open_tiff(path: Path, wanted: str = "", role: Role = "image") -> Source:
         except TIFF_ERRORS as error:
             raise damaged(str(path), error) from error
         try:
-            # Frames would be taken to be like the first page without a look at their tags.
-            file.pages.useframes = False
             sections = len(file.pages)  # walks to the end of the file
             source = _open(path, file, wanted, role)
         except VolumeError:

@@ -31,12 +31,12 @@ def choose_series(path: Path, file: Any, wanted: str) -> list[Any]:
     try:
         _ = file.series
     except RuntimeError:  # pages that do not fit together
-        _refuse_odd_pages(path, file)
+        _refuse_odd_pages(path)
         raise
     series = [s for s in file.series if not _is_reduced(s)] or list(file.series)
     _refuse_lost_pages(path, file)
     if any(s.kind == "uniform" for s in series):
-        _refuse_odd_pages(path, file)
+        _refuse_odd_pages(path)
     if wanted:
         if not wanted.isdigit() or int(wanted) >= len(file.series):
             raise VolumeError(path, f"no series {wanted!r}", f"one of: {_listed(file.series)}")
@@ -119,17 +119,19 @@ def _refuse_lost_pages(path: Path, file: Any) -> None:
         )  # fmt: skip
 
 
-def _refuse_odd_pages(path: Path, file: Any) -> None:
-    """tifffile calls a file uniform by a look at a few pages: look at all."""
-    first = file.pages[0]
-    for number, page in enumerate(file.pages):
-        if (page.shape, page.dtype) != (first.shape, first.dtype):
-            raise VolumeError(
-                path, f"{len(file.pages)} pages, of which page {number} is one of "
-                f"{page.imagewidth} x {page.imagelength}, {page.dtype}",
-                f"{first.imagewidth} x {first.imagelength}, {first.dtype} as page 0",
-                "save the sections in one size and type",
-            )  # fmt: skip
+def _refuse_odd_pages(path: Path) -> None:
+    """tifffile calls a file uniform by a look at a few pages: look at the tags of all."""
+    with tifffile.TiffFile(path) as file:
+        file.pages.useframes = False
+        first, count = file.pages[0], len(file.pages)
+        for number, page in enumerate(file.pages):
+            if (page.shape, page.dtype) != (first.shape, first.dtype):
+                raise VolumeError(
+                    path, f"{count} pages, of which page {number} is one of "
+                    f"{page.imagewidth} x {page.imagelength}, {page.dtype}",
+                    f"{first.imagewidth} x {first.imagelength}, {first.dtype} as page 0",
+                    "save the sections in one size and type",
+                )  # fmt: skip
 
 
 def _is_reduced(series: Any) -> bool:

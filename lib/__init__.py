@@ -1,0 +1,1 @@
+"""Neuropil's rooms; docs/architecture.md has the picture of the floors."""

@@ -1,0 +1,1 @@
+"""Strategies and scoring methods as MONAI Label calls them. Adapter."""

@@ -1,0 +1,1 @@
+"""What annotators sent: kept as it came, and canonical labels derived from it."""

@@ -1,0 +1,1 @@
+"""Blockwise runs over volumes larger than memory: plan, ledger, workers."""

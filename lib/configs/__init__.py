@@ -1,0 +1,1 @@
+"""Typed settings, where they come from, and the options that commands share."""

@@ -1,0 +1,1 @@
+"""Patches for training: items, splits, sampling, augmentation."""

@@ -83,6 +83,7 @@ class Labels:
 
     @property
     def nbytes(self) -> int:
+        """Memory held."""
         return self.codes.nbytes + self.ids.nbytes
 
 
@@ -154,10 +155,12 @@ class DataItem:
 
     @property
     def true_instances(self) -> bool:
+        """Whether the ids are ground truth in 3D."""
         return bool(self.source.record.true_instances)
 
     @property
     def isotropic(self) -> bool:
+        """Whether the item is a volume of nearly cubic voxels."""
         return not self.flat and max(self.voxel_size_nm) < ANISOTROPY * min(self.voxel_size_nm)
 
     def read(self, box: Box) -> Patch:

@@ -1,0 +1,1 @@
+"""Demo studies and the acted annotation session; the `demo` command."""

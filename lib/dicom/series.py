@@ -42,6 +42,7 @@ class SeriesGrid:
 
     @property
     def series_uid(self) -> str:
+        """The SeriesInstanceUID of the headers."""
         return str(self.headers[0].SeriesInstanceUID)
 
     @cached_property

@@ -1,0 +1,1 @@
+"""Training: steps, runs, checkpoints, validation, publication; the `train` command."""

@@ -1,0 +1,1 @@
+"""Weights measured on annotated items; the `evaluate` command."""

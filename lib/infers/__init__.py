@@ -1,0 +1,1 @@
+"""The tasks that viewers call: segmentation, instances, proofread and their like. Adapter."""

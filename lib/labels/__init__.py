@@ -1,0 +1,1 @@
+"""What label values mean: classes, groups, class sets, segment names, encodings."""

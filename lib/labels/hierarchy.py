@@ -66,18 +66,22 @@ class LabelHierarchy:
 
     @property
     def num_classes(self) -> int:
+        """How many fine classes there are."""
         return len(self.classes)
 
     @property
     def num_groups(self) -> int:
+        """How many coarse groups there are."""
         return len(self.groups)
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """Names of the fine classes, in their order."""
         return tuple(c.name for c in self.classes)
 
     @property
     def group_names(self) -> tuple[str, ...]:
+        """Names of the coarse groups, in their order."""
         return tuple(name for name, _ in self.groups)
 
     @property

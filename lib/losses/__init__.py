@@ -1,0 +1,1 @@
+"""The terms of the loss and their sum."""

@@ -1,0 +1,1 @@
+"""Figures of quality: classes, objects, clicks, and their spread."""

@@ -1,0 +1,1 @@
+"""The one network: backbones, heads, its weights files, and where it computes."""

@@ -1,0 +1,1 @@
+"""Dense prediction: windows, features, classes, affinities, grouping; the `predict` command."""

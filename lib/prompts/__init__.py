@@ -1,0 +1,1 @@
+"""Points as the network takes them: sampling, error-driven clicks, the encoder."""

@@ -1,0 +1,1 @@
+"""Current objects: the log of edits, replay, undo."""

@@ -1,0 +1,1 @@
+"""What to annotate or proofread next, and the scores that decide it."""

@@ -1,0 +1,1 @@
+"""MONAI Label's server mended, and what its adapters share. Adapter."""

@@ -66,10 +66,12 @@ class RemoteVolume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Extent in x, y, z."""
         return self.grid.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
         return volume_dtype(self.grid)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
@@ -105,6 +107,7 @@ class RemoteStore:
 
     @property
     def address(self) -> str:
+        """Where the store is, as URL."""
         return str(self.client.base_url)
 
     def images(self) -> list[StoredSeries]:

@@ -1,0 +1,1 @@
+"""Procedural neuropil with all twelve classes, and how an annotator would leave it."""

@@ -1,0 +1,1 @@
+"""What losses and prediction ask of labels: objects, weights, directions, pairs."""

@@ -40,6 +40,7 @@ class Objects:
 
     @property
     def count(self) -> int:
+        """How many objects the batch has."""
         return self.sample.numel()
 
     def sum(self, rows: Tensor) -> Tensor:

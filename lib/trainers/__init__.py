@@ -1,0 +1,1 @@
+"""The trainer that MONAI Label starts. Adapter."""

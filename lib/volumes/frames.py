@@ -163,6 +163,7 @@ class FramedImage:
 
     @property
     def shape(self) -> Triple:
+        """Extent in the network's frame."""
         return self.frame.network_shape
 
     @property

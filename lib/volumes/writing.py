@@ -272,6 +272,7 @@ def file_bytes(part: NDArray[Any]) -> memoryview:
 
 
 def count_sets(counts: LabelCounts, part: NDArray[np.int32]) -> None:
+    """Add the class sets of (X, Y, Z) voxels to the counts."""
     if int(part.max()) < 1 << 20:
         found = np.bincount(part.ravel())
         for class_set in np.flatnonzero(found):

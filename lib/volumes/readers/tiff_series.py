@@ -123,8 +123,9 @@ def _refuse_odd_pages(path: Path) -> None:
     """tifffile calls a file uniform by a look at a few pages: look at the tags of all."""
     with tifffile.TiffFile(path) as file:
         file.pages.useframes = False
-        first, count = file.pages[0], len(file.pages)
-        for number, page in enumerate(file.pages):
+        pages: list[Any] = list(file.pages)
+        first, count = pages[0], len(pages)
+        for number, page in enumerate(pages):
             if (page.shape, page.dtype) != (first.shape, first.dtype):
                 raise VolumeError(
                     path, f"{count} pages, of which page {number} is one of "

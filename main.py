@@ -32,7 +32,7 @@ from lib.activelearning.strategies import strategies
 from lib.configs.load import hierarchy_of, load_from_conf
 from lib.configs.places import PUBLISHED
 from lib.infers.base import Parts
-from lib.infers.image import ImageStore
+from lib.infers.image import ImageStore, image_identity
 from lib.infers.instances import Instances
 from lib.infers.proofread import Proofread
 from lib.infers.proofread_classes import ProofreadClasses
@@ -48,6 +48,7 @@ from lib.server.datastore import StudyDatastore
 from lib.server.dicom_open import mirror_folder, open_dicom_datastore
 from lib.server.finite import finite
 from lib.server.inference import run_task
+from lib.server.learning import Learning
 from lib.server.mend import in_server, mend_server
 from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork
@@ -68,13 +69,17 @@ class NeuropilApp(MONAILabelApp):
         self.settings = load_from_conf(conf)
         self.hierarchy = hierarchy_of(self.settings)
         self.viewer_labels = ViewerLabels(self.hierarchy)
-        self.network = SharedNetwork(Path(app_dir) / "model" / PUBLISHED.name, self.settings)
-        self.queries = QueryParts(self.network, self.settings, self.hierarchy)
         self.remote = studies.startswith(("http://", "https://"))
         address = studies.rstrip("/").strip() if self.remote else studies
         root = mirror_folder(address) if self.remote else Path(studies)
+        weights = Path(app_dir) / "model" / PUBLISHED.name
+        self.network = SharedNetwork(weights, self.settings, study=root)
+        self.images = ImageStore(self.settings.data.spacing_unit)
+        self.cache = FeatureCache(self.settings.inference.cache_bytes)
+        self.queries = QueryParts(self.network, self.settings, self.hierarchy)
         self.objects = ObjectStore(root, self.settings.inference.min_object_voxels)
         self.submissions = Submissions(root, self.hierarchy, self.settings, self.objects)
+        self.learning = Learning(self.network, self.submissions.study, self.cache, image_identity)
         super().__init__(
             app_dir=app_dir,
             studies=address,
@@ -105,13 +110,12 @@ class NeuropilApp(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, InferTask]:
-        settings = self.settings
         parts = Parts(
             self.network,
             self.viewer_labels,
-            settings,
-            ImageStore(settings.data.spacing_unit),
-            FeatureCache(settings.inference.cache_bytes),
+            self.settings,
+            self.images,
+            self.cache,
             self.objects,
         )
         return {
@@ -143,6 +147,9 @@ class NeuropilApp(MONAILabelApp):
         """Before the first request: finish what a killed server had been sent."""
         self.submissions.recover()
         super().on_init_complete()
+        if in_server():
+            self.submissions.taken_in = self.learning.ask
+            self.learning.ask_if_stale()
         if stock_settings.MONAI_LABEL_AUTO_UPDATE_SCORING and self.settings.queries.score_at_start:
             score_at_start(self.queries, self.datastore())
 
@@ -150,11 +157,12 @@ class NeuropilApp(MONAILabelApp):
         """What an annotator should know about a submission; goes into the answer."""
         self.queries.note_label(self.datastore(), image_id)
         info = self.datastore().get_label_info(label_id, "final")
-        return {key: info[key] for key in TOLD if key in info}
+        told = {key: info[key] for key in TOLD if key in info}
+        return {**told, "learned": self.learning.reply()}
 
     def info(self) -> dict[str, Any]:
         """What viewers ask for first; never with NaN, which JSON does not have."""
-        return dict(finite(super().info()))
+        return dict(finite({**super().info(), "learning": self.learning.status()}))
 
     def infer(
         self,

@@ -103,6 +103,10 @@ def main() -> int:
         "--config", str(args.recipe.resolve()), "--from-scratch",
         "--publish", str(args.publish.resolve()), *limit, *alone,
     )  # fmt: skip
+    run(
+        "benchmarks/make_reservoir.py", "--weights", str(args.publish.resolve()),
+        "--studies", *map(str, studies),
+    )  # fmt: skip
     return 0
 
 

@@ -12,6 +12,7 @@ COMMANDS = {
     "import": ("lib.volumes.commands", "read a volume and its labels into a study"),
     "export": ("lib.dicom.commands", "write labels back in the source's frame, or DICOM"),
     "train": ("lib.engine.commands", "train on the annotated items of studies"),
+    "adapt": ("lib.adaptation.commands", "refit a study's heads to its labels"),
     "evaluate": ("lib.evaluation.commands", "measure weights on annotated items"),
     "predict": ("lib.blocks.commands", "segment a study's items, a file, or a larger volume"),
     "status": ("lib.blocks.commands", "tell how far a blockwise prediction is"),

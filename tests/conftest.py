@@ -27,6 +27,7 @@ inference:
   min_object_voxels: 5
 queries: {region: [32, 32, 8], score_at_start: false}
 server: {max_upload_bytes: 20000000}
+adaptation: {enabled: false}
 """
 
 

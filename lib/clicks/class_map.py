@@ -14,7 +14,6 @@ Everywhere else the map is the automatic one, bit for bit.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.classes import FINE_VALUE, Progress, predict_classes
 from lib.prediction.feature_cache import ClassMap, WindowKey
 from lib.prediction.features import Shelf
-from lib.prediction.windows import WindowGrid, window_grid
+from lib.prediction.windows import window_grid
 from lib.prompts.encoder import SparseResidual, flat_index, unflat_index
 from lib.prompts.points import POSITIVE, PointPrompts
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, whole_box
@@ -181,7 +180,8 @@ def _automatic(
             )
         )
 
-    key = WindowKey(source.weights, source.image_key, whole_box(source.shape), "classes")
+    kind = f"classes {source.heads}"
+    key = WindowKey(source.weights, source.image_key, whole_box(source.shape), kind)
     return source.cache.get(key, compute).classes
 
 
@@ -229,13 +229,7 @@ def _tiles(source: ClickSource, points: Points) -> tuple[list[tuple[Box, Box]], 
         As many as fit the cache, and how many do not.
     """
     grid = window_grid(source.shape, source.window, OVERLAP)
-    spans = [_cores(grid, axis) for axis in range(3)]
-    pairs: list[tuple[Box, Box]] = [
-        ((x[0], y[0], z[0]), (x[1], y[1], z[1]))
-        for x in spans[0]
-        for y in spans[1]
-        for z in spans[2]
-    ]
+    pairs = [(core, window) for window, core in grid.cores()]
 
     def distance(pair: tuple[Box, Box]) -> float:
         middle = np.array([(a + b) / 2 for a, b in pair[0]])
@@ -246,14 +240,6 @@ def _tiles(source: ClickSource, points: Points) -> tuple[list[tuple[Box, Box]], 
     one = 2 * channels * math.prod(grid.window)
     most = max(1, int(source.cache.budget * CACHE_SHARE) // one)
     return pairs[:most], max(0, len(pairs) - most)
-
-
-def _cores(grid: WindowGrid, axis: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Along one axis: the part of each window that no neighbour is nearer to, and the window."""
-    starts, size, n = grid.starts[axis], grid.window[axis], grid.shape[axis]
-    cuts = [(a + b + size) // 2 for a, b in itertools.pairwise(starts)]
-    edges = [0, *cuts, n]
-    return [((edges[i], edges[i + 1]), (s, s + size)) for i, s in enumerate(starts)]
 
 
 def _update(

@@ -45,6 +45,7 @@ class ClickSource:
         inference: window, limit and precision.
         fragments: (X, Y, Z) ids of the automatic objects, 0 none, in the network's frame, read
             lazily; None where there are none to start from.
+        heads: version of the study's heads on the network, which features do not depend on.
     """
 
     net: NeuropilNet
@@ -55,6 +56,7 @@ class ClickSource:
     cache: FeatureCache
     inference: InferenceSettings
     fragments: LazyImage | None = None
+    heads: str = ""
 
     @property
     def shape(self) -> Triple:

@@ -51,6 +51,7 @@ def click_source(
     cache: FeatureCache,
     inference: InferenceSettings,
     fragments: LazyImage | None = None,
+    heads: str = "",
 ) -> ClickSource:
     """What clicks on a viewer's image work on.
 
@@ -63,6 +64,7 @@ def click_source(
         cache: shared by all requests.
         inference: window, limit and precision.
         fragments: (X, Y, Z) ids of the automatic objects, viewer order, read lazily; None: none.
+        heads: version of the study's heads on the network.
     """
     return ClickSource(
         net,
@@ -73,6 +75,7 @@ def click_source(
         cache,
         inference,
         None if fragments is None else FramedLabels(frame, fragments),
+        heads,
     )
 
 

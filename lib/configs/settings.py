@@ -194,6 +194,20 @@ class BlockSettings(Section):
     tile_bytes: Count = 2**28  # most outputs that one worker holds at once
 
 
+class AdaptationSettings(Section):
+    """What is learned from each submission at once (lib/adaptation)."""
+
+    enabled: bool = True
+    steps: Count = 200  # of the optimiser, a refit
+    learning_rate: Positive = 3e-2
+    width: Count = 64  # hidden channels of the study's heads
+    rehearsal_weight: Weight = 0.5  # of rows of the training data, beside the study's
+    unknown_weight: Weight = 0.1  # of unknown voxels staying as they are, see docs/learning.md
+    most_rows: Count = 40_000  # known voxels that are learned from, per item
+    most_windows: Count = 48  # whose features are computed for a refit, over all items
+    reply_seconds: Weight = 3.0  # so long the answer to a submission waits for the refit
+
+
 class ServerSettings(Section):
     """What the server lets in."""
 
@@ -214,6 +228,7 @@ class Settings(Section):
     inference: InferenceSettings = InferenceSettings()
     queries: QuerySettings = QuerySettings()
     blocks: BlockSettings = BlockSettings()
+    adaptation: AdaptationSettings = AdaptationSettings()
     server: ServerSettings = ServerSettings()
 
     @model_validator(mode="after")

@@ -102,6 +102,7 @@ class NeuropilTask(InferTask):
             "centroids": {},  # OHIF asks for the key
             "latencies": {"total": round(seconds, 3)},
             "weights": loaded.version,
+            "study_heads": bool(loaded.heads),
             **loaded.predictor.frame(image.shape, image.voxel_size_nm).resampling(),
             **answer.params,
         }

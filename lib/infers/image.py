@@ -77,7 +77,7 @@ class ImageStore:
         Raises:
             VolumeError: it cannot be read, or has other than one grey value a voxel.
         """
-        key = _identity(path)
+        key = image_identity(path)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -106,7 +106,7 @@ class ImageStore:
         return RequestImage(path, _voxels(source), affine, size, key)
 
 
-def _identity(path: Path) -> str:
+def image_identity(path: Path) -> str:
     """The file, its content's age and its record's: a new voxel size is another image.
 
     Raises:

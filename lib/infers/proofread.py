@@ -151,6 +151,7 @@ class Proofread(NeuropilTask):
             self.cache,
             predictor.inference,
             fragments,
+            turn.loaded.heads,
         )
 
     def _answer(self, turn: Turn, asked: ViewerRequest) -> ClickAnswer:

@@ -43,6 +43,7 @@ class ProofreadClasses(NeuropilTask):
             frame,
             self.cache,
             predictor.inference,
+            heads=loaded.heads,
         )
         network_clicks = {c: frame.to_network(points).tolist() for c, points in clicks.items()}
         with self.network.turn("classes", device):

@@ -68,6 +68,16 @@ def read_checked(path: Path) -> bytes:
     )
 
 
+def digest_of(path: Path) -> str:
+    """SHA-256 of a weights file, in lower case: as recorded beside it, else computed.
+
+    Raises:
+        ValueError: the digest file does not start with one.
+        FileNotFoundError: no such file.
+    """
+    return recorded_digest(path) or hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def place_weights(path: Path, data: bytes, digest: str | None = None) -> None:
     """Write a weights file and its digest so that a reader never sees one belie the other.
 

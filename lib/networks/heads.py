@@ -39,6 +39,8 @@ class Heads(nn.Module):
             weight, bias = self.kernel("affinity")
             nn.init.zeros_(weight)
             nn.init.constant_(bias, START)
+        self.study: nn.Module | None
+        self.register_module("study", None)  # lib/networks/study_heads.py
 
     def forward(self, features: Tensor, only: Collection[str] | None = None) -> dict[str, Tensor]:
         """Evaluate the heads.
@@ -66,7 +68,10 @@ class Heads(nn.Module):
         weight, bias = (torch.cat(parts) for parts in zip(*wanted.values(), strict=True))
         sizes = [len(bias) for _, bias in wanted.values()]
         found = torch.split(functional.linear(hidden, weight, bias), sizes, -1)
-        return {**dict(zip(wanted, found, strict=True)), "hidden": hidden}
+        logits = dict(zip(wanted, found, strict=True))
+        if self.study is not None:
+            logits = self.study(features, logits)
+        return {**logits, "hidden": hidden}
 
     def kernel(self, name: str) -> tuple[Tensor, Tensor]:
         """Weight (out, in) and bias (out,) of "shared" or of one head, as of a linear layer."""

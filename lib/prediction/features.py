@@ -70,6 +70,7 @@ class FeatureSource:
         volume: (X, Y, Z) image in the network's frame, read window by window.
         precision: of the computation.
         shelf: where features are looked for and kept; None: nowhere.
+        contrast: intensities that become 0 and 1; None: the volume's own window.
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class FeatureSource:
         volume: LazyImage,
         precision: Precision = "auto",
         shelf: Shelf | None = None,
+        contrast: tuple[float, float] | None = None,
     ) -> None:
         self.net, self.volume, self.shelf = net, volume, shelf
         self.device = next(net.parameters()).device
         self.half = use_bfloat16(precision, self.device)
-        self._contrast: tuple[float, float] | None = None
+        self._contrast = contrast
 
     def fitting(self, grid: WindowGrid, views: int = 1) -> FeatureSource:
         """The same, keeping nothing where the windows of a whole run would not fit the cache.
@@ -96,7 +98,8 @@ class FeatureSource:
         needed = width * self.net.feature_channels * math.prod(grid.window) * grid.count * views
         if needed <= KEPT_SHARE * self.shelf.cache.budget:
             return self
-        return FeatureSource(self.net, self.volume, "bfloat16" if self.half else "float32")
+        precision: Precision = "bfloat16" if self.half else "float32"
+        return FeatureSource(self.net, self.volume, precision, contrast=self._contrast)
 
     def __call__(self, boxes: Sequence[Box], mirrored: Axes = ()) -> Tensor:
         """Features of windows of one size.

@@ -84,6 +84,20 @@ class WindowGrid:
         """All windows, the last axis fastest."""
         return (self.box(start) for start in itertools.product(*self.starts))
 
+    def cores(self) -> Iterator[tuple[Box, Box]]:
+        """(window, the part of it that no other window is nearer to); the parts tile the volume."""
+        return (
+            ((x[0], y[0], z[0]), (x[1], y[1], z[1]))
+            for x, y, z in itertools.product(*(self._axis_cores(axis) for axis in range(3)))
+        )
+
+    def _axis_cores(self, axis: int) -> list[tuple[Span, Span]]:
+        """Along one axis: each window, and the part of it that no neighbour is nearer to."""
+        starts, size, n = self.starts[axis], self.window[axis], self.shape[axis]
+        cuts = [(a + b + size) // 2 for a, b in itertools.pairwise(starts)]
+        edges = [0, *cuts, n]
+        return [((s, s + size), (edges[i], edges[i + 1])) for i, s in enumerate(starts)]
+
     def touching(self, axis: int, span: Span) -> list[int]:
         """Starts along an axis whose windows share voxels with a span."""
         size = self.window[axis]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -83,6 +83,7 @@ class Submissions:
             root, hierarchy, settings.data.spacing_unit, settings.server.follow_links
         )
         self.mapping = settings.labels.segment_names
+        self.taken_in: Callable[[], None] = lambda: None  # called after each submission
         self._seconds = settings.server.submission_seconds
         self._worker = Isolated(prepare_labels, workers=2)
         check_mapping(self.mapping, hierarchy, "labels.segment_names")
@@ -134,6 +135,7 @@ class Submissions:
         derived = submit(
             self.study, image_id, file, label_info, options, self.mapping, prepare=self.prepare
         )
+        self.taken_in()
         accepted = accept_submitted(
             objects,
             self.study.item(image_id),

@@ -6,6 +6,8 @@ segmentation never makes an annotator wait.
 
 from __future__ import annotations
 
+import copy
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -16,9 +18,12 @@ from typing import Any
 
 import torch
 
+from lib.adaptation.store import Stored, heads_path, load_heads
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.digests import digest_of
 from lib.networks.model import NeuropilNet
+from lib.networks.study_heads import with_study_heads
 from lib.prediction.grouping import group_block
 from lib.prediction.predictor import Predictor, load_predictor
 from lib.server.isolated import Isolated
@@ -32,11 +37,15 @@ class Loaded:
         predictor: network, hierarchy and how to run it.
         version: changes whenever other weights are loaded.
         settings: the server's.
+        digest: SHA-256 of the weights file.
+        heads: changes whenever the study's heads do; "" where none are used.
     """
 
     predictor: Predictor
     version: str
     settings: Settings
+    digest: str = ""
+    heads: str = ""
 
     @property
     def net(self) -> NeuropilNet:
@@ -48,6 +57,8 @@ class Loaded:
         """The network's classes and groups."""
         return self.predictor.hierarchy
 
+
+logger = logging.getLogger("neuropil.adaptation")
 
 GROUPING = Isolated(group_block)
 Loader = Callable[[Path, Settings, str], Predictor]
@@ -84,12 +95,23 @@ class SharedNetwork:
         path: the published weights file.
         settings: the server's; its `inference` section holds for every file.
         load: reads a weights file.
+        study: folder of the study whose heads are put on top; None: none are.
     """
 
-    def __init__(self, path: Path, settings: Settings, load: Loader = load_for_server) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        load: Loader = load_for_server,
+        study: Path | None = None,
+    ) -> None:
         self.path = path
-        self._settings = settings
+        self.settings = settings
+        self.study = study if settings.adaptation.enabled else None
         self._load = load
+        self._digest: tuple[str, str] = ("", "")
+        self._heads: tuple[str, Stored | None] = ("", None)
+        self._adapted: dict[str, Loaded] = {}
         self._loading = threading.Lock()
         self._loaded: dict[str, Loaded] = {}
         self._turns: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
@@ -108,16 +130,70 @@ class SharedNetwork:
             ) from None
         return f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}"
 
-    def get(self, device: str) -> Loaded:
-        """The network of the weights that are published now."""
+    def digest(self) -> str:
+        """SHA-256 of the published file, read anew only when the file has changed.
+
+        Raises:
+            ValueError: there is no such file, or its digest file is none.
+        """
         version = self.version()
+        with self._loading:
+            if self._digest[0] != version:
+                self._digest = (version, digest_of(self.path))
+            return self._digest[1]
+
+    def published(self, device: str) -> Loaded:
+        """The network of the weights that are published now, without any study's heads."""
+        version, digest = self.version(), self.digest()
         with self._loading:
             loaded = self._loaded.get(device)
             if loaded is None or loaded.version != version:
-                predictor = self._load(self.path, self._settings, device)
-                loaded = Loaded(predictor, version, self._settings)
+                predictor = self._load(self.path, self.settings, device)
+                loaded = Loaded(predictor, version, self.settings, digest)
                 self._loaded[device] = loaded
         return loaded
+
+    def get(self, device: str) -> Loaded:
+        """The network of the weights that are published now, with the study's heads on top.
+
+        Heads that sit on other weights are left out.
+        """
+        loaded = self.published(device)
+        version, stored = self._study_heads()
+        if stored is None or stored.heads is None or stored.learned.parent != loaded.digest:
+            return loaded
+        with self._loading:
+            adapted = self._adapted.get(device)
+            wanted = (loaded.version, version)
+            if adapted is None or (adapted.version, adapted.heads) != wanted:
+                heads = copy.deepcopy(stored.heads).to(device)
+                net = with_study_heads(loaded.net, heads)
+                predictor = replace(loaded.predictor, net=net)
+                adapted = replace(loaded, predictor=predictor, heads=version)
+                self._adapted[device] = adapted
+        return adapted
+
+    def _study_heads(self) -> tuple[str, Stored | None]:
+        """The study's heads as the file has them now, and what identifies that."""
+        if self.study is None:
+            return "", None
+        path = heads_path(self.study)
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return "", None
+        version = f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}"
+        with self._loading:
+            if self._heads[0] == version:
+                return self._heads
+        try:
+            stored = load_heads(self.study)
+        except ValueError as error:
+            logger.warning("%s", error)
+            stored = None
+        with self._loading:
+            self._heads = (version, stored)
+        return version, stored
 
     @contextmanager
     def turn(self, kind: str, device: str) -> Iterator[None]:
@@ -127,7 +203,7 @@ class SharedNetwork:
             TimeoutError: it stayed busy for `server.busy_timeout_seconds`.
         """
         lock = self._turns[kind, device]
-        limit = self._settings.server.busy_timeout_seconds
+        limit = self.settings.server.busy_timeout_seconds
         if not lock.acquire(timeout=limit):
             raise TimeoutError(f"{device} is busy with another {kind} for {limit:g} s; try again")
         try:

@@ -1,0 +1,281 @@
+"""Gate: a refit is used only where it beats what was there, on parts that it did not see.
+
+Every row is judged by the heads that were fitted without its part. The figures are IoUs over
+known voxels: of each class, and of each set of classes that was annotated as such. Blocks are
+drawn anew many times, which says how sure a gain is. Where only one side of a class is known -
+a painted organelle and nothing said of the rest - IoU cannot see what is found too much; there
+the recall's square over the predicted share has to grow as well.
+
+Source: bootstrap over blocks, Efron 1979; positive and unlabelled data, Lee & Liu 2003
+    (recall^2 / P(found)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lib.adaptation.refit import Logits, one_sided
+from lib.adaptation.rows import Rows
+from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.study_heads import CLASSES, mixed
+
+LEAST_BLOCKS = 6
+"""Blocks that must hold a class; fewer say nothing about the rest of the volume."""
+LEAST_VOXELS = 200.0
+SURE = 0.9
+"""Share of the bootstrap's draws in which a class must gain."""
+DRAWS = 300
+LARGEST_LOSS = 0.005
+"""IoU that a class may lose while others gain."""
+STRENGTHS = (1.0, 0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What became of one class or annotated set on the held-back parts.
+
+    Args:
+        name: of the class or set.
+        before, after: IoU.
+        sure: share of the bootstrap's draws in which it gained.
+        voxels: known voxels of it.
+        used: whether the refit is used for it.
+    """
+
+    name: str
+    before: float
+    after: float
+    sure: float
+    voxels: int
+    used: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decided.
+
+    Args:
+        used: (C,) bool, the classes the refit is used for.
+        groups: (K,) bool, the groups.
+        strength: of the change.
+        figures: of what was annotated.
+        reason: why nothing is used; "" where something is.
+    """
+
+    used: Tensor
+    groups: Tensor
+    strength: float
+    figures: tuple[Figure, ...] = ()
+    reason: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the refit is used for anything."""
+        return bool(self.used.any())
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Rows with what was and what would be said of them.
+
+    Args:
+        rows: N rows.
+        block: (N,) 0..B-1.
+        old: (N, C) logits.
+        change: (N, C) of the heads that did not see the row.
+        hierarchy: classes.
+    """
+
+    rows: Rows
+    block: Tensor
+    old: Tensor
+    change: Tensor
+    hierarchy: LabelHierarchy
+
+    @property
+    def sets(self) -> Tensor:
+        return self.rows.sets
+
+    @property
+    def weight(self) -> Tensor:
+        return self.rows.weight
+
+    @property
+    def known(self) -> Tensor:
+        return self.sets != self.hierarchy.unknown
+
+    def guess(self, strength: float, used: Tensor) -> Tensor:
+        """(N,) the likeliest class with the change at a strength."""
+        return mixed(CLASSES, self.old, self.old + strength * self.change, used).argmax(-1)
+
+    def counts(self, guess: Tensor, kinds: Sequence[int]) -> Tensor:
+        """(kinds, B, 3) voxels: right, found too much, missed."""
+        blocks = int(self.block.max()) + 1
+        found = torch.zeros((len(kinds), blocks, 3), dtype=torch.float64)
+        for k, kind in enumerate(kinds):
+            inside = (kind >> guess) & 1 == 1
+            true = self.known & ((self.sets & ~kind) == 0)
+            false = self.known & ((self.sets & kind) == 0)
+            for j, hit in enumerate((true & inside, false & inside, true & ~inside)):
+                found[k, :, j].index_add_(0, self.block[hit], self.weight[hit].double())
+        return found
+
+
+def judge(
+    rows: Rows,
+    before: Logits,
+    changes: Tensor,
+    hierarchy: LabelHierarchy,
+    seed: int = 0,
+) -> Verdict:
+    """Decide for which classes, and how strongly, a refit is used.
+
+    Args:
+        rows: of the study, known and unknown ones.
+        before: what the published heads say of them.
+        changes: (N, C) what the refit adds to the classes' logits, each row by the heads that
+            were fitted without it.
+        hierarchy: classes and groups.
+        seed: of the bootstrap.
+    """
+    _, block = torch.unique(rows.block, return_inverse=True)
+    judged = _Judged(rows, block, before.classes, changes, hierarchy)
+    kinds, reason = _kinds(judged)
+    nothing = Verdict(
+        torch.zeros(hierarchy.num_classes, dtype=torch.bool),
+        torch.zeros(hierarchy.num_groups, dtype=torch.bool),
+        0.0,
+        reason=reason,
+    )
+    if not kinds:
+        return nothing
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randint(int(block.max()) + 1, (DRAWS, int(block.max()) + 1), generator=generator)
+    times = torch.zeros((DRAWS, int(block.max()) + 1), dtype=torch.float64)
+    times.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))
+    best = nothing
+    best_gain = 0.0
+    shown: tuple[Figure, ...] = ()
+    for strength in STRENGTHS:
+        verdict = _decide(judged, kinds, strength, times)
+        shown = shown or verdict.figures
+        gain = sum(f.after - f.before for f in verdict.figures if f.used)
+        if verdict.passed and gain > best_gain:
+            best, best_gain = verdict, gain
+    if best.passed:
+        return best
+    refused = tuple(replace(figure, used=False) for figure in shown)
+    return Verdict(nothing.used, nothing.groups, 0.0, refused, "no class is surely better")
+
+
+def _kinds(judged: _Judged) -> tuple[list[int], str]:
+    """The annotated classes and small sets of classes that can be judged."""
+    most = judged.hierarchy.num_classes // 2
+    candidates = [
+        int(s)
+        for s in torch.unique(judged.sets[judged.known]).tolist()
+        if int(s).bit_count() <= most
+    ]
+    kinds: list[int] = []
+    few: list[int] = []
+    for kind in candidates:
+        hit = judged.sets == kind
+        blocks = len(torch.unique(judged.block[hit]))
+        enough = float(judged.weight[hit].sum()) >= LEAST_VOXELS and blocks >= LEAST_BLOCKS
+        (kinds if enough else few).append(kind)
+    if kinds:
+        return kinds, ""
+    if not few:
+        return [], "no class or group is annotated"
+    names = ", ".join(judged.hierarchy.describe(kind) for kind in few[:3])
+    return [], (
+        f"too little to tell: {names} in fewer than {LEAST_BLOCKS} places; annotate more of it, "
+        "or farther apart"
+    )
+
+
+def _decide(judged: _Judged, kinds: list[int], strength: float, times: Tensor) -> Verdict:
+    """Use the change for all annotated classes; leave out the worst until none is harmed."""
+    classes = judged.hierarchy.num_classes
+    whole = judged.guess(0.0, torch.zeros(classes, dtype=torch.bool))
+    old = judged.counts(whole, kinds)
+    allowed = list(kinds)
+    figures: tuple[Figure, ...] = ()
+    while True:
+        used = _union(allowed, classes)
+        guess = judged.guess(strength, used)
+        new = judged.counts(guess, kinds)
+        figures, worst = _figures(judged, kinds, allowed, old, new, times)
+        for kind in allowed:
+            if not _plausible(judged, kind, whole, guess):
+                worst = kind
+        if worst is None:
+            break
+        if worst not in allowed:  # a class that is not changed suffers from those that are
+            worst = min(allowed, key=lambda k: figures[kinds.index(k)].sure)
+        allowed.remove(worst)
+        if not allowed:
+            break
+    used = _union(allowed, classes)
+    groups = torch.tensor(
+        [bool(used[list(m)].any()) for _, m in judged.hierarchy.groups], dtype=torch.bool
+    )
+    return Verdict(used, groups, strength, figures)
+
+
+def _figures(
+    judged: _Judged,
+    kinds: list[int],
+    allowed: list[int],
+    old: Tensor,
+    new: Tensor,
+    times: Tensor,
+) -> tuple[tuple[Figure, ...], int | None]:
+    """Figures of all kinds, and the kind that must go: the least sure one, or one harmed."""
+    figures, worst, least = [], None, SURE
+    for k, kind in enumerate(kinds):
+        drawn = _iou(times @ new[k]) - _iou(times @ old[k])
+        sure = float((drawn > 0).double().mean())
+        before, after = (float(_iou(c[k].sum(0))) for c in (old, new))
+        used = kind in allowed
+        voxels = round(float(old[k][:, (0, 2)].sum()))
+        name = judged.hierarchy.describe(kind)
+        figures.append(Figure(name, before, after, sure, voxels, used))
+        harmed = not used and after < before - LARGEST_LOSS
+        if (used and sure < least) or harmed:
+            worst, least = kind, -1.0 if harmed else sure
+    return tuple(figures), worst
+
+
+def _plausible(judged: _Judged, kind: int, old: Tensor, new: Tensor) -> bool:
+    """Whether what is found grows no faster than what was missed, where no negatives are known."""
+    if not one_sided(judged.rows, kind, judged.hierarchy):
+        return True
+    true = judged.sets == kind
+    weight = judged.weight.double()
+    unknown = ~judged.known
+    if not bool(unknown.any()):
+        return False
+    values = []
+    for guess in (old, new):
+        inside = (kind >> guess) & 1 == 1
+        recall = float(weight[true & inside].sum() / weight[true].sum())
+        share = float(weight[unknown & inside].sum() / weight[unknown].sum())
+        values.append(recall**2 / max(share, 1e-4))
+    return values[1] > values[0]
+
+
+def _union(kinds: Sequence[int], classes: int) -> Tensor:
+    bits = 0
+    for kind in kinds:
+        bits |= kind
+    return torch.tensor([bool(bits >> c & 1) for c in range(classes)])
+
+
+def _iou(counts: Tensor) -> Tensor:
+    """Of (..., 3) right, too much, missed; 0 where there is nothing."""
+    return counts[..., 0] / counts.sum(-1).clamp_min(1e-9)

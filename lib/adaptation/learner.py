@@ -1,0 +1,277 @@
+"""Learn from a study's labels: rows, refit, gate, and the file that keeps what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lib.adaptation.gate import Figure, Verdict, judge
+from lib.adaptation.refit import Logits, RefitOptions, change_of, refit, scaled
+from lib.adaptation.rehearsal import Reservoir
+from lib.adaptation.rows import FOLDS, Rows, SetMap, read_rows
+from lib.adaptation.store import Learned, Stored, load_heads, save_heads
+from lib.annotation.submissions import versions
+from lib.configs.settings import AdaptationSettings, InferenceSettings
+from lib.data.items import DataItem, LabelCache, Labels
+from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.model import NeuropilNet
+from lib.networks.study_heads import CLASSES, StudyHeads
+from lib.prediction.features import FeatureSource, Shelf
+from lib.prediction.forward import window_size
+from lib.prediction.windows import window_grid
+from lib.volumes.errors import VolumeError
+from lib.volumes.study import Study, StudyItem
+
+logger = logging.getLogger("neuropil.adaptation")
+
+
+@dataclass(frozen=True)
+class Network:
+    """The published network, as a refit needs it.
+
+    Args:
+        net: in evaluation mode, without any study's heads.
+        hierarchy: of it.
+        digest: SHA-256 of its weights file.
+        finest_nm, most_split: of its model settings.
+        inference: windows and precision of the runs that the heads are for.
+        reservoir: gives the rehearsal rows; asked once for each refit.
+    """
+
+    net: NeuropilNet
+    hierarchy: LabelHierarchy
+    digest: str
+    finest_nm: float
+    most_split: int
+    inference: InferenceSettings
+    reservoir: Callable[[], Reservoir]
+
+
+class StudyLearner:
+    """Refits a study's heads to its labels; rows of items that did not change are kept.
+
+    Args:
+        study: the study.
+        settings: of the refit.
+        shelf: where an item's features are kept between runs; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        settings: AdaptationSettings,
+        shelf: Callable[[StudyItem], Shelf | None] = lambda item: None,
+    ) -> None:
+        self.study, self.settings, self.shelf = study, settings, shelf
+        self._kept: dict[str, tuple[str, Rows]] = {}
+
+    def labels(self) -> str:
+        """What identifies the labels that would be learned now; "" where there are none."""
+        states = [f"{item.id} {_label_state(item)}" for item in self._items()]
+        return (
+            hashlib.blake2b("\n".join(states).encode(), digest_size=16).hexdigest()
+            if states
+            else ""
+        )
+
+    def is_current(self, digest: str) -> bool:
+        """Whether the stored heads were learned from these labels on these weights."""
+        try:
+            stored = load_heads(self.study.root)
+        except ValueError:
+            return False
+        if stored is None:
+            return not self.labels()
+        return stored.learned.parent == digest and stored.learned.labels == self.labels()
+
+    def learn(self, network: Network) -> Stored:
+        """Refit to all that is annotated now, and keep what the gate lets pass.
+
+        Raises:
+            OSError: the study cannot be written.
+        """
+        began = time.monotonic()
+        labels = self.labels()
+        rows = self._rows(network)
+        heads, verdict = fit_and_judge(
+            rows, network.net, network.hierarchy, network.reservoir, refit_options(self.settings)
+        )
+        known = rows.sets != network.hierarchy.unknown
+        voxels = round(float(rows.weight[known].double().sum()))
+        learned = Learned(
+            sentence(verdict, len(self._kept), voxels),
+            verdict.passed,
+            network.digest,
+            labels,
+            [asdict(figure) for figure in verdict.figures],
+            len(self._kept),
+            voxels,
+            round(time.monotonic() - began, 2),
+        )
+        stored = Stored(learned, heads if verdict.passed else None, self._history())
+        save_heads(self.study.root, stored)
+        return stored
+
+    def _history(self) -> tuple[Learned, ...]:
+        try:
+            before = load_heads(self.study.root)
+        except ValueError:
+            return ()
+        return () if before is None else (*before.history, before.learned)
+
+    def _items(self) -> list[StudyItem]:
+        """Items to learn from: those that annotators submitted to, else all that have labels."""
+        labelled = [i for i in self.study.items() if i.has_label("final") and _trains(i)]
+        submitted = [i for i in labelled if any(not v.rejected for v in versions(self.study, i.id))]
+        return submitted or labelled
+
+    def _rows(self, network: Network) -> Rows:
+        items = self._items()
+        share = max(1, self.settings.most_windows // max(len(items), 1))
+        fresh: dict[str, tuple[str, Rows]] = {}
+        for item in items[: self.settings.most_windows]:
+            state = f"{_label_state(item)} {network.digest} {share}"
+            kept = self._kept.get(item.id)
+            if kept is None or kept[0] != state:
+                kept = (state, item_rows(item, network, self.settings, share, self.shelf(item)))
+            fresh[item.id] = kept
+        self._kept = {name: kept for name, kept in fresh.items() if len(kept[1])}
+        if not self._kept:
+            return no_rows(network.net.feature_channels)
+        return Rows.joined([rows for _, rows in self._kept.values()])
+
+
+def fit_and_judge(
+    rows: Rows,
+    net: NeuropilNet,
+    hierarchy: LabelHierarchy,
+    reservoir: Callable[[], Reservoir],
+    options: RefitOptions,
+) -> tuple[StudyHeads | None, Verdict]:
+    """Study heads from rows, and what the gate says of them.
+
+    Returns:
+        the heads as they are to be used (None where nothing is), the verdict.
+    """
+    known = rows.sets != hierarchy.unknown
+    before = Logits.of(net, rows.features)
+    if not bool(known.any()):
+        return None, judge(rows, before, torch.zeros_like(before.classes), hierarchy)
+    rehearsed = reservoir()
+    rehearsal = None
+    if len(rehearsed.sets):
+        features = rehearsed.features.float()
+        logits = Logits.of(net, features)
+        rehearsal = (features, rehearsed.sets, logits)
+    with torch.enable_grad():
+        models = refit(rows, before, rehearsal, [*range(FOLDS), None], hierarchy, options)
+    changes = torch.zeros_like(before.classes)
+    for fold, model in enumerate(models[:FOLDS]):
+        inside = rows.fold == fold
+        changes[inside] = change_of(model, rows.features[inside])[CLASSES]
+    verdict = judge(rows, before, changes, hierarchy, options.seed)
+    if not verdict.passed:
+        return None, verdict
+    heads = scaled(models[-1], verdict.strength)
+    heads.used = torch.cat([verdict.used, verdict.groups])[: len(heads.used)]
+    return heads, verdict
+
+
+def item_rows(
+    item: StudyItem,
+    network: Network,
+    settings: AdaptationSettings,
+    most_windows: int,
+    shelf: Shelf | None = None,
+) -> Rows:
+    """The rows of one item, by the windows of a whole run over it."""
+    net = network.net
+    data = DataItem(
+        item, network.hierarchy, 0.2, LabelCache(0), network.finest_nm, network.most_split
+    )
+    frame = data.frame
+    image = frame.view(item.open_image())
+    grid = window_grid(image.shape, window_size(net, network.inference), network.inference.overlap)
+    source = FeatureSource(net, image, network.inference.precision, shelf).fitting(grid)
+    return read_rows(
+        item.id, source, grid, CompactSets(data.load_labels()), network.hierarchy.unknown,
+        settings.most_rows, most_windows,
+    )  # fmt: skip
+
+
+class CompactSets(SetMap):
+    """A whole item's class sets at a byte a voxel, read like an array of them."""
+
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.labels.codes.shape)
+
+    def __getitem__(self, index: Any, /) -> NDArray[np.int32]:
+        found: NDArray[np.int32] = self.labels.palette[self.labels.codes[index]]
+        return found
+
+
+def refit_options(settings: AdaptationSettings) -> RefitOptions:
+    """How the settings say that heads are refitted."""
+    return RefitOptions(
+        steps=settings.steps,
+        rate=settings.learning_rate,
+        width=settings.width,
+        rehearsal=settings.rehearsal_weight,
+        unknown=settings.unknown_weight,
+    )
+
+
+def sentence(verdict: Verdict, items: int, voxels: int) -> str:
+    """What was learned from how much, before and after, and whether it is in use."""
+    source = f"{voxels:,} labelled voxels in {items} item{'' if items == 1 else 's'}"
+    if not voxels:
+        return "Nothing to learn from: no voxel of a known class or group is annotated."
+    told = "; ".join(_told(figure) for figure in verdict.figures)
+    if verdict.passed:
+        return f"Learned from {source}, judged on parts held back: {told}."
+    detail = f" ({told})" if told else ""
+    return f"Not used, from {source}: {verdict.reason}{detail}."
+
+
+def _told(figure: Figure) -> str:
+    change = f"{figure.name} IoU {figure.before:.2f} -> {figure.after:.2f}"
+    return f"{change}, {'in use' if figure.used else 'left as it was'}"
+
+
+def no_rows(channels: int) -> Rows:
+    """Rows of nothing."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return Rows(
+        torch.zeros((0, channels)), none.int(), torch.zeros(0), none.clone(), none.clone(),
+        none.clone(),
+    )  # fmt: skip
+
+
+def _trains(item: StudyItem) -> bool:
+    """Whether an item may be learned from; one that cannot be read stops none of the others."""
+    try:
+        return item.record.split != "val"
+    except VolumeError as error:
+        logger.warning("not learned from: %s", error)
+        return False
+
+
+def _label_state(item: StudyItem) -> str:
+    """Changes whenever the item's labels, record or image do."""
+    parts = []
+    for path in (item.label_path("final"), item.image_path):
+        found = path.stat()
+        parts.append(f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}")
+    return f"{' '.join(parts)} {item.voxel_size_nm}"

@@ -1,0 +1,141 @@
+"""The study's heads on disk: what is used, whose weights it sits on, and how it came about.
+
+    <study>/labels/heads.pt          the newest heads and their history
+    <study>/labels/heads.pt.sha256   its digest
+
+Written whole or not at all, like weights. The file also says when nothing is used, and why: a
+refusal is an answer as well.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.networks.digests import digest_path, place_weights, read_checked
+from lib.networks.study_heads import StudyHeads
+
+FORMAT = 1
+NAME = "heads.pt"
+MOST_HISTORY = 200
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one refit learned.
+
+    Args:
+        sentence: for people.
+        used: whether the heads are in use.
+        parent: SHA-256 of the weights the heads sit on.
+        labels: what identifies the labels that were learned.
+        figures: of each class: name, before, after, sure, voxels, used.
+        items: how many items had labels.
+        voxels: how many known voxels they have.
+        seconds: that it took.
+        time: UTC, ISO 8601.
+    """
+
+    sentence: str
+    used: bool
+    parent: str
+    labels: str
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    items: int = 0
+    voxels: int = 0
+    seconds: float = 0.0
+    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The content of a file.
+
+    Args:
+        learned: of the newest refit.
+        heads: in use; None where nothing is.
+        history: of the refits before, oldest first.
+    """
+
+    learned: Learned
+    heads: StudyHeads | None
+    history: tuple[Learned, ...] = ()
+
+
+def heads_path(root: Path) -> Path:
+    """Where a study's heads lie."""
+    return root / "labels" / NAME
+
+
+def save_heads(root: Path, stored: Stored) -> None:
+    """Write a study's heads atomically, with their digest."""
+    heads = stored.heads
+    history = [entry.to_dict() for entry in stored.history[-MOST_HISTORY:]]
+    data: dict[str, Any] = {
+        "format": FORMAT,
+        "learned": stored.learned.to_dict(),
+        "history": history,
+        "heads": None if heads is None else dict(heads.state_dict()),
+        "outputs": {} if heads is None else dict(heads.outputs),
+    }
+    written = io.BytesIO()
+    torch.save(data, written)
+    place_weights(heads_path(root), written.getvalue())
+
+
+def load_heads(root: Path) -> Stored | None:
+    """A study's heads; None where there are none.
+
+    Raises:
+        ValueError: a damaged file; names it and the remedy.
+    """
+    path = heads_path(root)
+    if not path.exists():
+        return None
+    try:
+        content = read_checked(path)
+        data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if data["format"] != FORMAT:
+            raise ValueError(f"format {data['format']}, expected {FORMAT}")
+        history = tuple(Learned(**entry) for entry in data["history"])
+        return Stored(Learned(**data["learned"]), _heads_of(data), history)
+    except FileNotFoundError:
+        return None  # reset meanwhile
+    except Exception as error:  # torch.load raises many kinds for a damaged file
+        raise ValueError(
+            f"study heads {path}: cannot be used ({type(error).__name__}: {error}); the published "
+            f"weights are used alone; remove it with: python main.py adapt --studies {root} --reset"
+        ) from error
+
+
+def reset_heads(root: Path) -> bool:
+    """Remove a study's heads and their history; the published weights are used alone.
+
+    Returns:
+        Whether there were any.
+    """
+    path = heads_path(root)
+    existed = path.exists()
+    path.unlink(missing_ok=True)
+    digest_path(path).unlink(missing_ok=True)
+    return existed
+
+
+def _heads_of(data: Mapping[str, Any]) -> StudyHeads | None:
+    state = data["heads"]
+    if state is None:
+        return None
+    width, channels = state["inner.weight"].shape
+    heads = StudyHeads(channels, data["outputs"], width)
+    heads.load_state_dict(state)
+    return heads.requires_grad_(False).eval()

@@ -1,0 +1,111 @@
+"""Study heads: a small pointwise network that changes the heads' logits for one study.
+
+    logits = heads(features) + change(features)
+
+The published heads stay as they are underneath; a change of zero is the published network. For
+classes, only those that the change is used for get their new probability; the others keep the
+odds that they had among each other.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lib.networks.model import NeuropilNet
+
+CLASSES = "semantic"
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class StudyHeads(nn.Module):
+    """Features and logits -> changed logits, voxel by voxel.
+
+    Args:
+        channels: F of the features.
+        outputs: head -> its channels, of the heads that change.
+        width: of the hidden layer.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    used: Tensor
+
+    def __init__(self, channels: int, outputs: Mapping[str, int], width: int) -> None:
+        super().__init__()
+        self.outputs = dict(outputs)
+        total = sum(self.outputs.values())
+        self.inner = nn.Linear(channels, width)
+        self.outer = nn.Linear(width, total)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("scale", torch.ones(channels))
+        self.register_buffer("used", torch.ones(total, dtype=torch.bool))
+
+    def forward(self, features: Tensor, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Changed logits.
+
+        Args:
+            features: (..., F).
+            logits: head -> (..., channels), any of the network's; others pass through.
+
+        Returns:
+            the same names and shapes.
+        """
+        out = dict(logits)
+        if not any(name in out for name in self.outputs):
+            return out
+        kind = features.device.type
+        with torch.autocast(kind, enabled=False):
+            whole = features.to(self.inner.weight.dtype)
+            standard = (whole - self.mean) / self.scale
+            change = self.outer(functional.relu(self.inner(standard)))
+            parts = torch.split(change, list(self.outputs.values()), -1)
+            uses = torch.split(self.used, list(self.outputs.values()))
+            for (name, _), part, use in zip(self.outputs.items(), parts, uses, strict=True):
+                if name in out and bool(use.any()):
+                    old = out[name].to(part.dtype)
+                    out[name] = mixed(name, old, old + part, use).to(out[name].dtype)
+        return out
+
+
+def mixed(name: str, old: Tensor, new: Tensor, used: Tensor) -> Tensor:
+    """The new logits of the channels that are used; the others share what is left as before.
+
+    Args:
+        name: of the head; the channels of "semantic" share one probability of 1.
+        old, new: (..., channels) logits.
+        used: (channels,) bool.
+
+    Returns:
+        (..., channels) logits.
+    """
+    if name != CLASSES or bool(used.all()) or not bool(used.any()):
+        return torch.where(used, new, old)
+    old, new = old.log_softmax(-1), new.log_softmax(-1)
+    rest = ~used
+    left = new[..., rest].logsumexp(-1) - old[..., rest].logsumexp(-1)
+    return torch.where(used, new, old + left.unsqueeze(-1))
+
+
+def with_study_heads(net: NeuropilNet, study: StudyHeads | None) -> NeuropilNet:
+    """The same network with other study heads; parameters are shared, `net` is not changed."""
+    heads = _shallow(net.task_heads)
+    heads._modules["study"] = study
+    changed = _shallow(net)
+    changed._modules["task_heads"] = heads
+    return changed
+
+
+def _shallow(module: M) -> M:
+    """A module with the same children that can be replaced without touching the first."""
+    made = copy.copy(module)
+    made.__dict__["_modules"] = dict(module._modules)
+    return made

@@ -1,0 +1,106 @@
+"""The gate: gains on held-back parts pass, harm and chance do not, class by class."""
+
+import torch
+from adaptation_cases import AXON, DENDRITE, HIERARCHY, MYELIN, UNKNOWN, rows_of, saying
+
+from lib.adaptation.gate import judge
+from lib.adaptation.refit import Logits
+
+COUNT = 1600
+
+
+def logits_of(classes: torch.Tensor, sure: float = 5.0) -> torch.Tensor:
+    return sure * torch.nn.functional.one_hot(classes, HIERARCHY.num_classes).float()
+
+
+def case(truth: torch.Tensor, before: torch.Tensor, after: torch.Tensor, blocks: int = 16):
+    """A verdict on rows of known truth, given what was and what would be said."""
+    rows = rows_of(torch.zeros((len(truth), 2)), truth, blocks)
+    old = Logits(logits_of(before), torch.zeros((len(truth), HIERARCHY.num_groups)))
+    return judge(rows, old, logits_of(after) - logits_of(before), HIERARCHY)
+
+
+def half(first: int, second: int) -> torch.Tensor:
+    """First class, then the second one, in pairs that every block gets both of."""
+    return torch.tensor([first, second]).repeat(COUNT // 2).sort(descending=first > second)[0]
+
+
+def mistaken(truth: torch.Tensor, share: float, wrong: int, of: int, seed: int = 0) -> torch.Tensor:
+    """The truth, but for a share of one class that is called another."""
+    draw = torch.rand(len(truth), generator=torch.Generator().manual_seed(seed)) < share
+    return torch.where(draw & (truth == of), wrong, truth)
+
+
+def test_a_gain_passes_and_is_told_in_figures() -> None:
+    truth = half(AXON, DENDRITE)
+    before = mistaken(truth, 0.5, MYELIN, AXON)
+    verdict = case(1 << truth, before, truth)
+    assert verdict.passed and verdict.reason == "" and verdict.strength == 1.0
+    axon = next(f for f in verdict.figures if f.name == "axon")
+    right = float(((before == AXON) & (truth == AXON)).sum()) / float((truth == AXON).sum())
+    assert axon.used and abs(axon.before - right) < 1e-6 and axon.after == 1.0
+    assert axon.voxels == 10 * int((truth == AXON).sum()) and axon.sure == 1.0
+
+
+def test_harm_is_refused() -> None:
+    truth = half(AXON, DENDRITE)
+    verdict = case(1 << truth, truth, mistaken(truth, 0.3, MYELIN, AXON))
+    assert not verdict.passed and not verdict.used.any() and not verdict.groups.any()
+    assert "better" in verdict.reason and not any(f.used for f in verdict.figures)
+
+
+def test_a_gain_in_one_block_only_is_chance() -> None:
+    truth = half(AXON, DENDRITE)
+    rows_in_one_block = torch.arange(COUNT) % 16 == 3
+    before = torch.where(rows_in_one_block & (truth == AXON), MYELIN, truth)
+    assert not case(1 << truth, before, truth).passed
+
+
+def test_class_by_class_one_gains_and_the_other_stays() -> None:
+    """Axon gets better, myelin would get worse: the change is used for axon alone."""
+    truth = torch.tensor([AXON, MYELIN, DENDRITE, DENDRITE]).repeat_interleave(COUNT // 4)
+    before = mistaken(truth, 0.6, DENDRITE, AXON)
+    after = mistaken(truth, 0.4, DENDRITE, MYELIN)
+    verdict = case(1 << truth, before, after)
+    assert bool(verdict.used[AXON]) and not bool(verdict.used[MYELIN])
+    told = {f.name: f for f in verdict.figures}
+    assert told["axon"].used and told["axon"].after > told["axon"].before + 0.3
+    assert not told["myelin"].used and told["myelin"].after >= told["myelin"].before - 0.005
+
+
+def test_too_little_says_so() -> None:
+    truth = half(AXON, DENDRITE)
+    verdict = case(1 << truth, mistaken(truth, 0.5, MYELIN, AXON), truth, blocks=4)
+    assert not verdict.passed and "too little to tell" in verdict.reason
+    nothing = case(torch.full((COUNT,), UNKNOWN), truth, truth)
+    assert not nothing.passed and "no class" in nothing.reason
+
+
+def test_painted_objects_alone_do_not_let_everything_become_the_class() -> None:
+    """Axon is painted and nothing else is known: recall of 1 by calling everything axon."""
+    truth = torch.full((COUNT,), UNKNOWN)
+    truth[: COUNT // 4] = 1 << AXON
+    before = torch.full((COUNT,), DENDRITE)
+    before[: COUNT // 8] = AXON
+    before[COUNT // 4 : COUNT // 4 + 40] = AXON
+    assert not case(truth, before, torch.full((COUNT,), AXON)).passed
+    honest = before.clone()
+    honest[: COUNT // 4] = AXON  # what is painted is found, and nothing more elsewhere
+    assert case(truth, before, honest).passed
+
+
+def test_an_annotated_set_of_classes_is_judged_as_one() -> None:
+    """ "Dendrite or axon": which of the two is said does not matter."""
+    pair = (1 << AXON) | (1 << DENDRITE)
+    truth = torch.tensor([pair, 1 << MYELIN]).repeat_interleave(COUNT // 2)
+    right = torch.tensor([DENDRITE, MYELIN]).repeat_interleave(COUNT // 2)
+    before = mistaken(right, 0.5, MYELIN, DENDRITE)
+    verdict = case(truth, before, torch.where(right == DENDRITE, AXON, right))
+    assert bool(verdict.used[AXON]) and bool(verdict.used[DENDRITE])
+
+
+def test_the_same_rows_give_the_same_verdict() -> None:
+    truth = half(AXON, DENDRITE)
+    one, other = (case(1 << truth, mistaken(truth, 0.1, MYELIN, AXON), truth) for _ in range(2))
+    assert one.figures == other.figures
+    assert saying(AXON, 2).classes.shape == (2, HIERARCHY.num_classes)

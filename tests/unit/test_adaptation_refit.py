@@ -1,0 +1,148 @@
+"""Refit: the criterion's losses on rows, nothing from what is unknown, zero change at the start."""
+
+import math
+
+import pytest
+import torch
+from adaptation_cases import (
+    AXON,
+    DENDRITE,
+    HIERARCHY,
+    MYELIN,
+    UNKNOWN,
+    network,
+    rows_of,
+    saying,
+    two_classes,
+)
+
+from lib.adaptation.refit import (
+    Logits,
+    RefitOptions,
+    change_of,
+    one_sided,
+    refit,
+    scaled,
+    voxel_losses,
+)
+from lib.adaptation.rows import Rows
+from lib.labels.class_sets import coarse_targets
+from lib.networks.study_heads import StudyHeads, mixed, with_study_heads
+
+QUICK = RefitOptions(steps=60, width=16)
+
+
+def test_losses_by_hand() -> None:
+    """Two classes at odds e to 1, the others e^-30: -log p of each voxel's set."""
+    classes = torch.full((4, HIERARCHY.num_classes), -30.0)
+    classes[:, AXON], classes[:, DENDRITE] = 1.0, 0.0
+    groups = torch.zeros((4, HIERARCHY.num_groups))
+    sets = torch.tensor([1 << AXON, 1 << DENDRITE, (1 << AXON) | (1 << DENDRITE), UNKNOWN])
+    found = voxel_losses(classes, groups, sets, HIERARCHY, coarse=0.0)
+    total = 1 + math.e
+    expected = [math.log(total / math.e), math.log(total), 0.0, 0.0]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    # a logit of 0 costs log 2 for each known group, whose mean counts 0.2 times
+    with_groups = voxel_losses(classes, groups, sets, HIERARCHY, coarse=0.2)
+    _, known = coarse_targets(sets[None], HIERARCHY)
+    extra = [0.2 * math.log(2) if k else 0.0 for k in known[0].any(0).tolist()]
+    assert (with_groups - found).tolist() == pytest.approx(extra, abs=1e-6)
+
+
+def test_unknown_rows_have_no_gradient() -> None:
+    classes = torch.randn((6, HIERARCHY.num_classes), requires_grad=True)
+    groups = torch.randn((6, HIERARCHY.num_groups), requires_grad=True)
+    sets = torch.tensor([UNKNOWN, 1 << AXON, UNKNOWN, 1 << MYELIN, UNKNOWN, UNKNOWN])
+    voxel_losses(classes, groups, sets, HIERARCHY, 0.2).sum().backward()
+    quiet = sets == UNKNOWN
+    for grad in (classes.grad, groups.grad):
+        assert grad is not None
+        assert bool((grad[quiet] == 0).all()) and bool((grad[~quiet] != 0).any(1).all())
+
+
+def test_a_refit_learns_and_each_fold_only_from_the_others() -> None:
+    features, sets = two_classes()
+    rows = rows_of(features, sets)
+    lie = rows.fold == 2
+    rows.sets[lie] = 1 << MYELIN  # what a fold says of itself must not reach its own judge
+    before = saying(AXON, len(rows))
+    honest, everything = refit(rows, before, None, [2, None], HIERARCHY, QUICK)
+    truth = torch.where(features[:, 0] > 0, AXON, DENDRITE)
+
+    def guesses(heads: StudyHeads) -> torch.Tensor:
+        return (before.classes + change_of(heads, features)["semantic"]).argmax(1)
+
+    assert float((guesses(honest) == truth).float().mean()) > 0.97
+    assert MYELIN not in guesses(honest).unique().tolist()
+    assert MYELIN in guesses(everything).unique().tolist()
+
+
+def test_rehearsal_rows_are_not_forgotten() -> None:
+    """The study says axon everywhere; the training data know that some of it is myelin."""
+    features, _ = two_classes()
+    rows = rows_of(features, torch.full((len(features),), 1 << AXON))
+    old = torch.randn((800, 4), generator=torch.Generator().manual_seed(1))
+    old[:, 1] += 4.0
+    logits = saying(MYELIN, len(old))
+    rehearsal = (old, torch.full((len(old),), 1 << MYELIN), logits)
+    kept = {}
+    for weight in (0.0, 1.0):
+        options = RefitOptions(steps=60, width=16, rehearsal=weight)
+        (heads,) = refit(rows, saying(DENDRITE, len(rows)), rehearsal, [None], HIERARCHY, options)
+        guess = (logits.classes + change_of(heads, old)["semantic"]).argmax(1)
+        kept[weight] = float((guess == MYELIN).float().mean())
+    assert kept[1.0] > 0.95 and kept[1.0] > kept[0.0] + 0.2
+
+
+def test_one_sided_means_fewer_negatives_than_positives() -> None:
+    features = torch.zeros((4, 2))
+    sets = torch.tensor([1 << AXON, 1 << AXON, UNKNOWN, 1 << DENDRITE])
+    rows = rows_of(features, sets)
+    assert one_sided(rows, 1 << AXON, HIERARCHY)
+    assert not one_sided(rows, 1 << DENDRITE, HIERARCHY)
+
+
+def test_the_network_without_heads_is_asked_about_rows() -> None:
+    net = network()
+    heads = StudyHeads(net.feature_channels, {"semantic": 12, "coarse": 5}, 4)
+    torch.nn.init.ones_(heads.outer.weight)
+    features = torch.randn((7, net.feature_channels))
+    plain = Logits.of(net, features)
+    changed = with_study_heads(net, heads)
+    assert torch.equal(Logits.of(changed, features).classes, plain.classes)
+    out = changed.task_heads.rows(features, ("semantic",))["semantic"]
+    assert not torch.allclose(out, plain.classes)
+    same = net.task_heads.rows(features, ("semantic",))["semantic"]
+    assert torch.equal(same, plain.classes), "the published network is not touched"
+
+
+def test_heads_of_no_change_are_the_published_network_and_strength_scales() -> None:
+    net = network()
+    heads = StudyHeads(net.feature_channels, {"semantic": 12, "coarse": 5}, 4)
+    volume = torch.rand((1, 1, 16, 16, 8))
+    with torch.no_grad():
+        before = net(volume)
+        after = with_study_heads(net, heads)(volume)
+    assert all(torch.allclose(before[k], after[k], atol=1e-6) for k in before)
+    torch.nn.init.normal_(heads.outer.weight)
+    features = torch.randn((5, net.feature_channels))
+    whole, half = (change_of(scaled(heads, s), features)["semantic"] for s in (1.0, 0.5))
+    assert torch.allclose(whole * 0.5, half, atol=1e-6)
+
+
+def test_classes_that_are_not_used_share_what_is_left_as_before() -> None:
+    old = torch.tensor([[0.5, 0.3, 0.2]]).log()
+    new = torch.tensor([[0.1, 0.1, 0.8]]).log()
+    used = torch.tensor([False, False, True])
+    found = mixed("semantic", old, new, used).softmax(1)
+    expected = [0.2 * 0.5 / 0.8, 0.2 * 0.3 / 0.8, 0.8]
+    assert found[0].tolist() == pytest.approx(expected)
+    groups = mixed("coarse", old, new, used)
+    assert groups[0].tolist() == [old[0, 0], old[0, 1], new[0, 2]]
+
+
+def test_rows_of_two_items_are_joined() -> None:
+    features, sets = two_classes(8)
+    rows = rows_of(features, sets)
+    both = Rows.joined([rows, rows[torch.arange(3)]])
+    assert len(both) == 11 and torch.equal(both.sets[8:], rows.sets[:3])

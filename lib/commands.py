@@ -15,6 +15,7 @@ COMMANDS = {
     "adapt": ("lib.adaptation.commands", "refit a study's heads to its labels"),
     "evaluate": ("lib.evaluation.commands", "measure weights on annotated items"),
     "predict": ("lib.blocks.commands", "segment a study's items, a file, or a larger volume"),
+    "measure": ("lib.shapes.commands", "a table of objects; their skeletons and meshes"),
     "status": ("lib.blocks.commands", "tell how far a blockwise prediction is"),
 }
 """Command -> (module with `add_<command>_parser` and `run_<command>`, one line of help)."""

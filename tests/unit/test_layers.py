@@ -16,7 +16,7 @@ FLOORS = (
     ("dicom", "annotation", "data", "networks"),
     ("losses", "prediction"),
     ("clicks", "proofread", "queries", "blocks", "engine"),
-    ("adaptation", "evaluation"),
+    ("adaptation", "evaluation", "shapes"),
     ("server", "trainers", "view", "demo"),
     ("infers", "activelearning"),
     ("commands", "main"),

@@ -32,6 +32,7 @@ from lib.activelearning.strategies import strategies
 from lib.configs.load import hierarchy_of, load_from_conf
 from lib.configs.places import PUBLISHED
 from lib.infers.base import Parts
+from lib.infers.current import Current
 from lib.infers.image import ImageStore, image_identity
 from lib.infers.instances import Instances
 from lib.infers.proofread import Proofread
@@ -124,6 +125,7 @@ class NeuropilApp(MONAILabelApp):
             "proofread": Proofread(parts),
             "proofread_classes": ProofreadClasses(parts),
             "strokes": Strokes(parts),
+            "current": Current(parts),
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:

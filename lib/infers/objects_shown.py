@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Mapping
 from typing import Any
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.configs.settings import LabelSettings
 from lib.infers.writer import NamedSegment
 from lib.labels.hierarchy import LabelHierarchy
-from lib.labels.segment_names import object_name
+from lib.labels.segment_names import object_name, parse_segment_name
+from lib.proofread.current import CurrentObjects
 
 SHOWN_BY_UINT8 = 255
 GOLDEN = 0.618034
 
 
-def object_names(classes: NDArray[np.uint8], hierarchy: LabelHierarchy) -> list[str]:
+def object_names(
+    classes: NDArray[np.uint8],
+    hierarchy: LabelHierarchy,
+    named: Mapping[int, str] | None = None,
+) -> list[str]:
     """Names of objects 1..N, as an annotator would write them: "axon 17".
 
     Args:
         classes: (N + 1,) fine class + 1 of each object; index 0 is no object.
+        named: id -> name, of those that people named.
     """
+    own = named or {}
     return [
-        object_name(1 << int(c) - 1 if c else hierarchy.unknown, i, hierarchy)
+        own.get(i) or object_name(1 << int(c) - 1 if c else hierarchy.unknown, i, hierarchy)
         for i, c in enumerate(classes.tolist())
         if i > 0
     ]
@@ -42,8 +51,45 @@ def object_color(fine: int, number: int, hierarchy: LabelHierarchy) -> tuple[int
     return r, g, b
 
 
+def current_classes(
+    objects: CurrentObjects,
+    machine: NDArray[np.uint8],
+    hierarchy: LabelHierarchy,
+    labels: LabelSettings,
+) -> NDArray[np.uint8]:
+    """Classes of current objects: what their names say, or else the machine's.
+
+    Args:
+        objects: as they stand.
+        machine: (M + 1,) fine class + 1 of the machine's objects, by its own ids.
+
+    Returns:
+        (N + 1,) fine class + 1 of each, 0 unknown; N is the largest id.
+    """
+    standing = objects.standing()
+    here = objects.ids_here(len(machine) - 1)
+    highest = max([objects.new_id() - 1, *here.tolist()])
+    classes = np.zeros(highest + 1, np.uint8)
+    for fine, number in zip(machine[1:].tolist(), here[1:].tolist(), strict=True):
+        owner = standing.machine.get(number, number)
+        if owner == number or not classes[owner]:
+            classes[owner] = fine
+    for number, name in standing.names.items():
+        members = hierarchy.members(
+            parse_segment_name(name, hierarchy, labels.segment_names).class_set
+        )
+        if len(members) == 1 and number <= highest:
+            classes[number] = members[0] + 1
+    classes[0] = 0
+    return classes
+
+
 def named_segments(
-    ids: NDArray[Any], classes: NDArray[np.uint8], hierarchy: LabelHierarchy, limit: int
+    ids: NDArray[Any],
+    classes: NDArray[np.uint8],
+    hierarchy: LabelHierarchy,
+    limit: int,
+    named: Mapping[int, str] | None = None,
 ) -> tuple[list[NamedSegment], NDArray[np.uint32]]:
     """Segments for the largest objects, and the map that holds only them.
 
@@ -51,6 +97,7 @@ def named_segments(
         ids: (X, Y, Z) 0 none, objects 1..N.
         classes: (N + 1,) fine class + 1.
         limit: most segments.
+        named: id -> name, of those that people named.
 
     Returns:
         segments in the order of their values, and the map: values 1..len(segments).
@@ -58,7 +105,7 @@ def named_segments(
     found = cc3d.statistics(np.ascontiguousarray(ids, np.uint32))
     counts = np.asarray(found["voxel_counts"], np.int64)
     counts[0] = 0
-    names = object_names(classes, hierarchy)
+    names = object_names(classes, hierarchy, named)
     largest = np.argsort(-counts, kind="stable")[:limit]
     kept = np.sort(largest[counts[largest] > 0])
     lut = np.zeros(max(len(counts), len(classes)), np.uint32)

@@ -106,7 +106,7 @@ class Proofread(NeuropilTask):
     ) -> Turn:
         objects: CurrentObjects | None = None
         warnings: list[str] = []
-        if image.path.parent.resolve() == self.objects.root.resolve():
+        if self.objects.holds(image.path):
             objects, warnings = self.objects.open(item_id(image.path), image.shape)
         client, name = request.get("client_id") or "", request.get("label") or ""
         over = cast(Over, self.choice(request, "over"))

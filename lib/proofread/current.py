@@ -141,6 +141,13 @@ class CurrentObjects:
         ids = self.machine.read(box)
         return ids if self._here is None else self._here[ids]
 
+    def ids_here(self, highest: int) -> Ids:
+        """The ids by which the machine's objects 0..highest go here, before anybody's edits."""
+        self.standing()
+        if self._here is None:
+            return np.arange(highest + 1, dtype=np.uint32)
+        return self._here[: highest + 1]
+
     def at(self, points: Sequence[Sequence[int]]) -> list[int]:
         """The object at each voxel; 0 none, also outside the item."""
         found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 import threading
 from collections import OrderedDict
@@ -16,6 +17,8 @@ from lib.proofread.current import CurrentObjects
 from lib.proofread.drafts import Drafts
 from lib.proofread.log import EditLog
 from lib.proofread.machine import MachineObjects
+from lib.proofread.rebase import rebase
+from lib.volumes.atomic import write_bytes
 from lib.volumes.boxes import Triple, box_slices, slabs, whole_box
 from lib.volumes.errors import VolumeError
 from lib.volumes.nifti import NiftiSource
@@ -63,6 +66,50 @@ class ObjectStore:
             while len(self._opened) > MOST_KEPT:
                 self._opened.popitem(last=False)
             return self._opened[key], warnings
+
+    def holds(self, image: Path) -> bool:
+        """Whether an image lies in the study."""
+        return image.parent.resolve() == self.root.resolve()
+
+    def renew(
+        self,
+        item_id: str,
+        shape: Triple,
+        ids: NDArray[np.uint32],
+        classes: NDArray[np.uint8],
+        file: Path,
+    ) -> tuple[CurrentObjects, list[str]]:
+        """Bring the edits of an item to terms with new objects, before these are stored.
+
+        Args:
+            ids: (X, Y, Z) what the machine found now.
+            classes: (N + 1,) fine class + 1 of each.
+            file: as it will be stored.
+
+        Returns:
+            The objects as they will stand, and a sentence for each edit that no longer fits.
+        """
+        old, _ = self.open(item_id, shape)
+        new = MachineObjects(ids, file_version(file))
+        lost = rebase(old, new)
+        self._keep_classes(item_id, new.version, classes)
+        return CurrentObjects(old.log, shape, new, self._min_voxels), lost
+
+    def classes(self, item_id: str, version: str) -> NDArray[np.uint8] | None:
+        """(N + 1,) fine class + 1 of the machine's objects of a version; None: not kept."""
+        path = self._classes_path(item_id, version)
+        return np.load(path, allow_pickle=False) if version and path.exists() else None
+
+    def _keep_classes(self, item_id: str, version: str, classes: NDArray[np.uint8]) -> None:
+        path = self._classes_path(item_id, version)
+        for old in path.parent.glob("classes-*.npy"):
+            old.unlink(missing_ok=True)
+        content = io.BytesIO()
+        np.save(content, classes, allow_pickle=False)
+        write_bytes(path, content.getvalue())
+
+    def _classes_path(self, item_id: str, version: str) -> Path:
+        return EditLog(self.root, item_id).folder / f"classes-{version}.npy"
 
     def _found(self, item_id: str, shape: Triple) -> tuple[MachineObjects | None, list[str]]:
         path = label_file(self.root, MACHINE_TAG, item_id)

@@ -23,7 +23,7 @@ from lib.annotation.submissions import (
 )
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy, normalize_name
-from lib.labels.segment_names import check_mapping
+from lib.labels.segment_names import ANY_OBJECT, check_mapping
 from lib.proofread.answering import Over
 from lib.proofread.current import CurrentObjects
 from lib.proofread.store import ObjectStore
@@ -43,7 +43,7 @@ of wide types need most of it."""
 READ_KEYS = {"label_info", "fully_annotated", "roi", "mode", "truth", "over", "original_names"}
 ORIGINAL_NAMES = "original_names"
 """Set by the datastore: name -> value in the label `original`, where there is one."""
-AUTOMATIC = ("segmentation", "instances", "proofread_classes")
+AUTOMATIC = ("segmentation", "instances", "proofread_classes", "current")
 """Tasks whose answer nobody has touched yet."""
 CLICKED = ("proofread", "strokes")
 """Tasks whose answer a person asked for, object by object."""
@@ -185,10 +185,20 @@ class Submissions:
             params,
             cast(Truth, _choice(info, "truth")),
             [*shown, *self._original(item, info)],
-            clicked,
+            [*clicked, *self._accepted_names(objects)],
             names,
             objects.new_id(),
         )
+
+    def _accepted_names(self, objects: CurrentObjects) -> list[str]:
+        """Names under which accepted objects are shown: a person has decided them."""
+        hierarchy, standing = self.study.hierarchy, objects.standing()
+        kinds = [*hierarchy.class_names, *hierarchy.group_names, ANY_OBJECT]
+        found = []
+        for i in sorted(standing.accepted):
+            own = standing.names.get(i)
+            found += [normalize_name(n) for n in ([own] if own else [f"{k} {i}" for k in kinds])]
+        return found
 
     def _original(self, item: StudyItem, info: dict[str, Any]) -> list[Shown]:
         """What Slicer shows of an item at once: the label that a batch run left."""

@@ -33,6 +33,7 @@ def test_info_tells_viewers_what_they_need(server, client):
         "proofread": "deepgrow",
         "proofread_classes": "deepedit",
         "strokes": "scribbles",
+        "current": "segmentation",
     }
     for model in info["models"].values():
         values = sorted(model["labels"].values())

@@ -251,3 +251,52 @@ class TestTruthHasASource:
         told = _submit(client, tmp_path, mask, item, ["axon 2"])
         assert told["accepted"] == ["axon 2"]
         assert told["touched_share"] == pytest.approx(mask.mean(), abs=1e-5)
+
+
+class TestTheObjectsAsTheyStand:
+    """`current` shows them, and takes steps back; `instances` run again keeps what people did."""
+
+    def _current(self, client, **params):
+        asked = {**SLICER, "result_dtype": "uint16", **params}
+        file, told = client.infer("current", ITEM, asked)
+        return nrrd.read(file)[0], told
+
+    def test_shown_undone_and_redone(self, client, item):
+        ids = _columns()
+        _click(client, _in(1), _in(2), do="merge")
+        _click(client, _in(4), do="accept", label="axon 4")
+        shown, told = self._current(client)
+        np.testing.assert_array_equal(shown == 1, np.isin(ids, (1, 2)))
+        assert told["done"]["accepted"] == 1
+        assert told["label_names"]["axon 4"] == 4
+        only, _ = self._current(client, only="accepted")
+        assert set(np.unique(only)) == {0, 4}
+        shown, told = self._current(client, do="undo")
+        assert told["undo"] == "accept of axon 4"
+        shown, told = self._current(client, do="undo")
+        np.testing.assert_array_equal(shown, ids)
+        shown, told = self._current(client, do="redo")
+        assert told["redo"].startswith("merge")
+        assert told["edits"] == 1
+
+    def test_instances_run_again_keep_what_people_did(self, server, client, item):
+        accepted, _ = _click(client, _in(3), do="accept", label="axon 3")
+        asked = {**SLICER, "result_dtype": "uint16"}
+        file, told = client.infer("instances", ITEM, asked)
+        shown = nrrd.read(file)[0]
+        np.testing.assert_array_equal(shown == 3, accepted)
+        assert told["edits"] == 1
+        found = server.studies / "labels" / "instance_predicted" / f"{ITEM}.nii.gz"
+        assert (voxels(found) != _columns()).any(), "new objects of the machine"
+        again, _ = self._current(client)
+        np.testing.assert_array_equal(again, shown)
+        mask, _ = _click(client, _in(3))
+        np.testing.assert_array_equal(mask, accepted)
+
+    def test_accepted_objects_that_come_back_are_known(self, client, item, tmp_path):
+        mask, _ = _click(client, _in(4), do="accept")
+        shown, told = self._current(client)
+        names = sorted(told["label_names"], key=told["label_names"].get)
+        told = _submit(client, tmp_path, shown, item, names)
+        assert told["touched_share"] == pytest.approx(mask.mean(), abs=1e-5)
+        assert told["machine_share"] == pytest.approx(((shown > 0) & ~mask).mean(), abs=1e-5)

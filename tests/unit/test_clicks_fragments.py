@@ -233,7 +233,7 @@ class OneNetwork:
     """Stands for the published weights."""
 
     def __init__(self, predictor: Predictor) -> None:
-        self.predictor, self.version = predictor, "one"
+        self.predictor, self.version, self.heads = predictor, "one", ""
 
     def get(self, device: str) -> Any:
         return self

@@ -1,1 +1,1 @@
-"""Current objects: the log of edits, replay, undo."""
+"""Current objects: the log of edits, its replay, and clicks and submissions on what stands."""

@@ -39,6 +39,8 @@ def load_settings(
             raise ValueError(f"configuration {file}: {error}") from error
         if not isinstance(data, dict):
             raise ValueError(f"configuration {file}: expected sections {', '.join(SECTIONS)}")
+        # A section whose keys are all commented out is None in YAML.
+        data = {name: {} if keys is None else keys for name, keys in data.items()}
     for path, value in (overrides or {}).items():
         section, _, key = path.partition(".")
         if not key or section not in SECTIONS:

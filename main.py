@@ -220,6 +220,10 @@ class NeuropilApp(MONAILabelApp):
         """The weights file that every task uses."""
         return self.network.path
 
+    def learned(self) -> dict[str, Any]:
+        """What the study's heads learned, as `/info/` tells it."""
+        return self.learning.status()
+
     def names_of(self, kind: str) -> list[str]:
         """The names of models, trainers, strategies or scoring methods."""
         tasks = {

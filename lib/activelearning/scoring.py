@@ -16,7 +16,7 @@ from lib.queries.scores import HEAT_MAPS
 logger = logging.getLogger("neuropil.queries")
 
 
-class RegionScores(ScoringMethod):
+class RegionScores(ScoringMethod):  # type: ignore[misc]
     """Computes the scores that the strategies use, and heat maps for viewers.
 
     Args:
@@ -63,7 +63,7 @@ class RegionScores(ScoringMethod):
         return {"scored": len(found), "uncertainty": found, "skipped": left_out}
 
 
-class Agreement(ScoringMethod):
+class Agreement(ScoringMethod):  # type: ignore[misc]
     """Compares the automatic labels with the annotated ones of every item that has both.
 
     Args:

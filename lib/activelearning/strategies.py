@@ -26,7 +26,7 @@ DESCRIPTIONS: dict[Name, str] = {
 }
 
 
-class NextRegion(Strategy):
+class NextRegion(Strategy):  # type: ignore[misc]
     """One strategy.
 
     Args:

@@ -20,13 +20,14 @@ from fastapi.staticfiles import StaticFiles
 
 from lib.engine.publish import restore_version, versions
 from lib.labels.hierarchy import LabelHierarchy
+from lib.proofread.store import ObjectStore
 from lib.queries.ledger import HandedOut
 from lib.queries.store import ScoreStore
 from lib.server.errors import NOT_FOUND, as_answer, refuse
 from lib.view.api import Endpoint, endpoints
 from lib.view.overview import PAGE, card, overview, recent_regions
 from lib.view.render import POLICY, STATIC, render
-from lib.view.runs import last_figures, newest_run
+from lib.view.runs import last_figures, newest_run, refits
 from lib.view.sections import IMAGE, TAGS, section_axis, section_png
 from lib.view.versions import weights_versions
 from lib.volumes.study import StudyItem
@@ -35,6 +36,7 @@ REPLACED = ("/", "/docs")
 TENSORBOARD = 6006
 """Where `make tensorboard` listens, on this machine."""
 LOG_SECONDS = 5
+MOST_PIXELS = 2048
 
 
 class Shown(Protocol):
@@ -44,9 +46,13 @@ class Shown(Protocol):
     studies: str
     remote: bool
 
+    objects: ObjectStore
+
     def score_store(self) -> ScoreStore: ...
 
     def published_weights(self) -> Path: ...
+
+    def learned(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class Pages:
                 "layer": layer if layer in shown.layers else shown.best_layer,
                 "rectangles": [_rectangle(r, item, axis) for r in shown.regions],
                 "classes": self._legend,
-                "tags": [(name, TAGS[name]) for name in shown.layers if name != IMAGE],
+                "tags": [(name, TAGS[name]) for name in shown.layers if name in TAGS],
             }
         return _page("item.html", values)
 
@@ -106,7 +112,8 @@ class Pages:
         """A picture of one section."""
         _, item = self._item(image)
         try:
-            data = section_png(item, layer, section, min(max(pixels, 16), 2048))
+            size = min(max(pixels, 16), MOST_PIXELS)
+            data = section_png(item, layer, section, size, self.app.objects)
         except Exception as error:
             raise as_answer(error) or error from error
         return Response(data, media_type="image/png", headers={"Cache-Control": "no-cache"})
@@ -150,7 +157,8 @@ class Pages:
         return {
             "training": training,
             "versions": weights_versions(published),
-            "adaptation": "",
+            "learning": {"sentence": "", "running": False, "figures": [], **self.app.learned()},
+            "refits": refits(self.app.score_store().study.root),
         }
 
     def _item(self, image: str) -> tuple[ScoreStore, StudyItem]:

@@ -1,1 +1,0 @@
-"""What objects measure: tables, skeletons, meshes; the `measure` command."""

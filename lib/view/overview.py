@@ -10,9 +10,13 @@ from itertools import pairwise
 import numpy as np
 
 from lib.annotation.submissions import versions
+from lib.proofread.edits import Edit
+from lib.proofread.log import EditLog
+from lib.proofread.replay import replay
 from lib.queries.ledger import HandedOut, Ledger
 from lib.queries.store import ScoreStore
-from lib.view.sections import layers, section_axis
+from lib.view.sections import CURRENT, IMAGE, layers, section_axis
+from lib.volumes.listing import Skipped
 from lib.volumes.study import StudyItem
 
 PAGE = 48
@@ -34,6 +38,8 @@ class ItemCard:
         submissions: (number, when, "" or why it was refused), oldest first.
         uncertainty: mean over its regions; None without scores.
         regions: handed out a moment ago.
+        edits: what people did to its objects, newest first; those undone are not in it.
+        accepted: how many objects are right and locked.
         trouble: why it cannot be read; then the rest says nothing.
     """
 
@@ -47,12 +53,15 @@ class ItemCard:
     submissions: tuple[tuple[int, str, str], ...] = ()
     uncertainty: float | None = None
     regions: tuple[HandedOut, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    accepted: int = 0
     trouble: str = ""
 
     @property
     def best_layer(self) -> str:
         """What the thumbnail shows."""
-        return next((name for name in ("classes", "found objects") if name in self.layers), "image")
+        wanted = (CURRENT, "classes", "found objects")
+        return next((name for name in wanted if name in self.layers), IMAGE)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class Overview:
         cards: of this page.
         regions: handed out in the last minutes, newest first.
         served: regions ever handed out.
+        skipped: files that are left out, with the reason.
         scoring: a sentence on the scores; "" when there is nothing to say.
     """
 
@@ -75,6 +85,7 @@ class Overview:
     cards: Sequence[ItemCard]
     regions: Sequence[HandedOut]
     served: int
+    skipped: Sequence[Skipped]
     scoring: str
 
 
@@ -85,7 +96,8 @@ def overview(store: ScoreStore, start: int = 0) -> Overview:
         store: its scores.
         start: number of the first item to show.
     """
-    items = store.study.items()
+    listing = store.study.listing()
+    items = store.study.items_of(listing)
     start = min(max(start, 0), max(len(items) - 1, 0)) // PAGE * PAGE
     regions = recent_regions(store)
     return Overview(
@@ -95,6 +107,7 @@ def overview(store: ScoreStore, start: int = 0) -> Overview:
         cards=[card(store, item, regions) for item in items[start : start + PAGE]],
         regions=regions,
         served=_ledger(store).served,
+        skipped=listing.skipped,
         scoring=_scoring(store),
     )
 
@@ -111,6 +124,7 @@ def card(store: ScoreStore, item: StudyItem, regions: Sequence[HandedOut] = ()) 
         grid = scores.grid if scores is not None else store.grid_of(item)
         known = store.known_share(item, grid)
         axis = section_axis(item)
+        standing = replay(EditLog(store.study.root, item.id).edits())
         sizes = [np.diff(edges) for edges in grid.edges]
         voxels = np.multiply.outer(np.multiply.outer(sizes[0], sizes[1]), sizes[2])
         shares = known.reshape(voxels.shape)
@@ -123,6 +137,7 @@ def card(store: ScoreStore, item: StudyItem, regions: Sequence[HandedOut] = ()) 
             tuple((v.number, v.time, v.rejected) for v in versions(store.study, item.id)),
             None if scores is None else float(scores.entropy.mean()),
             tuple(e for e in regions if e.item == item.id),
+            tuple(reversed(standing.active)), len(standing.accepted),
         )  # fmt: skip
     except (ValueError, OSError) as error:
         return ItemCard(item.id, trouble=str(error))

@@ -1,4 +1,4 @@
-"""Training on the page: the last run's figures, and its curves from the event files."""
+"""Learning on the page: the last training's figures and curves, and the refits of study heads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lib.adaptation.store import heads_path, load_heads
 
 CURVES = {
     "train/loss": "loss",
@@ -47,6 +49,12 @@ class Curve:
     def high(self) -> float:
         """The highest value."""
         return max(v for _, v in self.points)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Where the newest point lies in that field."""
+        across, down = self.path.rsplit(" ", 1)[-1].split(",")
+        return float(across), float(down)
 
     @property
     def path(self) -> str:
@@ -94,6 +102,42 @@ def last_figures(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / "train_stats.json").read_text()))
     except (FileNotFoundError, ValueError):
         return {}  # absent before the first run, or being replaced by a killed one's remains
+
+
+def refits(root: Path) -> Curve | None:
+    """Mean IoU of the classes on parts held back, over the refits of a study's heads.
+
+    A refit that was refused counts with what answers instead, the heads before it.
+
+    Args:
+        root: the study's folder.
+
+    Returns:
+        None before the first refit with figures.
+    """
+    try:
+        state = heads_path(root).stat()
+    except FileNotFoundError:
+        return None
+    return _refits(root, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)
+def _refits(root: Path, *state: int) -> Curve | None:
+    """Read once for each state of the file."""
+    try:
+        stored = load_heads(root)
+    except ValueError:
+        return None  # the sentence of the server's learning tells
+    if stored is None:
+        return None
+    points = []
+    for number, learned in enumerate((*stored.history, stored.learned), 1):
+        known = [f["after" if learned.used and f["used"] else "before"] for f in learned.figures]
+        measured = [float(v) for v in known if v is not None and v == v]
+        if measured:
+            points.append((number, sum(measured) / len(measured)))
+    return Curve("mean IoU of the classes, refit by refit", tuple(points)) if points else None
 
 
 @lru_cache(maxsize=4)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lib.labels.colors import Rgb, id_colors, overlay, set_colors
+from lib.proofread.log import EditLog
+from lib.proofread.store import ObjectStore
 from lib.queries.heatmap import heat_tag
 from lib.volumes.boxes import Box, whole_box
 from lib.volumes.contrast import intensity_window, normalize
@@ -20,7 +22,7 @@ from lib.volumes.readers.opening import open_file
 from lib.volumes.study import StudyItem
 from lib.volumes.writing import from_disk_ids
 
-IMAGE = "image"
+IMAGE, CURRENT = "image", "current objects"
 TAGS = {
     "classes": "final",
     "objects": "instance",
@@ -29,12 +31,16 @@ TAGS = {
 }
 """What can lie over an image -> the tag of the label that holds it."""
 HOT = np.array([[0.0, 0.0, 0.2], [0.6, 0.1, 0.5], [1.0, 0.5, 0.1], [1.0, 1.0, 0.6]], np.float32)
-MOST_PIXELS = 1024
 
 
 def layers(item: StudyItem) -> list[str]:
-    """What can be shown of an item, the bare image first."""
-    return [IMAGE, *(name for name, tag in TAGS.items() if item.has_label(tag))]
+    """What can be shown of an item, the bare image first.
+
+    `current objects` are the machine's with what people did to them; without edits they are
+    the found ones.
+    """
+    edited = [CURRENT] if EditLog(item.study.root, item.id).path.exists() else []
+    return [IMAGE, *(name for name, tag in TAGS.items() if item.has_label(tag)), *edited]
 
 
 def section_axis(item: StudyItem) -> int:
@@ -42,12 +48,15 @@ def section_axis(item: StudyItem) -> int:
     return viewer_frame(item.shape, item.voxel_size_nm).order[-1]
 
 
-def section_png(item: StudyItem, layer: str, section: int, pixels: int = MOST_PIXELS) -> bytes:
+def section_png(
+    item: StudyItem, layer: str, section: int, pixels: int, objects: ObjectStore
+) -> bytes:
     """One section as a PNG file, no larger than `pixels` on its longer side.
 
     Args:
         layer: one of `layers(item)`.
         section: index along `section_axis(item)`.
+        objects: gives the item's current objects.
 
     Raises:
         ValueError: no such layer or section.
@@ -67,7 +76,7 @@ def section_png(item: StudyItem, layer: str, section: int, pixels: int = MOST_PI
     grey = _shrink(normalize(_cut(item.open_image(), box, axis), _window(item)), step)
     picture = np.repeat(grey[..., None], 3, axis=2)
     if layer != IMAGE:
-        colors, where = _colors(item, layer, box, axis, step)
+        colors, where = _colors(item, layer, box, axis, step, objects)
         picture = overlay(picture, colors, where)
     file = io.BytesIO()
     rows = np.rint(picture.transpose(1, 0, 2) * 255).astype(np.uint8)
@@ -90,7 +99,7 @@ def _shrink(plane: NDArray[np.float32], step: int) -> NDArray[np.float32]:
 
 
 def _colors(
-    item: StudyItem, layer: str, box: Box, axis: int, step: int
+    item: StudyItem, layer: str, box: Box, axis: int, step: int, objects: ObjectStore
 ) -> tuple[Rgb, NDArray[np.bool_]]:
     """Colours of a layer on a plane, and where it says something."""
     readers: dict[str, Callable[[], NDArray[Any]]] = {
@@ -98,6 +107,7 @@ def _colors(
         "objects": lambda: item.read_instances(box, shown=True),
         "found objects": lambda: from_disk_ids(_read(item, TAGS[layer], box)),
         "uncertainty": lambda: _read(item, TAGS[layer], box),
+        CURRENT: lambda: objects.open(item.id, item.shape)[0].read(box),
     }
     plane = readers[layer]().squeeze(axis)
     width, height = (n // step for n in plane.shape)

@@ -98,8 +98,10 @@ def store_foreign(
         write_seg(path, second, [Segment(1, "organelle")], grid)
         more = pydicom.dcmread(path)
         more.SegmentSequence[0].SegmentNumber = 2
-        for frame in more.PerFrameFunctionalGroupsSequence:
-            frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 2
+        second_segment = Dataset()
+        second_segment.ReferencedSegmentNumber = 2
+        for frame in more.PerFrameFunctionalGroupsSequence:  # newer highdicom shares it
+            frame.SegmentIdentificationSequence = [second_segment]
         stack = np.concatenate([theirs.pixel_array, more.pixel_array]).astype(np.uint8)
         theirs.SegmentSequence.extend(more.SegmentSequence)
         theirs.PerFrameFunctionalGroupsSequence.extend(more.PerFrameFunctionalGroupsSequence)

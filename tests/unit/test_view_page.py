@@ -14,18 +14,21 @@ from engine_cases import HIERARCHY, tiny_settings
 from numpy.typing import NDArray
 from PIL import Image
 
+from lib.adaptation.store import Learned, Stored, heads_path, save_heads
 from lib.configs.settings import QuerySettings
 from lib.engine.log import TrainingLog
 from lib.engine.publish import keep_version
 from lib.labels.colors import LABEL_OPACITY
 from lib.networks.model import build_network
 from lib.networks.weights import save_weights
+from lib.proofread.current import Placed
+from lib.proofread.store import ObjectStore
 from lib.queries.ledger import HandedOut, Ledger
 from lib.queries.store import ScoreStore
 from lib.view.api import endpoints
 from lib.view.overview import PAGE, ago, card, overview
 from lib.view.render import STATIC, render
-from lib.view.runs import HEIGHT, last_figures, newest_run
+from lib.view.runs import HEIGHT, last_figures, newest_run, refits
 from lib.view.sections import layers, section_axis, section_png
 from lib.view.versions import weights_versions
 from lib.volumes.boxes import describe_box
@@ -47,27 +50,28 @@ def half_known(study: Study, item_id: str = "half", **more: Any) -> StudyItem:
     return study.add_item(item_id, image, VOXEL, sets, **more)[0]
 
 
-def pixels(png: bytes) -> NDArray[np.uint8]:
-    """(width, height, 3)."""
+def pixels(item: StudyItem, layer: str, section: int, size: int = 1024) -> NDArray[np.uint8]:
+    """(width, height, 3) of the picture."""
+    png = section_png(item, layer, section, size, ObjectStore(item.study.root, 1))
     return np.asarray(Image.open(io.BytesIO(png))).transpose(1, 0, 2)
 
 
 def test_a_layer_lies_over_the_image_where_it_says_something(study: Study) -> None:
     item = half_known(study)
     assert layers(item) == ["image", "classes"]
-    bare, shown = (pixels(section_png(item, name, 5)) for name in ("image", "classes"))
+    bare, shown = (pixels(item, name, 5) for name in ("image", "classes"))
     assert bare.shape == (40, 24, 3) and (bare[..., 0] == bare[..., 2]).all()
     assert bare[30, 0, 0] > bare[10, 0, 0], "x runs to the right"
     np.testing.assert_array_equal(shown[20:], bare[20:])
     color = np.array(HIERARCHY.classes[HIERARCHY.class_names.index("dendrite")].color)
     expected = (1 - LABEL_OPACITY) * bare[5, 5] + LABEL_OPACITY * color
     np.testing.assert_allclose(shown[5, 5], expected, atol=1.5)
-    np.testing.assert_array_equal(pixels(section_png(item, "classes", 0)), bare)
+    np.testing.assert_array_equal(pixels(item, "classes", 0), bare)
 
 
 def test_a_large_section_is_shrunk_with_its_labels_in_place(study: Study) -> None:
     item = half_known(study)
-    shown = pixels(section_png(item, "classes", 5, 10))
+    shown = pixels(item, "classes", 5, 10)
     assert shown.shape == (10, 6, 3)
     grey = np.ptp(shown.astype(int), axis=2) == 0
     assert not grey[:5].any() and grey[5:].all()
@@ -77,7 +81,7 @@ def test_sections_run_along_the_coarsest_axis(study: Study) -> None:
     image = np.zeros((6, 40, 24), np.uint8)
     item = study.add_item("side", image, (40.0, 10.0, 10.0))[0]
     assert section_axis(item) == 0
-    assert pixels(section_png(item, "image", 5)).shape == (40, 24, 3)
+    assert pixels(item, "image", 5).shape == (40, 24, 3)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_sections_run_along_the_coarsest_axis(study: Study) -> None:
 )
 def test_what_is_not_there_is_told(study: Study, layer: str, section: int, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
-        section_png(half_known(study), layer, section)
+        pixels(half_known(study), layer, section)
 
 
 def store_of(study: Study) -> ScoreStore:
@@ -106,8 +110,9 @@ def test_one_damaged_item_is_named_and_the_others_are_shown(study: Study) -> Non
     (study.root / "gone.nii").symlink_to(study.root / "nowhere.nii")
     told = overview(store_of(study))
     troubles = {c.id: c.trouble for c in told.cards}
-    assert troubles["half"] == "" and "bad.nii" in troubles["bad"] and troubles["gone"]
-    assert told.total == 3 and told.annotated == 1
+    assert troubles["half"] == "" and "bad.nii" in troubles["bad"]
+    assert [s.name for s in told.skipped] == ["gone.nii"] and told.skipped[0].reason
+    assert told.total == 2 and told.annotated == 1
 
 
 def test_the_newest_regions_come_first_and_pages_hold_a_few_items(study: Study) -> None:
@@ -124,6 +129,39 @@ def test_the_newest_regions_come_first_and_pages_hold_a_few_items(study: Study) 
     assert [len(c.regions) for c in told.cards] == [0, 2, 0]
     assert describe_box(box) == "i 0-7, j 8-15, k 0-1"
     assert ago(time.time() - 7300) == "2 hours ago" and ago(time.time()) == "just now"
+
+
+def test_corrections_show_as_current_objects_and_are_told(study: Study) -> None:
+    item = half_known(study)
+    objects, _ = ObjectStore(study.root, 1).open(item.id, item.shape)
+    mask = np.ones((10, 8, 1), np.bool_)
+    objects.accept(Placed(mask, ((0, 10), (0, 8), (2, 3))), 7, "axon 7", by="ann")
+    objects.accept(Placed(mask, ((20, 30), (0, 8), (2, 3))), 9, by="ann")
+    objects.undo(by="ann")
+    shown = card(store_of(study), item)
+    assert shown.accepted == 1 and [e.described() for e in shown.edits] == ["accept of axon 7"]
+    assert shown.best_layer == "current objects"
+    picture = pixels(item, "current objects", 2).astype(int)
+    colored = np.ptp(picture, axis=2) > 0
+    assert colored[:10, :8].all() and colored.sum() == 80
+    page = render("item.html", {"item": shown, "rectangles": [], "tags": [], "section": 2,
+                                "layer": "classes", "classes": []})  # fmt: skip
+    assert "accept of axon 7" in page and ">ann<" in page
+
+
+def learned(after: float, used: bool) -> Learned:
+    figure = {"name": "axon", "before": 0.4, "after": after, "sure": True, "voxels": 9,
+              "used": used}  # fmt: skip
+    return Learned("Learned axon.", used, "", "", [figure])
+
+
+def test_refits_are_a_curve_of_what_answers(tmp_path: Path) -> None:
+    assert refits(tmp_path) is None
+    save_heads(tmp_path, Stored(learned(0.7, True), None, (learned(0.1, False),)))
+    curve = refits(tmp_path)
+    assert curve is not None and curve.points == ((1, 0.4), (2, 0.7))
+    heads_path(tmp_path).write_bytes(b"torn")
+    assert refits(tmp_path) is None
 
 
 def test_curves_are_those_of_the_newest_run(tmp_path: Path) -> None:

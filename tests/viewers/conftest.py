@@ -143,9 +143,7 @@ def app_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The app with weights of its own: the shipped ones, or a tiny random network."""
     folder = tmp_path_factory.mktemp("server") / "app"
     make_app(folder, CONFIGURATION + RANDOM_NETWORK)
-    if (weights := _weights()) is not None:
-        place_weights(folder / "model" / "neuropil.pt", weights.read_bytes())
-        (folder / "tiny.yaml").write_text(CONFIGURATION)  # the network is that of the weights
+    place_shipped(folder, CONFIGURATION)
     return folder
 
 
@@ -164,6 +162,13 @@ def study_server(study: Study, app_folder: Path) -> Iterator[Server]:
     running = start_server(app_folder, app_folder.parent / "studies")
     yield running
     running.stop()
+
+
+def place_shipped(app: Path, configuration: str) -> None:
+    """Put the weights to serve into an app folder, where there are any."""
+    if (weights := _weights()) is not None:
+        place_weights(app / "model" / "neuropil.pt", weights.read_bytes())
+        (app / "tiny.yaml").write_text(configuration)  # the network is that of the weights
 
 
 def u16(image: NDArray[np.uint8]) -> bytes:

@@ -56,7 +56,11 @@ class Viewer {
     fs.rmSync(this.profile, { recursive: true, force: true });
   }
 
+  // With the image visible under the labels, as the viewer's own opacity slider would have it.
   async screenshot(name) {
+    await this.page.evaluate(() =>
+      window.services?.segmentationService?.setStyle({ type: 'Labelmap' }, { fillAlpha: 0.4 })
+    );
     await this.page.waitForTimeout(1500); // software rendering draws late
     await this.page.screenshot({ path: path.join(this.shots, `${name}.png`) });
   }

@@ -28,18 +28,29 @@ def _classes(rows: list[tuple[str, dict[str, Any]]]) -> str:
             continue
         lines.append(
             [name, "all", _text(classes["mean_iou"]), _text(classes["mean_dice"]),
-             _text(classes["set_accuracy"]), str(classes["voxels"]),
+             "", _text(classes["set_accuracy"]), str(classes["voxels"]),
              _spread(classes["spread"].get("mean_iou"))]
         )  # fmt: skip
         for kind in ("classes", "sets"):
             for label, score in classes[kind].items():
                 if score["support"]:
+                    rest = classes["against_rest"].get(label, {}) if kind == "classes" else {}
                     lines.append(
-                        ["", label, _text(score["iou"]), _text(score["dice"]), "",
+                        ["", label, _text(score["iou"]), _text(score["dice"]),
+                         _text(rest.get("iou")), "",
                          str(score["support"]),
                          _spread(classes["spread"]["classes"].get(label, {}).get("iou"))]
                     )  # fmt: skip
-    heads = ["classes", "of", "IoU", "Dice", "accuracy", "voxels", "IoU of sections"]
+    heads = [
+        "classes",
+        "of",
+        "IoU",
+        "Dice",
+        "IoU against the rest",
+        "accuracy",
+        "voxels",
+        "IoU of sections",
+    ]
     return _markdown(heads, lines)
 
 

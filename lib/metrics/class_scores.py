@@ -68,6 +68,9 @@ class ClassReport:
         by_class: for each class, scored wherever the label decides about the class
             (set-aware; the figure to report for partly known data).
         by_set: for each label that is a set of several classes, and for each group.
+        against_rest: for each class, scored on all labelled voxels: those that are not surely
+            of the class count as the rest, though a label that is a set may leave it open.
+            What users see painted; too strict by what such voxels truly hold of the class.
     """
 
     voxels: int
@@ -77,6 +80,7 @@ class ClassReport:
     exact: dict[str, SetScore]
     by_class: dict[str, SetScore]
     by_set: dict[str, SetScore]
+    against_rest: dict[str, SetScore]
 
     @property
     def mean_iou(self) -> float:
@@ -98,6 +102,9 @@ class ClassReport:
             "mean_dice": _json(self.mean_dice),
             "classes": _scores_to_dict(self.by_class),
             "sets": _scores_to_dict(self.by_set),
+            "against_rest": _scores_to_dict(
+                {n: s for n, s in self.against_rest.items() if self.by_class[n].support}
+            ),
             "confusion": self.confusion.tolist(),
         }
 
@@ -180,6 +187,17 @@ class ClassScores:
             alarms += count * (outside and claimed)
         return SetScore(hits, alarms, misses)
 
+    def against_rest(self, class_set: int) -> SetScore:
+        """One class set against everything else that is labelled, surely outside or not."""
+        hits = alarms = misses = 0
+        for (truth, guess), count in self.counts.items():
+            inside = truth & ~class_set == 0
+            claimed = guess != 0 and guess & ~class_set == 0
+            hits += count * (inside and claimed)
+            misses += count * (inside and not claimed)
+            alarms += count * (not inside and claimed)
+        return SetScore(hits, alarms, misses)
+
     def result(self) -> ClassReport:
         """All figures of what was counted so far."""
         h = self.hierarchy
@@ -198,6 +216,7 @@ class ClassScores:
             exact={n: exact.score(1 << c) for c, n in enumerate(h.class_names)},
             by_class={n: self.score(1 << c) for c, n in enumerate(h.class_names)},
             by_set={h.describe(s): self.score(s) for s in sorted(sets) if s not in singles},
+            against_rest={n: self.against_rest(1 << c) for c, n in enumerate(h.class_names)},
         )
 
 

@@ -119,3 +119,33 @@ def test_not_predicted_is_wrong_and_bad_input_is_refused() -> None:
         scores.update(np.array([1, 1]), np.array([0]))
     with pytest.raises(ValueError, match="12 is outside"):
         scores.update(np.array([1]), np.array([12]))
+
+
+@given(seed=st.integers(0, 10_000))
+def test_one_class_against_the_rest_counts_every_labelled_voxel(seed: int) -> None:
+    """A label that leaves the class open counts as the rest: what users see painted."""
+    rng = np.random.default_rng(seed)
+    truth, guess = random_sets(rng, (5, 6)), rng.integers(-1, CLASSES, (5, 6))
+    scores = ClassScores(HIERARCHY)
+    scores.update(truth, guess)
+    report = scores.result()
+    known = truth != UNKNOWN
+    for c, name in enumerate(HIERARCHY.class_names):
+        true, painted = (truth == 1 << c) & known, (guess == c) & known
+        found = report.against_rest[name]
+        assert found.hits == (true & painted).sum() and found.misses == (true & ~painted).sum()
+        assert found.false_alarms == (painted & ~true).sum()
+        assert found.false_alarms >= report.by_class[name].false_alarms
+
+
+def test_what_is_painted_over_open_labels_shows_against_the_rest() -> None:
+    """Axons whose background may hold axons: painting it costs nothing by sets, and shows."""
+    axon, open_ = HIERARCHY.set_named("axon"), UNKNOWN & ~HIERARCHY.set_named("myelin")
+    truth = np.array([axon] * 40 + [open_] * 60, np.int32)
+    scores = ClassScores(HIERARCHY)
+    scores.update(truth, np.full(100, HIERARCHY.class_names.index("axon")))
+    report = scores.result()
+    assert report.by_class["axon"].iou == 1.0 and report.against_rest["axon"].iou == 0.4
+    assert report.to_dict()["against_rest"] == {
+        "axon": {"iou": 0.4, "dice": pytest.approx(80 / 140), "support": 40}
+    }

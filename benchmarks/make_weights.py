@@ -6,6 +6,17 @@
 Each step is skipped where it is done; a training that was stopped or killed goes on from its
 last checkpoint. Without the shared data the recipe trains on synthetic neuropil alone, and
 says so.
+
+On a GPU that is lent for minutes, with nothing but what is carried there (see
+benchmarks/data_pack.py), the run goes on from slice to slice:
+
+    python benchmarks/data_pack.py pack PACK runs/weights/real      once, where the data are
+    make weights ARGS="--pack PACK --parts PARTS --minutes 9"       again and again
+    make weights ARGS="--parts PARTS"                               publishes, where the data are
+
+PARTS holds the checkpoint in files under 16 MB: it is read at the start and written at the end.
+On a GPU the backbone is compiled, the precision is bfloat16 and the batch is what fits the
+device's memory (benchmarks/fit_device.py), the learning rate rising with its root.
 """
 
 from __future__ import annotations
@@ -19,6 +30,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.data_pack import cut, join  # noqa: E402
+from benchmarks.fit_device import device_settings  # noqa: E402
 from benchmarks.import_shared_data import data_folder  # noqa: E402
 
 
@@ -80,33 +93,55 @@ def main() -> int:
     )
     parser.add_argument("--publish", type=Path, default=ROOT / "model" / "neuropil.pt")
     parser.add_argument("--max-steps", type=int, help="a smaller budget than the recipe's")
+    parser.add_argument("--minutes", type=float, help="stop so long after the start of training")
+    parser.add_argument("--pack", type=Path, help="the real data, from benchmarks/data_pack.py")
+    parser.add_argument("--parts", type=Path, help="folder of the checkpoint, in small files")
+    parser.add_argument("--start", type=Path, help="weights to start from instead of from scratch")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings beside the recipe's"
+    )
     args = parser.parse_args()
     out = args.out.resolve()
     studies: list[Path] = []
     alone: list[str] = []
-    if data_folder().is_dir():
+    if args.pack is not None:
+        real = out / "real"
+        real.mkdir(parents=True, exist_ok=True)
+        once(real, "benchmarks/data_pack.py", "unpack", str(args.pack.resolve()), str(real))
+        studies.append(real)
+    elif data_folder().is_dir():
         real = out / "real"
         real.mkdir(parents=True, exist_ok=True)
         once(real, "benchmarks/import_shared_data.py", str(real), "--replace")
         studies.append(real)
     else:
         print(f"no data at {data_folder()} (set NEUROPIL_DATA): synthetic neuropil alone")
-        alone = ["--set", "data.group_weights={}"]
+        alone = ["data.group_weights={}"]
     for study in (*TRAINING, *UNSEEN):
         folder = out / study.name
         folder.mkdir(parents=True, exist_ok=True)
         once(folder, "main.py", *study.arguments(folder))
     studies += [out / study.name for study in TRAINING]
     limit = [] if args.max_steps is None else ["--max-steps", str(args.max_steps)]
+    limit += [] if args.minutes is None else ["--minutes", str(args.minutes)]
+    start = ["--from-scratch"] if args.start is None else ["--weights", str(args.start.resolve())]
+    checkpoint = out / "run" / "checkpoint.pt"
+    if args.parts is not None and args.parts.is_dir() and not checkpoint.exists():
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_bytes(join(args.parts))
+    chosen = [*alone, *device_settings(out, args.recipe), *args.set]
     run(
         "main.py", "train", "--studies", *map(str, studies), "--out", str(out / "run"),
-        "--config", str(args.recipe.resolve()), "--from-scratch",
-        "--publish", str(args.publish.resolve()), *limit, *alone,
+        "--config", str(args.recipe.resolve()), *start,
+        "--publish", str(args.publish.resolve()), *limit, *(["--set", *chosen] if chosen else []),
     )  # fmt: skip
-    run(
-        "benchmarks/make_reservoir.py", "--weights", str(args.publish.resolve()),
-        "--studies", *map(str, studies),
-    )  # fmt: skip
+    if args.parts is not None:
+        cut(checkpoint.read_bytes(), args.parts)
+    if args.minutes is None:  # a slice more may come
+        run(
+            "benchmarks/make_reservoir.py", "--weights", str(args.publish.resolve()),
+            "--studies", *map(str, studies),
+        )  # fmt: skip
     return 0
 
 

@@ -17,10 +17,9 @@ Count = Annotated[int, Field(ge=1)]
 Mode = Literal["automatic", "proofread"]
 
 
-Precision = Annotated[
-    Literal["auto", "off", "bfloat16", "float16"],
-    BeforeValidator(lambda value: "off" if value is False else value),  # YAML's `off`
-]
+_Off = BeforeValidator(lambda value: "off" if value is False else value)  # YAML's `off`
+Precision = Annotated[Literal["auto", "off", "bfloat16", "float16"], _Off]
+Compiler = Annotated[Literal["off", "inductor", "aot_eager"], _Off]
 
 
 class Section(BaseModel):
@@ -41,6 +40,7 @@ class LossSettings(Section):
     weight_dice: Weight = 1.0
     # Voxels that IoU and Dice see: of exactly one class, or also those known not to be it.
     overlap_region: Literal["single", "excluded"] = "single"
+    weight_agreement: Weight = 0.0  # one class for all of a cell, see lib/losses/agreement.py
     weight_coarse: Weight = 0.2  # lambda_coarse of spec/hierarchical-supervision.md
 
     weight_pull: Weight = 1.0
@@ -88,6 +88,7 @@ class TrainingSettings(Section):
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # 0.0: no averaged weights
     amp: Precision = "auto"
     checkpoint_activations: bool = False
+    compile: Compiler = "off"  # the backbone, by torch.compile
     val_interval: Count = 5  # epochs between validations
     image_interval: Count = 5  # epochs between pictures
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -60,6 +62,9 @@ def add_train_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--restore", action="store_true", help="only restore the weights before")
     parser.add_argument("--max-steps", type=int, help="end after so many optimiser steps")
+    parser.add_argument(
+        "--minutes", type=float, help="stop so long after the start; the same command goes on"
+    )
     parser.add_argument("--validation-places", type=int, default=24)
     add_run_options(parser)
     return parser
@@ -92,7 +97,7 @@ def run_train(args: argparse.Namespace) -> int:
 def _process(_: int, settings: Settings, args: argparse.Namespace) -> RunResult:
     """What each process does."""
     leads = idist.get_rank() == 0
-    stop = _StopSignal()
+    stop = _StopSignal(args.minutes)
     bar = None if args.quiet or not leads else tqdm(unit="step", dynamic_ncols=True)
 
     def progress(step: int, total: int, figures: dict[str, float]) -> None:
@@ -147,15 +152,20 @@ def start_of(args: argparse.Namespace) -> Path | None:
 
 
 class _StopSignal:
-    """Turns SIGINT and SIGTERM into a stop after the step; a second one ends at once."""
+    """Turns SIGINT and SIGTERM into a stop after the step; a second one ends at once.
 
-    def __init__(self) -> None:
+    Args:
+        minutes: after which it stops by itself; None: never.
+    """
+
+    def __init__(self, minutes: float | None = None) -> None:
         self.asked = False
+        self.end = math.inf if minutes is None else time.monotonic() + 60 * minutes
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def __call__(self) -> bool:
-        return self.asked
+        return self.asked or time.monotonic() >= self.end
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

@@ -33,6 +33,7 @@ from lib.networks.devices import (
     autocast_for,
     average_gradients,
     choose_device,
+    compile_backbone,
     mean_over_processes,
 )
 from lib.networks.model import NeuropilNet
@@ -89,6 +90,7 @@ class Run:
         self.total = min(total, options.max_steps) if options.max_steps else total
         self.state = RunState(settings, self.hierarchy, self.total, self.device, dtype)
         self._initialise()
+        compile_backbone(self.state.net, training)
         self.context = StepContext(
             self.state.net,
             Criterion(settings.loss, self.hierarchy),

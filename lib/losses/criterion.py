@@ -10,6 +10,7 @@ from torch import Tensor
 from lib.configs.settings import LossSettings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.losses.affinity import affinity_term
+from lib.losses.agreement import agreement_term
 from lib.losses.geometry import geometry_terms
 from lib.losses.instance import instance_terms
 from lib.losses.near import near_term
@@ -103,6 +104,8 @@ class Criterion:
             }
         if loss.weight_coarse > 0 and self.hierarchy.num_groups > 0:
             terms["coarse"] = coarse_term(_full(outputs["coarse"]), targets)
+        if loss.weight_agreement > 0:
+            terms["agreement"] = agreement_term(_full(outputs["semantic"]), targets)
         return terms
 
     def _instance(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:

@@ -34,6 +34,9 @@ class Backbone(nn.Module):
         channels: F of the features.
         groups: groups of the final norm, which brings features of any backbone to one scale.
         fine: adds full-resolution detail to the features; None: nothing does.
+
+    Attributes:
+        factor: what each axis of the padded input is a multiple of.
     """
 
     def __init__(
@@ -43,17 +46,17 @@ class Backbone(nn.Module):
         self.network = network
         self.norm = nn.GroupNorm(groups, channels)
         self.fine = fine
+        shape_factor: Any = network.shape_factor  # untyped in MONAI
+        self.factor: tuple[int, ...] = tuple(int(f) for f in shape_factor())
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.Conv3d):
+                # MONAI leaves NumPy's integers here, which a compiler cannot trace.
+                layer.stride = tuple(int(step) for step in layer.stride)
         self.two_decoders = isinstance(network, SegResNetDS2)
         if self.two_decoders:
             # Its second decoder would hold parameters that never get a gradient, which
             # distributed training refuses.
             network.up_layers_auto = nn.ModuleList()
-
-    @property
-    def factor(self) -> tuple[int, ...]:
-        """What each axis of the padded input is a multiple of."""
-        shape_factor: Any = self.network.shape_factor  # untyped in MONAI
-        return tuple(int(f) for f in shape_factor())
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 1, *S) -> (B, F, *S), for any S."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.configs.settings import TrainingSettings
+from lib.networks.model import NeuropilNet
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -51,6 +52,15 @@ def autocast_for(
     if dtype is None:
         return nullcontext
     return partial(torch.autocast, device.type, dtype=dtype)
+
+
+def compile_backbone(net: NeuropilNet, training: TrainingSettings) -> None:
+    """Compile the backbone if the settings say so; heads are few products already.
+
+    In place, so that the names of the weights stay. Patches have a few shapes, each compiled.
+    """
+    if training.compile != "off":
+        net.backbone.compile(backend=training.compile, dynamic=False)
 
 
 def average_gradients(net: nn.Module) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "demo": ("lib.demo.commands", "make a study of synthetic neuropil"),
     "import": ("lib.volumes.commands", "read a volume and its labels into a study"),
-    "export": ("lib.dicom.commands", "write labels back in the source's frame, or DICOM"),
+    "export": ("lib.shapes.export_commands", "write labels or objects in the source's frame"),
     "train": ("lib.engine.commands", "train on the annotated items of studies"),
     "adapt": ("lib.adaptation.commands", "refit a study's heads to its labels"),
     "evaluate": ("lib.evaluation.commands", "measure weights on annotated items"),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.labels.encodings import SET_FIRST, SET_LAST, final_to_class_sets
-from lib.labels.hierarchy import LabelHierarchy
+from lib.labels.encodings import GROUP_BASE, SET_FIRST, SET_LAST, final_to_class_sets
+from lib.labels.hierarchy import LabelHierarchy, normalize_name
 from lib.labels.value_maps import EncodingName
-from lib.volumes.boxes import Box, box_origin, box_shape, contains, whole_box
+from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, contains, whole_box
+from lib.volumes.contrast import LazyImage
 from lib.volumes.errors import VolumeError, disk_error
 from lib.volumes.readers.opening import open_file, split_dataset
 from lib.volumes.study import StudyItem
@@ -22,11 +24,20 @@ from lib.volumes.writers.target import LabelTarget, TargetSpec
 from lib.volumes.writers.tiff_target import TiffTarget
 from lib.volumes.writing import UNKNOWN_ID, Progress
 
-Label = Literal["final", "instance"]
+Label = Literal["final", "instance", "classes", "predicted", "current"]
 UNCERTAIN = 255
+OBJECTS: tuple[Label, ...] = ("instance", "predicted", "current")
+TAGS: dict[Label, str] = {
+    "final": "final", "instance": "instance", "classes": "original",
+    "predicted": "instance_predicted",
+}  # fmt: skip
+"""Where the labels lie that are files; current objects are read by their owner."""
 DATASETS: dict[Label, str] = {
     "final": "volumes/labels/semantic",
     "instance": "volumes/labels/neuron_ids",
+    "classes": "volumes/predictions/semantic",
+    "predicted": "volumes/predictions/neuron_ids",
+    "current": "volumes/labels/current_objects",
 }
 
 
@@ -36,11 +47,14 @@ class ExportRequest:
 
     Args:
         target: FILE.h5[:DATASET], FILE.tif, DIR.zarr[:DATASET] or precomputed://DIR.
-        label: "final" (classes) or "instance" (ids).
+        label: "final" (annotated classes), "instance" (annotated ids), "classes" and
+            "predicted" (what the machine said of either), "current" (ids as people corrected
+            them; `export_item` is given them).
         encoding: of classes; "plan" has no groups and class sets, they become 255.
         crop_only: the item's voxels alone instead of the whole frame of its source.
         replace: write over an existing file or dataset; without it an existing HDF5, Zarr or
             Precomputed target of the same frame is filled in.
+        id_offset: added to ids, so that objects of several items differ.
     """
 
     target: str
@@ -48,21 +62,40 @@ class ExportRequest:
     encoding: EncodingName = "canonical"
     crop_only: bool = False
     replace: bool = False
+    id_offset: int = 0
 
 
-def export_item(request: ExportRequest, item: StudyItem, progress: Progress | None = None) -> str:
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Args:
+        text: a line that says what was written where.
+        highest: the largest id, `id_offset` included; 0 for classes.
+    """
+
+    text: str
+    highest: int
+
+
+def export_item(
+    request: ExportRequest,
+    item: StudyItem,
+    progress: Progress | None = None,
+    values: LazyImage | None = None,
+) -> Exported:
     """Write one label of an item.
+
+    Args:
+        values: (X, Y, Z) the label, where it is not the file of its tag.
 
     Outside the item the target holds what it held, or: 0 (canonical classes), 255 (plan
     classes), 2^32 - 1 (ids); Precomputed knows only 0 there.
 
-    Returns:
-        A line that says what was written where.
-
     Raises:
         VolumeError: no such label, a target of another frame or kind, or a full disk.
     """
-    if not item.has_label(request.label):
+    if values is None and not item.has_label(TAGS[request.label]):
         raise VolumeError(item.study.root, f"item {item.id} has no {request.label} label")
     frame, place = _frame(item, request.crop_only)
     kind = _target_kind(request.target)
@@ -72,7 +105,7 @@ def export_item(request: ExportRequest, item: StudyItem, progress: Progress | No
         dataset=dataset or DATASETS[request.label],
         frame=frame,
         place=place,
-        dtype=np.dtype(np.uint32 if request.label == "instance" else np.uint8),
+        dtype=np.dtype(np.uint32 if request.label in OBJECTS else np.uint8),
         voxel_size_nm=item.voxel_size_nm,
         outside=_outside(request),
         replace=request.replace,
@@ -86,20 +119,37 @@ def export_item(request: ExportRequest, item: StudyItem, progress: Progress | No
         with kind(spec) as target:
             table = target.attributes.get("class_sets", {})
             codes = _Codes(request, item, {int(k): list(v) for k, v in table.items()})
-            source = open_file(item.label_path(request.label), item.study.spacing_unit, "instance")
-            try:
-                target.write(lambda box: codes.translate(source.read(box)), progress)
-            finally:
-                source.close()
+            with _opened(request, item, values) as source:
+                target.write(
+                    lambda box: codes.translate(np.asarray(source[box_slices(box)])), progress
+                )
             if codes.table:
                 target.set_attributes({"class_sets": {str(k): v for k, v in codes.table.items()}})
     except OSError as error:
         raise disk_error(path, error) from error
     x, y, z = box_origin(place)
-    return (
+    text = (
         f"{item.id}: {request.label} labels written to {spec.where} at voxel "
         f"(x, y, z) ({x}, {y}, {z}) of {' x '.join(str(n) for n in box_shape(frame))}"
     )
+    return Exported(text, codes.highest)
+
+
+@contextmanager
+def _opened(
+    request: ExportRequest, item: StudyItem, values: LazyImage | None
+) -> Iterator[LazyImage]:
+    if values is not None:
+        yield values
+        return
+    path = item.label_path(TAGS[request.label])
+    source = open_file(path, item.study.spacing_unit, "instance")
+    try:
+        if source.shape != item.shape:
+            raise VolumeError(path, f"shape {source.shape}", f"{item.shape} as its image")
+        yield source
+    finally:
+        source.close()
 
 
 class _Codes:
@@ -113,23 +163,61 @@ class _Codes:
         self, request: ExportRequest, item: StudyItem, table: dict[int, list[str]]
     ) -> None:
         self.table = table
+        self.highest = 0
         self._request = request
         self._hierarchy = item.study.hierarchy
         self._extra = item.record.class_sets
         self._lut: NDArray[np.uint8] | None = None
-        if request.label == "final" and request.encoding == "canonical":
+        if request.label == "classes":
+            self._automatic = _automatic_codes(self._hierarchy)
+        elif request.label == "final" and request.encoding == "canonical":
             self._lut = _shared_codes(self._extra, table, item)
 
     def translate(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Values of the target for stored values, same shape."""
-        if self._request.label == "instance":
-            return stored.astype(np.uint32, copy=False)
+        if self._request.label in OBJECTS:
+            return self._ids(stored)
+        if self._request.label == "classes":
+            stored = self._automatic[np.minimum(stored, 255).astype(np.int64)]
+            if self._request.encoding == "canonical":
+                return stored
         if self._lut is not None:
             coded: NDArray[Any] = self._lut[stored]
             return coded
         return _plan_values(
             final_to_class_sets(stored, self._hierarchy, self._extra), self._hierarchy
         )
+
+    def _ids(self, stored: NDArray[Any]) -> NDArray[np.uint32]:
+        ids = stored.astype(np.uint32)
+        objects = (ids > 0) & (ids != UNKNOWN_ID)
+        if not objects.any():
+            return ids
+        highest = int(ids[objects].max()) + self._request.id_offset
+        if highest >= UNKNOWN_ID:
+            raise VolumeError(
+                self._request.target, f"object {highest}", f"ids up to {UNKNOWN_ID - 1}",
+                "export items one by one",
+            )  # fmt: skip
+        self.highest = max(self.highest, highest)
+        ids[objects] += np.uint32(self._request.id_offset)
+        return ids
+
+
+def _automatic_codes(hierarchy: LabelHierarchy) -> NDArray[np.uint8]:
+    """(256,) value of an automatic class map -> canonical code.
+
+    Classes have the same values in both; viewers are told the groups right after them, but for
+    those that are also a class.
+    """
+    lut = np.arange(256, dtype=np.uint8)
+    known = {normalize_name(name) for name in hierarchy.class_names}
+    value = hierarchy.num_classes
+    for k, name in enumerate(hierarchy.group_names):
+        if normalize_name(name) not in known:
+            value += 1
+            lut[value] = GROUP_BASE + k
+    return lut
 
 
 def _plan_values(class_sets: NDArray[np.int32], hierarchy: LabelHierarchy) -> NDArray[np.uint8]:
@@ -177,7 +265,7 @@ def _frame(item: StudyItem, crop_only: bool) -> tuple[Box, Box]:
 
 
 def _outside(request: ExportRequest) -> int:
-    if request.label == "instance":
+    if request.label in OBJECTS:
         return UNKNOWN_ID
     return UNCERTAIN if request.encoding == "plan" else 0
 

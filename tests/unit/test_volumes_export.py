@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 from import_cases import AXON, SHAPE, H, run
-from volume_files import SIZE_NM, hdf5, volume
+from volume_files import SIZE_NM, hdf5, nifti, volume
 
+from lib.proofread.store import ObjectStore
 from lib.volumes.study import Study
 
 
@@ -163,3 +164,54 @@ def test_export_faults_are_one_line_and_leave_nothing(tmp_path, root, capsys, wo
     err = capsys.readouterr().err
     assert fault in err and err.strip().count("\n") == 0 and err.startswith("error: ")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_predictions_and_current_objects_of_a_whole_source(tmp_path, root, capsys):
+    """Objects of different items stay apart; what people did is in the current ones."""
+    study = export_study(tmp_path, root)
+    first, second = study.items()
+    merged = {}
+    (root / "labels" / "instance_predicted").mkdir(parents=True)
+    for item in (first, second):
+        ids = np.maximum(item.read_instances(), 0).astype(np.uint32)
+        nifti(root / "labels" / "instance_predicted" / f"{item.id}.nii.gz", ids)
+        objects, _ = ObjectStore(root, 1).open(item.id, item.shape)
+        objects.merge([1, 2])
+        merged[item.id] = np.where(ids == 2, 1, ids)
+    out = tmp_path / "objects.h5"
+    words = ["--studies", root, "--label", "current", "--whole-source"]
+    assert run("export", first.id, f"{out}:ids", *words) == 0
+    with h5py.File(out) as file:
+        found = np.asarray(file["ids"]).T
+    parts = []
+    for item in (first, second):
+        (x, y, z), (a, b, c) = item.record.origin_voxels, item.shape
+        part = found[x : x + a, y : y + b, z : z + c].astype(np.int64)
+        pairs = set(zip(part.ravel().tolist(), merged[item.id].ravel().tolist(), strict=True))
+        assert len(pairs) == len(np.unique(part)) == len(np.unique(merged[item.id]))
+        parts.append(set(np.unique(part).tolist()) - {0})
+    assert not parts[0] & parts[1]
+    assert run("export", first.id, f"{out}:alone", "--studies", root, "--label", "predicted") == 0
+    with h5py.File(out) as file:
+        (x, y, z), (a, b, c) = first.record.origin_voxels, first.shape
+        alone = np.asarray(file["alone"]).T[x : x + a, y : y + b, z : z + c]
+    np.testing.assert_array_equal(alone, np.maximum(first.read_instances(), 0))
+    assert run("export", second.id, f"{out}:c", "--studies", root, "--label", "classes") == 1
+    assert "has no classes label" in capsys.readouterr().err
+
+
+def test_automatic_classes_are_written_in_canonical_codes(tmp_path, root):
+    study = export_study(tmp_path, root)
+    item = study.items()[0]
+    (root / "labels" / "original").mkdir(parents=True)
+    shown = np.zeros(item.shape, np.uint8)
+    shown[0], shown[1], shown[2] = 4, 13, 104  # axon, the first group for viewers, a code
+    nifti(root / "labels" / "original" / f"{item.id}.nii.gz", shown)
+    out = tmp_path / "out.h5"
+    words = ["--studies", root, "--label", "classes", "--crop-only"]
+    assert run("export", item.id, f"{out}:c", *words) == 0
+    with h5py.File(out) as file:
+        found = np.asarray(file["c"]).T
+    assert set(np.unique(found[0])) == {4}
+    assert set(np.unique(found[1])) == {101 + H.group_names.index("neuron_part")}
+    assert set(np.unique(found[2])) == {104}

@@ -16,7 +16,7 @@ from lib.queries.scores import HEAT_MAPS
 logger = logging.getLogger("neuropil.queries")
 
 
-class RegionScores(ScoringMethod):  # type: ignore[misc]
+class RegionScores(ScoringMethod):
     """Computes the scores that the strategies use, and heat maps for viewers.
 
     Args:
@@ -63,7 +63,7 @@ class RegionScores(ScoringMethod):  # type: ignore[misc]
         return {"scored": len(found), "uncertainty": found, "skipped": left_out}
 
 
-class Agreement(ScoringMethod):  # type: ignore[misc]
+class Agreement(ScoringMethod):
     """Compares the automatic labels with the annotated ones of every item that has both.
 
     Args:

@@ -26,7 +26,7 @@ DESCRIPTIONS: dict[Name, str] = {
 }
 
 
-class NextRegion(Strategy):  # type: ignore[misc]
+class NextRegion(Strategy):
     """One strategy.
 
     Args:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.clicks.answer import clean_points, segment_clicked
+from lib.clicks.class_residuals import ClassResiduals
 from lib.clicks.judge import prompted_rows
 from lib.clicks.masks import Points
 from lib.clicks.source import Clicks, ClickSource
@@ -33,8 +34,7 @@ from lib.prediction.classes import FINE_VALUE, Progress, predict_classes
 from lib.prediction.feature_cache import ClassMap, WindowKey
 from lib.prediction.features import Shelf
 from lib.prediction.windows import window_grid
-from lib.prompts.encoder import SparseResidual, flat_index, unflat_index
-from lib.prompts.points import POSITIVE, PointPrompts
+from lib.prompts.encoder import flat_index
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, whole_box
 
 OVERLAP = 0.125
@@ -103,22 +103,17 @@ def segment_classes(
 
     Returns:
         The automatic map itself when there is no point inside the image.
-
-    Raises:
-        ValueError: a two-dimensional network, whose prompts lie in one section.
     """
-    if source.net.spatial_dims != 3:
-        raise ValueError("class clicks need model.spatial_dims: 3, these weights have 2")
     points, class_ids, warnings = _points(clicks, source)
     result = _automatic(source, hierarchy, progress).copy()
     if not len(points):
         return ClassAnswer(result, tuple(warnings))
     with torch.inference_mode():
-        residual = source.net.sparse_residual(_prompts(source, points, class_ids), source.shape)
-        lessons, misjudged, was = _judge(source, points, class_ids, residual)
+        residuals = ClassResiduals(source, points, class_ids)
+        lessons, misjudged, was = _judge(source, points, class_ids, residuals)
         tiles, left_out = _tiles(source, points)
         for core, box in tiles:
-            _update(source, result, core, box, residual, lessons)
+            _update(source, result, core, box, residuals, lessons)
     if left_out:
         warnings.append(
             f"the image is larger than the cache: {left_out} windows far from the points keep "
@@ -149,18 +144,6 @@ def _points(
     return points, np.array(list(chosen.values()), np.int64), warnings
 
 
-def _prompts(source: ClickSource, points: Points, class_ids: NDArray[np.int64]) -> PointPrompts:
-    device = next(source.net.parameters()).device
-    count = len(points)
-    return PointPrompts(
-        torch.from_numpy(points)[None],
-        torch.full((1, count), POSITIVE),
-        torch.from_numpy(class_ids)[None],
-        torch.zeros((1, count), dtype=torch.bool),
-        torch.tensor([source.voxel_size_nm]),
-    ).to(device)
-
-
 def _automatic(
     source: ClickSource, hierarchy: LabelHierarchy, progress: Progress | None
 ) -> NDArray[np.uint8]:
@@ -189,7 +172,7 @@ def _judge(
     source: ClickSource,
     points: Points,
     class_ids: NDArray[np.int64],
-    residual: SparseResidual,
+    residuals: ClassResiduals,
 ) -> tuple[_Lessons, NDArray[np.bool_], NDArray[np.int64]]:
     """What the network says at the points.
 
@@ -202,7 +185,8 @@ def _judge(
         features = source.features(box).features
         local = torch.from_numpy(point - np.array(box_origin(box)))
         at = flat_index(local, box_shape(box)).view(1).to(features.device)
-        rows = prompted_rows(features, at, _inside(residual, box))
+        residual = residuals.inside(box)
+        rows = prompted_rows(features, at, residual)
         out = source.net.task_heads.rows(rows, ("semantic",))
         hidden.append(out["hidden"])
         prompted.append(out["semantic"])
@@ -247,12 +231,12 @@ def _update(
     result: NDArray[np.uint8],
     core: Box,
     box: Box,
-    residual: SparseResidual,
+    residuals: ClassResiduals,
     lessons: _Lessons,
 ) -> None:
     """Write what the prompts change in one window's core."""
     features = source.features(box).features
-    inside = _inside(residual, box)
+    inside = residuals.inside(box)
     index = torch.arange(len(features), device=features.device)
     before, after = [], []
     for part in torch.split(index, 1 << 16):
@@ -287,12 +271,3 @@ def _paint_objects(
         answer = segment_clicked(source, Clicks([points[i].tolist()], against, int(class_ids[i])))
         target = result[box_slices(answer.box)]
         target[answer.mask & (target == was[i] + FINE_VALUE)] = class_ids[i] + FINE_VALUE
-
-
-def _inside(residual: SparseResidual, box: Box) -> SparseResidual:
-    """A whole image's residual on one window: the same background, the corrections inside."""
-    place = unflat_index(residual.index, residual.shape)
-    bounds = torch.tensor(box, device=place.device)
-    inside = ((place >= bounds[:, 0]) & (place < bounds[:, 1])).all(1)
-    index = flat_index(place[inside] - bounds[:, 0], box_shape(box))
-    return SparseResidual(box_shape(box), residual.background, index, residual.values[inside])

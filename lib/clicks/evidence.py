@@ -26,7 +26,7 @@ from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shi
 
 STAND_INS = 2
 """Negative points that the mask head is given at least: it learns from 0 to 5, and judges best
-from a few (benchmarks/README.md, Proofreading)."""
+from a few (benchmarks/proofreading.md)."""
 LATTICE = (5, 5, 3)
 """Voxels of a window, along each axis, among which stand-ins are looked for."""
 

@@ -141,7 +141,9 @@ def grow(
         mask, parts = clicked_object(seen, points.positive, points.negative)
         canvas.objects[box] = mask, parts
         for axis, side, following in neighbours(box, source.shape):
-            if (section is not None and axis == 2) or not touches(mask, axis, side):
+            # A network of two axes sees sections one by one: nothing leads to the next.
+            within = section is not None or source.net.spatial_dims == 2
+            if (within and axis == 2) or not touches(mask, axis, side):
                 continue
             if not may_grow(following, limit):
                 limited = True

@@ -16,13 +16,13 @@ from lib.labels.hierarchy import IGNORE_INDEX
 
 
 class Batch(TypedDict):
-    """What the engine trains on; all patches of one shape.
+    """What the engine trains on; all patches of one shape, (X, Y) for networks of two axes.
 
     Keys:
         image: (B, 1, X, Y, Z) float32 in [0, 1].
         class_sets: (B, X, Y, Z) int32 bit masks.
         instance: (B, X, Y, Z) int64, compact ids from 1, 0 none, -1 unknown.
-        voxel_size_nm: (B, 3) float32.
+        voxel_size_nm: (B, 3) float32, or (B, 2).
         item: ids of the items.
         section_ids: (B, X, Y, Z) int64 as `instance`, also where they hold within sections only.
         within_sections: (B,) bool, where they do; `instance` then is unknown.
@@ -37,15 +37,23 @@ class Batch(TypedDict):
     within_sections: Tensor
 
 
-def collate(patches: Sequence[Patch]) -> Batch:
-    """Stack patches of one shape; instance ids become compact in each."""
-    ids = _stacked([compact_ids(p.instance) for p in patches])
+def collate(patches: Sequence[Patch], spatial_dims: int = 3) -> Batch:
+    """Stack patches of one shape; instance ids become compact in each.
+
+    Args:
+        spatial_dims: of the network; for 2 the patches are single sections, whose third axis
+            goes.
+    """
+    flat = 0 if spatial_dims == 2 else slice(None)
+    ids = _stacked([compact_ids(p.instance)[..., flat] for p in patches])
     within = torch.tensor([p.within_sections for p in patches])
     return Batch(
-        image=_stacked([p.image[None] for p in patches]),
-        class_sets=_stacked([p.class_sets for p in patches]),
-        instance=torch.where(within.view(-1, 1, 1, 1), IGNORE_INDEX, ids),
-        voxel_size_nm=torch.tensor([p.voxel_size_nm for p in patches], dtype=torch.float32),
+        image=_stacked([p.image[None, ..., flat] for p in patches]),
+        class_sets=_stacked([p.class_sets[..., flat] for p in patches]),
+        instance=torch.where(within.view(-1, *[1] * (ids.ndim - 1)), IGNORE_INDEX, ids),
+        voxel_size_nm=torch.tensor(
+            [p.voxel_size_nm[:spatial_dims] for p in patches], dtype=torch.float32
+        ),
         item=[p.item for p in patches],
         section_ids=ids,
         within_sections=within,

@@ -174,13 +174,22 @@ def read_training(item: DataItem, box: Box) -> Patch:
     return patch
 
 
+def network_patch(patch_size: Triple, spatial_dims: int) -> Triple:
+    """`data.patch_size` for a network: single sections of as many voxels where it has two axes."""
+    if spatial_dims == 3:
+        return patch_size
+    stretch = min(patch_size[2] ** 0.5, LARGEST_STRETCH)
+    x, y = (_round16(p * stretch) for p in patch_size[:2])
+    return x, y, 1
+
+
 def patch_shape(item: DataItem, patch_size: Triple) -> Triple:
     """The patch shape for an item: about as many voxels as `patch_size`, in its proportions.
 
     Isotropic volumes get a cube. Items with fewer sections than the patch get wider patches,
     at most LARGEST_STRETCH times. Edges are multiples of 16 where the item is large enough.
     """
-    if item.isotropic:
+    if item.isotropic and patch_size[2] > 1:
         edge = _round16(float(np.prod(patch_size)) ** (1 / 3))
         x, y, z = (min(edge, n) for n in item.shape)
         return x, y, z

@@ -31,6 +31,11 @@ def group_patch(
     Returns:
         (*S) int64 ids on the CPU, 0 no object.
     """
+    if outputs["instance"].ndim == 4:  # a network of two axes: one section
+        deep = {name: values.unsqueeze(-1) for name, values in outputs.items()}
+        sizes = torch.cat([batch["voxel_size_nm"], batch["voxel_size_nm"][:, :1]], 1)
+        batch = {**batch, "voxel_size_nm": sizes}
+        return group_patch(deep, batch, hierarchy, inference)[..., 0]
     embedding = outputs["instance"].float()
     shape = tuple(embedding.shape[2:])
     voxel_size_nm = batch["voxel_size_nm"][0].tolist()

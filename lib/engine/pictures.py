@@ -31,7 +31,7 @@ def place_picture(
 ) -> Rgb:
     """The picture of a validation place as a network sees it now."""
     hierarchy = place.item.hierarchy
-    batch = to_device(collate([place.read()]), device)
+    batch = to_device(collate([place.read()], net.spatial_dims), device)
     training = net.training
     net.eval()
     with torch.no_grad(), autocast():
@@ -74,6 +74,10 @@ def section_picture(
     Returns:
         (3, height, width) float32 in [0, 1].
     """
+    if image.ndim == 3:  # a network of two axes: one section
+        outputs = {name: values.unsqueeze(-1) for name, values in outputs.items()}
+        image, class_sets, instance = (v.unsqueeze(-1) for v in (image, class_sets, instance))
+        found = None if found is None else found.unsqueeze(-1)
     z = image.shape[-1] // 2
     grey = np.repeat(image[0, ..., z].cpu().float().numpy()[..., None], 3, axis=2)
     sets = class_sets[..., z].cpu().numpy()

@@ -14,7 +14,7 @@ from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
 from lib.data.batches import Batch, collate, to_device
 from lib.data.prefetch import Prefetcher
-from lib.data.sampler import PatchSampler
+from lib.data.sampler import PatchSampler, network_patch
 from lib.engine.log import LARGEST_WEIGHT, RESIDUAL_RATIO, TrainingLog, step_scalars
 from lib.engine.optimise import Guard, clip_gradients
 from lib.engine.options import RunOptions as RunOptions
@@ -73,16 +73,17 @@ class Run:
                 "with a label; annotate and submit one, or import a labelled volume"
             )
         training = settings.training
+        patch_size = network_patch(settings.data.patch_size, settings.model.spatial_dims)
         self.sampler = PatchSampler(
             items,
-            settings.data.patch_size,
+            patch_size,
             training.seed,
             settings.data.augment,
             settings.data.group_weights,
             settings.data.appearance,
             settings.data.inverted,
         )
-        self.places = validation_places(items, settings.data.patch_size, options.validation_limit)
+        self.places = validation_places(items, patch_size, options.validation_limit)
         self.device = choose_device(options.device)
         dtype = amp_type(training, self.device)
         self.autocast = autocast_for(self.device, dtype)
@@ -193,8 +194,9 @@ class Run:
     def _make_batches(self, step: int) -> BatchGroup:
         """A step's batches; a function of the seed, the step and this process's rank."""
         accumulate = self.settings.training.accumulate
+        dims = self.settings.model.spatial_dims
         return step, [
-            collate(self.sampler.batch(step * accumulate + k, self._batch_places))
+            collate(self.sampler.batch(step * accumulate + k, self._batch_places), dims)
             for k in range(accumulate)
         ]
 

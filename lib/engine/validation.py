@@ -171,7 +171,7 @@ def validate(
     with torch.no_grad(), one_process():
         rank, world = (0, 1) if alone else (idist.get_rank(), idist.get_world_size())
         for number, place in list(enumerate(places))[rank::world]:
-            batch = to_device(collate([place.read()]), device)
+            batch = to_device(collate([place.read()], net.spatial_dims), device)
             with autocast():
                 features = net.features(batch["image"])
                 outputs = net.heads(features)

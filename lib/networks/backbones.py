@@ -2,8 +2,8 @@
 
 Electron-microscopy sections are often several times thicker than a pixel, and single images
 have one section only. Both, and isotropic volumes, go through one network: its first levels
-look and downsample in plane only, up to `section_ratio` (see benchmarks/README.md,
-"Architecture"), so a lone section needs little padding.
+look and downsample in plane only, up to `section_ratio` (see benchmarks/network.md), so a
+lone section needs little padding.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What objects measure: tables, skeletons, meshes; the `measure` command."""

@@ -14,10 +14,11 @@ from lib.labels.segment_names import parse_segment_name
 from lib.metrics.object_scores import contingency
 from lib.proofread.store import MACHINE_TAG, ObjectStore
 from lib.volumes.boxes import Box, box_slices, slabs, whole_box
+from lib.volumes.contrast import LazyImage
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.opening import open_file
 from lib.volumes.study import StudyItem
-from lib.volumes.writing import SLAB_BYTES, Sliceable
+from lib.volumes.writing import SLAB_BYTES
 
 Which = Literal["current", "predicted", "instance"]
 AUTOMATIC = "original"
@@ -44,7 +45,7 @@ class ItemObjects:
     accepted: frozenset[int]
 
 
-def lazy_objects(item: StudyItem, which: Which) -> Sliceable:
+def lazy_objects(item: StudyItem, which: Which) -> LazyImage:
     """The map of an item's objects, (X, Y, Z) uint32, read box by box.
 
     Raises:
@@ -113,7 +114,7 @@ class _Known:
 class _Machine:
     """Ids of the machine, of whatever type they were stored in."""
 
-    def __init__(self, ids: Sliceable, shape: tuple[int, int, int]) -> None:
+    def __init__(self, ids: LazyImage, shape: tuple[int, int, int]) -> None:
         self._ids = ids
         self.shape, self.dtype = shape, np.dtype(np.uint32)
 

@@ -123,8 +123,8 @@ def contacts_of(
     Returns:
         object -> neighbour -> nm^2 of the voxels' faces between them, the largest first.
     """
-    size = tuple(float(v) for v in voxel_size_nm)
-    areas = cc3d.contacts(ids, connectivity=6, surface_area=True, anisotropy=size)
+    x, y, z = (float(v) for v in voxel_size_nm)
+    areas = cc3d.contacts(ids, connectivity=6, surface_area=True, anisotropy=(x, y, z))
     near: dict[int, dict[int, float]] = {}
     for (a, b), area in areas.items():
         near.setdefault(int(a), {})[int(b)] = float(area)

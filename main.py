@@ -201,6 +201,12 @@ class NeuropilApp(MONAILabelApp):
         self.datastore().refresh()
         return image_id in self.image_ids()
 
+    def session(self, session_id: str) -> Any:
+        """A session that lies on disk, also one of before a restart; None for no session."""
+        # A store without sessions yet is false: it must not be asked for its truth.
+        sessions = self.sessions()
+        return None if sessions is None else sessions.get_session(session_id)
+
     def check_training(self, name: str, params: dict[str, Any]) -> None:
         """Refuse a training that cannot start, before a process is started for it.
 

@@ -30,6 +30,8 @@ MOST_IMAGES = 4
 MOST_VOXELS_FREE = 1 << 20
 """A label's grid may have so many times its image's voxels, and these beyond."""
 
+LARGEST_VALUE = 2**32 - 1
+
 MOST_LAYER_BYTES = 64
 """Of all its layers together, for a voxel of its image."""
 
@@ -232,7 +234,9 @@ def _integers(path: Path, data: NDArray[Any]) -> NDArray[Any]:
     if data.dtype.kind == "f":
         if not np.isfinite(data).all() or (data != np.floor(data)).any():
             raise VolumeError(path, "values that are not whole", "a label map")
-        data = data.astype(np.int32)
+        if data.size and max(float(data.max()), -float(data.min())) > LARGEST_VALUE:
+            raise VolumeError(path, f"value {data.max():g}", f"at most {LARGEST_VALUE}")
+        data = data.astype(np.int64 if data.size and data.max() >= 2**31 else np.int32)
     if data.dtype.kind not in "ui" or (data.size and int(data.min()) < 0):
         raise VolumeError(path, f"a map of type {data.dtype}", "label values of 0 and more")
     return data

@@ -82,7 +82,7 @@ def starting_mask(request: dict[str, Any], shape: Triple) -> NDArray[np.generic]
         if flat.size != math.prod(shape):
             raise refuse(f"label: {flat.size} bytes, the image has {math.prod(shape)} voxels")
         return flat.reshape(shape, order="F")
-    mask: NDArray[np.generic] = np.asarray(open_file(Path(path)))
-    if mask.shape != shape:
-        raise refuse(f"label: the mask has shape {mask.shape}, the image {shape}")
-    return mask
+    source = open_file(Path(path))
+    if source.shape != shape:  # before a voxel of it is unpacked
+        raise refuse(f"label: the mask has shape {source.shape}, the image {shape}")
+    return np.asarray(source)

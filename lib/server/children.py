@@ -15,7 +15,9 @@ import time
 
 VARIABLE = "NEUROPIL_SERVER"
 WATCH_SECONDS = 1.0
-SCORING_NICENESS = 10
+NICENESS = {"batch_infer": 5, "scoring": 10, "train": 19}
+"""How far each kind of work steps aside for the server, which answers clicks: at 19 a click gets
+98 % of a core that both want. What takes longest gives way to all others."""
 
 
 def name_server() -> None:
@@ -24,7 +26,7 @@ def name_server() -> None:
 
 
 def serve_server() -> bool:
-    """In a process that a server started: end when it does, and step aside when scoring.
+    """In a process that a server started: end when it does, and step aside for requests.
 
     The main thread gets a KeyboardInterrupt, so that half-written files are cleared away and
     the status of a scoring says that it ended.
@@ -35,8 +37,7 @@ def serve_server() -> bool:
     server = os.environ.get(VARIABLE)
     if server is None:
         return False
-    if "scoring" in sys.argv[1:]:
-        os.nice(SCORING_NICENESS)  # requests come first
+    os.nice(max((n for kind, n in NICENESS.items() if kind in sys.argv[1:]), default=0))
     # A server that was started in a script's background hands on that SIGINT is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_watch, args=(int(server),), daemon=True).start()

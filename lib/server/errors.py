@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tarfile
+import zipfile
 from errno import ENAMETOOLONG
 from pathlib import Path
 
@@ -58,6 +61,8 @@ def as_answer(error: Exception) -> HTTPException | None:
         return refuse(str(error) or "the server is busy, try again", BUSY)
     if isinstance(error, DiskError):
         return refuse(str(error), DISK_FULL if error.full else FORBIDDEN)
+    if isinstance(error, zipfile.BadZipFile | tarfile.TarError | shutil.ReadError):
+        return refuse(f"archive: cannot be read: {error}")
     if isinstance(error, OSError):
         return _disk_answer(error)
     if isinstance(error, MemoryError):

@@ -45,6 +45,14 @@ def serves_others(arguments: Sequence[str]) -> bool:
     return bool(named) and not is_loopback(named)
 
 
+def _host_of(address: str) -> str:
+    """The host that an address names; "" where it is no address."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
 class Gate:
     """ASGI middleware: peer, origin and size of each request.
 
@@ -81,9 +89,10 @@ class Gate:
         if not self.remote:
             if not is_loopback(peer):
                 return 403, "this server answers its own machine only; start it with --host"
-            host = urlsplit(f"//{headers.get('host', 'localhost')}").hostname or ""
+            named = headers.get("host", "localhost")
+            host = _host_of(f"//{named}")
             if not is_loopback(host):  # a web page whose name was made to point here
-                return 403, f"host {host!r} is not this machine's"
+                return 403, f"host {named!r} is not this machine's"
         origin = headers.get("origin")
         if origin and scope["method"] not in READING and not self._allowed(origin, headers):
             return 403, f"web pages from {origin} may not change anything here"
@@ -93,7 +102,7 @@ class Gate:
         return None
 
     def _allowed(self, origin: str, headers: dict[str, str]) -> bool:
-        same = urlsplit(origin).netloc == headers.get("host")
+        same = origin.partition("://")[2] == headers.get("host", "") != ""
         listed = origin.rstrip("/") in self.origins
         return same or listed or re.fullmatch(LOOPBACK_ORIGIN, origin) is not None
 

@@ -14,7 +14,8 @@ from fastapi import BackgroundTasks, UploadFile
 
 from lib.server.checks import parse_params
 from lib.server.errors import NOT_FOUND, refuse
-from lib.server.uploads import remove_staged, stage_upload
+from lib.server.uploads import check_unpacked, remove_staged, stage_upload
+from lib.volumes.readers.opening import open_file
 
 EXTENSIONS = (".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".bin", ".tif", ".tiff", ".png", ".jpg")
 
@@ -62,13 +63,15 @@ def run_inference(
         if request["starting_mask"].endswith(".bin"):
             request["starting_mask_raw"] = True
     if session_id:
-        # An empty store is false, and right after a start it is empty: sessions lie on disk.
-        sessions = app.sessions()
-        session = sessions.get_session(session_id) if sessions is not None else None
+        session = app.session(session_id)
         if session is None:
             raise refuse(f"session_id: no session {session_id!r}", NOT_FOUND)
         staged = request["image"] = session.image
         request["session"] = session.to_json()
+    if staged:
+        source = open_file(Path(staged))
+        source.close()
+        check_unpacked(source, Path(staged))
     if output == stock.ResultType.dicom_seg:
         raise refuse("output: DICOM SEG is written when a label is submitted, not by inference")
     result = app.infer(request, staged=staged)

@@ -18,6 +18,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
+from lib.server.checks import check_json
 from lib.server.errors import as_answer
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ def finish(endpoint: Callable[..., Any], check: Check | None, arguments: dict[st
         HTTPException: where `check` or the endpoint says that the request is at fault.
     """
     try:
+        for name, value in arguments.items():
+            if isinstance(value, dict | list):
+                check_json(value, name)
         if check:
             check(arguments)
         coroutine = endpoint(**arguments)

@@ -23,6 +23,7 @@ from lib.volumes.errors import VolumeError
 from lib.volumes.listing import IMAGE_SUFFIXES, split_name
 from lib.volumes.readers.opening import open_file
 from lib.volumes.record import check_voxel_size
+from lib.volumes.source import Source
 
 FREE_BYTES = 1 << 28
 MOST_UNPACKED = 100
@@ -46,6 +47,22 @@ def remove_staged(path: str) -> None:
     Path(path).unlink(missing_ok=True)
 
 
+def check_unpacked(source: Source, path: Path) -> None:
+    """Refuse a file that says it unpacks to many times its size, before anything is unpacked.
+
+    Raises:
+        HTTPException: 413.
+    """
+    needed, held = prod(source.shape) * source.dtype.itemsize, path.stat().st_size
+    if needed > max(FREE_BYTES, MOST_UNPACKED * held):
+        extent = " x ".join(str(n) for n in source.shape)
+        raise refuse(
+            f"{extent} voxels, {needed} bytes, in a file of {held} bytes: expected at most "
+            f"{MOST_UNPACKED} times the file",
+            TOO_LARGE,
+        )
+
+
 def check_image(path: Path) -> None:
     """Refuse an image that cannot be served: unreadable, a bomb, or without real extent.
 
@@ -55,14 +72,7 @@ def check_image(path: Path) -> None:
     """
     source = open_file(path)
     try:
-        needed, held = prod(source.shape) * source.dtype.itemsize, path.stat().st_size
-        if needed > max(FREE_BYTES, MOST_UNPACKED * held):
-            extent = " x ".join(str(n) for n in source.shape)
-            raise refuse(
-                f"{extent} voxels, {needed} bytes, in a file of {held} bytes: expected at most "
-                f"{MOST_UNPACKED} times the file",
-                TOO_LARGE,
-            )
+        check_unpacked(source, path)
         if source.info.voxel_size_nm is not None:
             check_voxel_size(source.info.voxel_size_nm, path)
         source.read(((0, 1), (0, 1), (source.shape[2] - 1, source.shape[2])))

@@ -1,6 +1,7 @@
 """Requests that name files, keys or options they may not."""
 
 import io
+import json
 import tarfile
 import zipfile
 from types import SimpleNamespace
@@ -26,6 +27,9 @@ class App:
 
     def labelled_images(self):
         return []
+
+    def session(self, session_id):
+        return SimpleNamespace(image="/sessions/a.nii") if session_id.startswith("0a") else None
 
     def names_of(self, kind):
         return {"models": ["segmentation"], "trainers": ["combined"]}.get(kind, ["random"])
@@ -116,6 +120,31 @@ def test_a_data_set_without_labels_is_not_there():
 def test_sessions_are_known_by_their_id_only():
     assert _refused("api_get_session", {"session_id": "../../etc"}).status_code == 404
     CHECKS["api_get_session"]({"session_id": "0a1b2c3d-0000-11ee-8c99-0242ac120002"})
+    gone = {"session_id": "1a1b2c3d-0000-11ee-8c99-0242ac120002"}
+    assert _refused("api_get_session", gone).status_code == 404
+
+
+@pytest.mark.parametrize("tag", ["instance", "submitted", "touched", "heat-hierarchy"])
+def test_derived_labels_are_written_by_nobody_else(tag: str):
+    assert tag in _refused("api_save_label", {"image": "em", "tag": tag}).detail
+    call = {"model": "segmentation", "image": "em", "params": json.dumps({"label_tag": tag})}
+    assert tag in _refused("api_run_inference", call).detail
+
+
+def test_final_is_for_submissions_not_for_predictions():
+    CHECKS["api_save_label"]({"image": "em", "tag": "final"})
+    call = {"model": "segmentation", "image": "em", "params": '{"label_tag": "final"}'}
+    assert "final" in _refused("api_run_inference", call).detail
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a": ' + "[" * 40 + "]" * 40 + "}", r'{"a": "\udfff"}',
+             r'{"\ud800": 1}', '{"a": 1' + "0" * 400 + "}"]
+)  # fmt: skip
+def test_json_that_nothing_can_hold_is_refused(text: str):
+    with pytest.raises(HTTPException) as caught:
+        parse_params(text)
+    assert caught.value.status_code == 400
 
 
 def _zip(name: str, size: int = 3) -> io.BytesIO:

@@ -42,7 +42,7 @@ def _wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("method", "nicer"), [("scoring", 10), ("train", 0)])
+@pytest.mark.parametrize(("method", "nicer"), [("scoring", 10), ("train", 19), ("infer", 0)])
 def test_a_child_ends_when_its_server_is_killed(tmp_path, method, nicer):
     server = subprocess.Popen(
         # SIGINT is ignored, as in a server that a script started in its background

@@ -17,9 +17,9 @@ from lib.clicks.flood import flood
 from lib.clicks.judge import ClickJudge
 from lib.networks.model import NeuropilNet
 from lib.prediction.affinities import embedding_affinities
+from lib.prediction.boundary import pair_slices
 from lib.prediction.feature_cache import WindowFeatures
 from lib.prediction.features import Precision, use_bfloat16
-from lib.prediction.grouping import pair_slices
 from lib.prompts.points import PointPrompts
 from lib.targets.pairs import NEAREST, Offset
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box

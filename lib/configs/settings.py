@@ -162,16 +162,13 @@ class InferenceSettings(Section):
     click_window: tuple[Count, Count, Count] = (160, 160, 24)
     click_window_limit: tuple[Count, Count, Count] = (480, 480, 96)
     click_fragments: bool = True  # clicks start from the objects that `instances` found
-    min_object_voxels: Annotated[int, Field(ge=0)] = 50
+    min_object_voxels: Annotated[int, Field(ge=0)] = 50  # smaller cells join a neighbour
     object_threshold: Fraction = 0.5  # probability of "can be an object" that makes foreground
-    instance_method: Literal["mutex", "agglomeration"] = "mutex"
     affinity_margin: Positive = 1.95  # embedding distance at which a pair is undecided
     class_weight: Weight = 0.0  # how much different kinds of class push a pair apart
     long_range: tuple[Count, ...] = (3, 9)  # partners, in voxels of the finest axis
-    long_range_bias: float = -0.25  # added to long-range affinities; negative splits more
-    agglomeration_threshold: Fraction = 0.5
-    instance_block: tuple[Count, Count, Count] = (256, 256, 48)
-    instance_overlap: Count = 32  # voxels of the finest axis that blocks share
+    instance_block: tuple[Count, Count, Count] = (384, 384, 128)  # fragments are made by block
+    instance_overlap: Count = 80  # voxels of the finest axis that blocks share
 
 
 class QuerySettings(Section):

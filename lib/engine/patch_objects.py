@@ -9,20 +9,25 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings
 from lib.data.batches import Batch
 from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.model import NeuropilNet
 from lib.prediction.affinities import pair_affinities
-from lib.prediction.grouping import group_block
+from lib.prediction.classes import FINE_VALUE
+from lib.prediction.instances import Evidence, group_volume
+from lib.prediction.joining import joining_of
 from lib.targets.pairs import pair_offsets
 
 
 def group_patch(
+    net: NeuropilNet,
     outputs: dict[str, Tensor],
     batch: Batch,
     hierarchy: LabelHierarchy,
     inference: InferenceSettings,
 ) -> Tensor:
-    """Affinities grouped over the whole patch.
+    """Affinities of the patch, its fragments, and the cells they join to.
 
     Args:
+        net: that gave the outputs.
         outputs: "instance" (1, E, *S), "semantic" (1, C, *S) and maybe "affinity".
         batch: of the one patch, for its voxel size.
         hierarchy: says which classes can be objects.
@@ -38,19 +43,21 @@ def group_patch(
         return group_patch(deep, batch, hierarchy, inference)[..., 0]
     embedding = outputs["instance"].float()
     shape = tuple(embedding.shape[2:])
-    voxel_size_nm = batch["voxel_size_nm"][0].tolist()
-    offsets = pair_offsets(voxel_size_nm, inference.long_range, shape)
+    x, y, z = batch["voxel_size_nm"][0].tolist()
+    offsets = pair_offsets((x, y, z), inference.long_range, shape)
     probabilities = outputs["semantic"].float().softmax(1)
     correction = outputs["affinity"].float() if "affinity" in outputs else None
-    affinities = pair_affinities(
-        embedding, probabilities, offsets, hierarchy, inference, correction, voxel_size_nm
-    )[0]
-    can_be = torch.tensor([c.object for c in hierarchy.classes], device=embedding.device)
-    chance = probabilities[0, can_be].sum(0)
-    ids = group_block(
-        affinities.half().cpu().numpy(),
-        offsets,
-        (chance >= inference.object_threshold).cpu().numpy(),
-        inference,
+    pairs = pair_affinities(
+        embedding, probabilities, offsets, hierarchy, inference, correction, (x, y, z)
     )
-    return torch.from_numpy(ids.astype(np.int64))
+    can_be = torch.tensor([c.object for c in hierarchy.classes], device=pairs.device)
+    evidence = Evidence(
+        pairs[0].half().cpu().numpy(),
+        offsets,
+        (probabilities[0].argmax(0) + FINE_VALUE).to(torch.uint8).cpu().numpy(),
+        (probabilities[0, can_be].sum(0) >= inference.object_threshold).cpu().numpy(),
+        hierarchy.num_classes + FINE_VALUE,
+    )
+    found = group_volume(evidence, (x, y, z), inference)
+    cells = found.objects(joining_of(net), hierarchy, inference.min_object_voxels)
+    return torch.from_numpy(cells.ids.astype(np.int64))

@@ -37,7 +37,7 @@ def place_picture(
     with torch.no_grad(), autocast():
         outputs = net.heads(net.features(batch["image"]))
     net.train(training)
-    found = group_patch(outputs, batch, hierarchy, inference)
+    found = group_patch(net, outputs, batch, hierarchy, inference)
     first = {name: values[0] for name, values in outputs.items()}
     return section_picture(
         batch["image"][0],

@@ -165,6 +165,7 @@ class Run:
             data = with_new_parts(load_weights(options.start), self.settings, self.hierarchy)
             check_fits(options.start, data, self.settings, self.hierarchy)
             self.state.start_from(data["model"])
+            self.state.net.joining = data["meta"].get("joining")
             options.note(f"started from {options.start}")
 
     def _place_names(self) -> list[str]:
@@ -310,6 +311,7 @@ class Run:
         if not self.leads:
             return
         meta = {"step": self.state.step, "score": report.score, "figures": report.scalars()}
+        meta |= self.state.joining()
         weights = self.state.average.state()
         save_weights(self.options.out_dir / "best.pt", weights, self.settings, self.hierarchy, meta)
         if self.publisher is not None:

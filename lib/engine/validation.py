@@ -182,7 +182,7 @@ def validate(
                 targets.class_sets[0].cpu().numpy(), outputs["semantic"][0].argmax(0).cpu().numpy()
             )
             if number < GROUPED_PLACES and bool((batch["instance"] > 0).any()):
-                found = group_patch(outputs, batch, hierarchy, settings.inference)
+                found = group_patch(net, outputs, batch, hierarchy, settings.inference)
                 table = contingency(batch["instance"][0].cpu().numpy(), found.numpy())
                 tally.rand_errors.append(adapted_rand_error(table))
             tally.prompted += score_prompts(

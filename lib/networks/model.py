@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -49,6 +49,9 @@ class NeuropilNet(nn.Module):
             model.spatial_dims,
             groups=math.gcd(4, model.head_size),
         )
+        # How fragments of these weights' affinities join (lib/prediction/joining.py), as plain
+        # values: it goes wherever the weights go.
+        self.joining: Mapping[str, Any] | None = None
         self.task_heads = Heads(
             model.head_size, head_sizes(model, loss, hierarchy), model.spatial_dims
         )

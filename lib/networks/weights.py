@@ -91,10 +91,12 @@ def load_network(
         ValueError: see `load_weights`.
     """
     data = load_weights(path)
-    settings = Settings.model_validate(data["settings"])
+    # How to run is the reader's choice, and its keys change between versions.
+    settings = Settings.model_validate({**data["settings"], "inference": {}})
     hierarchy = hierarchy_from_dict(data["hierarchy"])
     net = build_network(settings.model, settings.loss, hierarchy)
     net.load_state_dict(data["model"])
+    net.joining = data["meta"].get("joining")
     net.to(device).eval()
     return net, settings, hierarchy, data["meta"]
 

@@ -1,16 +1,19 @@
-"""Every object of a volume: embeddings -> affinities -> objects of blocks -> one map.
+"""Every object of a volume: affinities -> fragments -> one graph of them -> cells.
 
-The windows give affinities (blended as affinities: embeddings of two windows need not share
-a frame of reference, distances do) and class maps, which are kept at two bytes a number, on
-disk where they are large. Blocks are grouped one by one and their objects matched in the
-overlaps.
+The windows give affinities (blended as affinities: embeddings of two windows need not share a
+frame of reference) and class maps, which are kept at two bytes a number, on disk where they
+are large. Fragments are made block by block and never joined there; their contacts are counted
+for the whole volume, and cells follow from all contacts at once. So the way in which a volume
+is cut into blocks hardly shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,47 +22,114 @@ from torch import Tensor
 
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import MAX_CLASSES, LabelHierarchy
-from lib.metrics.object_scores import contingency
 from lib.networks.model import NeuropilNet
 from lib.prediction.affinities import mirrored_correction, pair_affinities
+from lib.prediction.agglomeration import (
+    absorb,
+    agglomerate,
+    cannot_stand_alone,
+    cell_votes,
+    organelle_classes,
+)
+from lib.prediction.boundary import (
+    BoundaryScale,
+    boundary_histogram,
+    boundary_map,
+    boundary_scale,
+)
 from lib.prediction.classes import FINE_VALUE, Progress
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import WindowForward, window_size
-from lib.prediction.grouping import GroupBlock, group_block
+from lib.prediction.fragments import fragments_of_block
+from lib.prediction.graph import BlockContacts, FragmentGraph, contacts_of_block, merge_contacts
+from lib.prediction.joining import JoinModel
 from lib.prediction.scratch import Scratch
-from lib.prediction.stitching import Block, Size, UnionFind, cut_blocks, same_objects
+from lib.prediction.cutting import Block, cut_blocks
 from lib.prediction.windows import WindowRun, window_grid
-from lib.targets.pairs import Offset, pair_offsets
-from lib.volumes.boxes import Box, box_slices, intersect, shift_box
+from lib.targets.pairs import NEAREST, Offset, pair_offsets
+from lib.volumes.boxes import Box, box_slices, shift_box
 from lib.volumes.contrast import LazyImage
+
+Call = Callable[..., Any]
+"""Calls its first argument with the others; a server does so in another process."""
+
+
+def call_here(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)`."""
+    return function(*arguments)
 
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects of a volume.
+    """The cells of a volume.
 
     Args:
-        ids: (X, Y, Z) uint32, 0 no object, objects 1..N without gaps, numbered in the order
-            in which they are met.
-        classes: (N + 1,) uint8, the fine class + 1 that most of an object's voxels have; 0 at
-            index 0.
-        sizes: (N + 1,) int64, voxels of each object; index 0 is what is no object.
+        ids: (X, Y, Z) uint32, 0 no cell, cells 1..N without gaps.
+        classes: (N + 1,) uint8, the fine class + 1 that most of a cell's voxels have, organelles
+            left out where there is anything else; 0 at index 0.
+        sizes: (N + 1,) int64, voxels of each cell; index 0 is what is in no cell.
+        of_fragments: (F + 1,) int64, the cell of each fragment.
     """
 
     ids: NDArray[np.uint32]
     classes: NDArray[np.uint8]
     sizes: NDArray[np.int64]
+    of_fragments: NDArray[np.int64]
 
     @property
     def count(self) -> int:
-        """How many objects there are."""
+        """How many cells there are."""
         return len(self.sizes) - 1
 
     @property
     def largest_share(self) -> float:
-        """The largest object's share of all object voxels; near 1 means all were merged."""
+        """The largest cell's share of all cells' voxels; near 1 means all were merged."""
         total = int(self.sizes[1:].sum())
         return float(self.sizes[1:].max() / total) if total else 0.0
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """The fragments of a volume and their graph.
+
+    Args:
+        ids: (X, Y, Z) uint32, 0 none, 1..F.
+        graph: their contacts.
+    """
+
+    ids: NDArray[np.uint32]
+    graph: FragmentGraph
+
+    def objects(
+        self,
+        joining: JoinModel,
+        hierarchy: LabelHierarchy,
+        crumb: int,
+        split_merge: float = 0.0,
+    ) -> Objects:
+        """Join fragments into cells; takes milliseconds, so that a slider may ask again.
+
+        Args:
+            joining: gives the log odds of each contact.
+            hierarchy: of the network.
+            crumb: cells below so many voxels join their best neighbour.
+            split_merge: -1 splits more, 1 merges more.
+        """
+        graph = self.graph
+        logits = joining.logits(graph)
+        cells = agglomerate(graph, logits, split_merge)
+        cells = absorb(graph, logits, cells, cannot_stand_alone(graph, cells, hierarchy, crumb))
+        votes = cell_votes(graph, cells)
+        votes[0] = graph.votes[0]
+        sizes = votes.sum(1)
+        inside = [c + FINE_VALUE for c in organelle_classes(hierarchy)]
+        without = votes.copy()
+        without[:, inside] = 0
+        mostly = np.where(without.any(1)[:, None], without, votes)
+        classes = mostly.argmax(1).astype(np.uint8)
+        classes[0] = 0
+        ids = cells.astype(np.uint32)[self.ids]
+        return Objects(ids, classes, sizes, cells)
 
 
 @dataclass(frozen=True)
@@ -71,36 +141,31 @@ class Evidence:
         offsets: A partner offsets.
         classes: (X, Y, Z) uint8, fine class + 1.
         foreground: (X, Y, Z) bool, voxels that can be objects.
+        class_values: how many values the class map can have.
     """
 
     affinities: NDArray[np.float16]
     offsets: tuple[Offset, ...]
     classes: NDArray[np.uint8]
     foreground: NDArray[np.bool_]
+    class_values: int = MAX_CLASSES + FINE_VALUE
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along each axis."""
+        x, y, z = self.classes.shape
+        return x, y, z
 
-def predict_instances(
-    net: NeuropilNet,
-    volume: LazyImage,
-    voxel_size_nm: tuple[float, float, float],
-    inference: InferenceSettings,
-    *,
-    hierarchy: LabelHierarchy,
-    progress: Progress | None = None,
-    out: NDArray[np.uint32] | None = None,
-    scratch_folder: Path | None = None,
-) -> NDArray[np.uint32]:
-    """The instance map of a volume; see `predict_objects`."""
-    return predict_objects(
-        net,
-        volume,
-        voxel_size_nm,
-        inference,
-        hierarchy=hierarchy,
-        progress=progress,
-        out=out,
-        scratch_folder=scratch_folder,
-    ).ids
+    def nearest(self, box: Box) -> tuple[NDArray[np.float16], tuple[Offset, ...]]:
+        """Affinities (A', *box) and offsets of next neighbours only."""
+        channels = [i for i, o in enumerate(self.offsets) if o in NEAREST]
+        where = box_slices(box)
+        values = (
+            np.stack([self.affinities[(i, *where)] for i in channels])
+            if channels
+            else (np.zeros((0, *self.foreground[where].shape), np.float16))
+        )
+        return values, tuple(self.offsets[i] for i in channels)
 
 
 def predict_objects(
@@ -110,32 +175,58 @@ def predict_objects(
     inference: InferenceSettings,
     *,
     hierarchy: LabelHierarchy,
+    joining: JoinModel | None = None,
     progress: Progress | None = None,
-    out: NDArray[np.uint32] | None = None,
     scratch_folder: Path | None = None,
-    group: GroupBlock = group_block,
+    call: Call = call_here,
     shelf: Shelf | None = None,
 ) -> Objects:
-    """All objects of a volume, with their classes.
+    """All cells of a volume, with their classes; see `predict_fragments`."""
+    found = predict_fragments(
+        net,
+        volume,
+        voxel_size_nm,
+        inference,
+        hierarchy=hierarchy,
+        progress=progress,
+        scratch_folder=scratch_folder,
+        call=call,
+        shelf=shelf,
+    )
+    return found.objects(joining or JoinModel(), hierarchy, inference.min_object_voxels)
+
+
+def predict_fragments(
+    net: NeuropilNet,
+    volume: LazyImage,
+    voxel_size_nm: tuple[float, float, float],
+    inference: InferenceSettings,
+    *,
+    hierarchy: LabelHierarchy,
+    progress: Progress | None = None,
+    scratch_folder: Path | None = None,
+    call: Call = call_here,
+    shelf: Shelf | None = None,
+) -> Fragments:
+    """The fragments of a volume and their graph.
 
     Args:
         net: in evaluation mode, on the device that computes.
         volume: (X, Y, Z) image in the network's frame, read window by window.
         voxel_size_nm: (x, y, z) of the volume.
-        inference: windows, grouping and sizes.
+        inference: windows and blocks.
         hierarchy: of the network; says which classes can be objects.
         progress: called with (windows done, windows in all).
-        out: where to write the ids, for instance a memory map; made when not given.
         scratch_folder: where large intermediate arrays go; the system's temporary folder
             when not given.
-        group: groups one block; a server passes one that leaves its interpreter free.
+        call: how the work of a block is called.
         shelf: where the backbone's features are kept for the next run; None: nowhere.
     """
     with Scratch(inference.tile_bytes, scratch_folder) as scratch:
         evidence = collect_evidence(
             net, volume, voxel_size_nm, inference, hierarchy, scratch, progress, shelf
         )
-        return group_volume(evidence, voxel_size_nm, inference, out, group)
+        return group_volume(evidence, voxel_size_nm, inference, call)
 
 
 def collect_evidence(
@@ -159,6 +250,7 @@ def collect_evidence(
         offsets,
         scratch.array(grid.shape, np.uint8),
         scratch.array(grid.shape, np.bool_),
+        hierarchy.num_classes + FINE_VALUE,
     )
     can_be_object = torch.tensor([c.object for c in hierarchy.classes], device=forward.device)
 
@@ -203,81 +295,122 @@ def group_volume(
     evidence: Evidence,
     voxel_size_nm: Sequence[float],
     inference: InferenceSettings,
-    out: NDArray[np.uint32] | None = None,
-    group: GroupBlock = group_block,
-) -> Objects:
-    """Group all voxels of a volume, block by block, deterministically.
+    call: Call = call_here,
+) -> Fragments:
+    """Fragments block by block, then the contacts of all of them, deterministically.
 
     Args:
         evidence: of the whole volume.
         voxel_size_nm: (x, y, z).
-        inference: method, block size and the least size of an object.
-        out: (X, Y, Z) uint32 to write to; made when not given.
-        group: groups one block.
+        inference: size of the blocks.
+        call: how the work of a block is called.
     """
-    shape = evidence.classes.shape
-    ids = np.zeros(shape, np.uint32) if out is None else out
-    blocks = cut_blocks(shape, inference.instance_block, _block_overlap(voxel_size_nm, inference))
-    by_index = {block.index: block for block in blocks}
-    joined = UnionFind()
-    strips: dict[tuple[Size, Size], NDArray[np.uint32]] = {}
+    blocks = cut_blocks(
+        evidence.shape, inference.instance_block, _block_overlap(voxel_size_nm, inference)
+    )
+    scale = evidence_scale(evidence, [b.core for b in blocks], voxel_size_nm)
+    ids = np.zeros(evidence.shape, np.uint32)
+    ledger = FragmentNumbers(evidence.class_values)
     for block in blocks:
-        where = box_slices(block.outer)
-        found = group(
-            np.asarray(evidence.affinities[(slice(None), *where)]),
-            evidence.offsets,
-            np.asarray(evidence.foreground[where]),
-            inference,
+        labels, places = call(
+            fragments_of_block,
+            *evidence.nearest(block.outer),
+            np.asarray(evidence.foreground[box_slices(block.outer)]),
+            tuple(voxel_size_nm),
+            scale,
         )
-        found[found > 0] += np.uint32(joined.grow(int(found.max())))
-        ids[box_slices(block.core)] = _piece(found, block, block.core)
-        for before in block.previous():
-            strip = strips.pop((before, block.index))
-            for a, b in same_objects(strip, _piece(found, block, _shared(by_index[before], block))):
-                joined.join(a, b)
-        for after in block.following():
-            if after in by_index:  # only the overlap with blocks still to come is kept
-                strip = _piece(found, block, _shared(block, by_index[after]))
-                strips[block.index, after] = strip.copy()
-    roots = joined.roots()
-    for block in blocks:
         where = box_slices(block.core)
-        ids[where] = roots[ids[where]]
-    return finish(ids, evidence.classes, blocks, inference.min_object_voxels)
+        core = _piece(labels, block, block.core)
+        places = global_places(places, block.outer, evidence.shape)
+        ids[where] = ledger.numbered(core, places)
+        ledger.count(ids[where], evidence.classes[where])
+    contacts = [count_contacts(evidence, ids, block.core, voxel_size_nm, call) for block in blocks]
+    return Fragments(ids, merge_contacts(contacts, ledger.votes()))
 
 
-def finish(
-    ids: NDArray[np.uint32],
-    classes: NDArray[np.uint8],
-    blocks: Sequence[Block],
-    min_voxels: int,
-) -> Objects:
-    """Remove tiny objects, number the rest from 1 and find their classes, in place.
+class FragmentNumbers:
+    """Numbers for fragments by the places they are known by, and the votes of their voxels.
 
     Args:
-        ids: (X, Y, Z) uint32, any ids.
-        classes: (X, Y, Z) uint8 fine class + 1.
-        blocks: the pieces to go through.
-        min_voxels: smaller objects are removed.
+        class_values: how many values the class map can have.
     """
-    highest = max((int(ids[box_slices(b.core)].max()) for b in blocks), default=0)
-    votes = np.zeros((highest + 1, MAX_CLASSES + FINE_VALUE), np.int64)
-    order: dict[int, None] = {}
-    for block in blocks:
-        where = box_slices(block.core)
-        table = contingency(ids[where].astype(np.int64), classes[where])
-        votes[table.truth, table.guess] += table.counts
-        order.update(dict.fromkeys(table.truth.tolist()))
-    sizes = votes.sum(1)
-    kept = [i for i in order if i > 0 and sizes[i] >= min_voxels]
-    renamed = np.zeros(highest + 1, np.uint32)
-    renamed[kept] = np.arange(1, len(kept) + 1)
-    for block in blocks:
-        where = box_slices(block.core)
-        ids[where] = renamed[ids[where]]
-    final_sizes = np.concatenate([[int(sizes.sum() - sizes[kept].sum())], sizes[kept]])
-    best = np.concatenate([[0], votes[kept].argmax(1)]).astype(np.uint8)
-    return Objects(ids, best, final_sizes.astype(np.int64))
+
+    def __init__(self, class_values: int) -> None:
+        self._values = class_values
+        self._numbers: dict[int, int] = {}
+        self._counted: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+
+    def numbered(self, labels: NDArray[np.uint32], places: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """A core's fragments by the volume's numbers, in the order in which they are met.
+
+        Args:
+            labels: (x, y, z) fragments of the block, 0 none.
+            places: (N + 1,) the voxel of the volume that each is known by.
+        """
+        known = self._numbers
+        numbers = np.zeros(len(places), np.uint32)
+        for label in np.unique(labels[labels > 0]).tolist():
+            numbers[label] = known.setdefault(int(places[label]), len(known) + 1)
+        return numbers[labels]
+
+    def count(self, ids: NDArray[np.uint32], classes: NDArray[np.uint8]) -> None:
+        """Count the classes of a core's voxels."""
+        keys = ids.ravel().astype(np.int64) * self._values + classes.ravel()
+        self._counted.append(np.unique(keys, return_counts=True))
+
+    def votes(self) -> NDArray[np.int64]:
+        """(N + 1, C) voxels of each fragment by class value."""
+        votes = np.zeros((len(self._numbers) + 1) * self._values, np.int64)
+        for keys, counts in self._counted:
+            votes[keys] += counts
+        return votes.reshape(-1, self._values)
+
+
+def global_places(
+    places: NDArray[np.int64], box: Box, shape: tuple[int, int, int]
+) -> NDArray[np.int64]:
+    """Voxels of a block (C order) as voxels of the volume; -1 stays."""
+    inside = np.unravel_index(np.maximum(places, 0), tuple(b - a for a, b in box))
+    moved = [axis + a for axis, (a, _) in zip(inside, box, strict=True)]
+    return np.where(places < 0, -1, np.ravel_multi_index(tuple(moved), shape)).astype(np.int64)
+
+
+def evidence_scale(
+    evidence: Evidence, boxes: Sequence[Box], voxel_size_nm: Sequence[float]
+) -> BoundaryScale:
+    """What is a strong boundary in a volume, from all of its blocks."""
+    histograms = []
+    for box in boxes:
+        foreground = np.asarray(evidence.foreground[box_slices(box)])
+        boundary = boundary_map(*evidence.nearest(box), foreground, voxel_size_nm)
+        histograms.append(boundary_histogram(boundary, foreground))
+    return boundary_scale(histograms)
+
+
+def count_contacts(
+    evidence: Evidence,
+    ids: NDArray[np.uint32],
+    core: Box,
+    voxel_size_nm: Sequence[float],
+    call: Call = call_here,
+) -> BlockContacts:
+    """The contacts that start in one block."""
+    reach = [max(o[axis] for o in evidence.offsets) for axis in range(3)]
+    outer = tuple(
+        (a, min(b + r, n)) for (a, b), r, n in zip(core, reach, evidence.shape, strict=True)
+    )
+    wide = (outer[0], outer[1], outer[2])
+    own = shift_box(core, (-core[0][0], -core[1][0], -core[2][0]))
+    where = box_slices(wide)
+    found: BlockContacts = call(
+        contacts_of_block,
+        np.ascontiguousarray(ids[where]),
+        np.asarray(evidence.affinities[(slice(None), *where)]),
+        evidence.offsets,
+        tuple(voxel_size_nm),
+        own,
+    )
+    return found
 
 
 def _block_overlap(
@@ -286,17 +419,10 @@ def _block_overlap(
     """The same overlap in nm along each axis, at least two sections and below half a block."""
     finest = min(voxel_size_nm)
     overlap = [
-        min(max(round(inference.instance_overlap * finest / v), 2), (size - 1) // 2)
+        min(max(math.ceil(inference.instance_overlap * finest / v), 2), (size - 1) // 2)
         for v, size in zip(voxel_size_nm, inference.instance_block, strict=True)
     ]
     return overlap[0], overlap[1], overlap[2]
-
-
-def _shared(one: Block, other: Block) -> Box:
-    """The voxels that two neighbours both segment."""
-    shared = intersect(one.outer, other.outer)
-    assert shared is not None, (one, other)
-    return shared
 
 
 def _piece(labels: NDArray[np.uint32], block: Block, box: Box) -> NDArray[np.uint32]:

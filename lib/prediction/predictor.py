@@ -17,8 +17,8 @@ from lib.networks.model import NeuropilNet
 from lib.networks.weights import load_network
 from lib.prediction.classes import Level, Progress, predict_classes
 from lib.prediction.features import Shelf
-from lib.prediction.grouping import GroupBlock, group_block
-from lib.prediction.instances import Objects, predict_objects
+from lib.prediction.instances import Call, Fragments, Objects, call_here, predict_fragments
+from lib.prediction.joining import PLAIN, JoinModel, joining_of
 from lib.volumes.boxes import Box, box_origin, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage
 from lib.volumes.frames import ViewerFrame, viewer_frame
@@ -35,7 +35,8 @@ class Predictor:
         finest_nm: voxels up to half of this are binned before the network sees them.
         most_split: voxels of volumes from twice `finest_nm` on are split, into so many at most.
         meta: of the weights file.
-        group: groups the voxels of one block into objects.
+        call: how the grouping of a block is called; a server does so in another process.
+        joining: says which fragments belong together.
     """
 
     net: NeuropilNet
@@ -44,7 +45,8 @@ class Predictor:
     finest_nm: float = 0.0
     most_split: int = 1
     meta: dict[str, Any] | None = None
-    group: GroupBlock = group_block
+    call: Call = call_here
+    joining: JoinModel = PLAIN
 
     def frame(self, shape: Sequence[int], voxel_size_nm: Sequence[float]) -> ViewerFrame:
         """The way between an image's voxels and the network's."""
@@ -88,20 +90,51 @@ class Predictor:
         voxel_size_nm: Sequence[float],
         progress: Progress | None = None,
         shelf: Shelf | None = None,
+        split_merge: float = 0.0,
     ) -> Objects:
-        """All objects on the image's own grid; sizes are in the network's voxels."""
+        """All cells on the image's own grid; sizes are in the network's voxels."""
+        fragments = self.fragments(image, voxel_size_nm, progress, shelf)
+        return self.joined(fragments, image.shape, voxel_size_nm, split_merge)
+
+    def fragments(
+        self,
+        image: LazyImage,
+        voxel_size_nm: Sequence[float],
+        progress: Progress | None = None,
+        shelf: Shelf | None = None,
+    ) -> Fragments:
+        """The fragments of an image and their graph, in the network's frame."""
         frame = self.frame(image.shape, voxel_size_nm)
-        found = predict_objects(
+        return predict_fragments(
             self.net,
             frame.view(image),
             frame.network_voxel_size_nm,
             self.inference,
             hierarchy=self.hierarchy,
             progress=progress,
-            group=self.group,
+            call=self.call,
             shelf=shelf,
         )
-        return replace(found, ids=_to_image(found.ids, frame))
+
+    def joined(
+        self,
+        fragments: Fragments,
+        shape: Sequence[int],
+        voxel_size_nm: Sequence[float],
+        split_merge: float = 0.0,
+    ) -> Objects:
+        """Fragments joined into cells, on the image's own grid.
+
+        Args:
+            fragments: of `fragments`.
+            shape: of the image.
+            voxel_size_nm: (x, y, z) of the image.
+            split_merge: -1 splits more, 1 merges more.
+        """
+        found = fragments.objects(
+            self.joining, self.hierarchy, self.inference.min_object_voxels, split_merge
+        )
+        return replace(found, ids=_to_image(found.ids, self.frame(shape, voxel_size_nm)))
 
 
 def load_predictor(
@@ -114,7 +147,16 @@ def load_predictor(
     """
     net, trained, hierarchy, meta = load_network(weights, device)
     model = trained.model
-    return Predictor(net, hierarchy, settings.inference, model.finest_nm, model.most_split, meta)
+    joining = JoinModel.from_dict(meta["joining"]) if "joining" in meta else JoinModel()
+    return Predictor(
+        net,
+        hierarchy,
+        settings.inference,
+        model.finest_nm,
+        model.most_split,
+        meta,
+        joining=joining,
+    )
 
 
 def _to_image(values: NDArray[Any], frame: ViewerFrame) -> NDArray[Any]:

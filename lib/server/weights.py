@@ -24,7 +24,7 @@ from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.digests import digest_of
 from lib.networks.model import NeuropilNet
 from lib.networks.study_heads import with_study_heads
-from lib.prediction.grouping import group_block
+from lib.prediction.instances import call_here
 from lib.prediction.predictor import Predictor, load_predictor
 from lib.server.isolated import Isolated
 
@@ -60,7 +60,7 @@ class Loaded:
 
 logger = logging.getLogger("neuropil.adaptation")
 
-GROUPING = Isolated(group_block)
+GROUPING = Isolated(call_here)
 Loader = Callable[[Path, Settings, str], Predictor]
 
 
@@ -85,7 +85,7 @@ def load_for_server(path: Path, settings: Settings, device: str) -> Predictor:
 
     The grouping is one long call that never lets another thread run.
     """
-    return replace(load_predictor(path, settings, device), group=GROUPING)
+    return replace(load_predictor(path, settings, device), call=GROUPING)
 
 
 class SharedNetwork:

@@ -5,13 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lib.prediction.grouping import absorb_small, group_block
 from torch import Tensor, nn
 
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.metrics.object_scores import contingency, object_report
 from lib.prediction.affinities import embedding_affinities
-from lib.prediction.grouping import absorb_small, group_block
 from lib.prediction.instances import (
     Evidence,
     Objects,
@@ -21,7 +21,7 @@ from lib.prediction.instances import (
     predict_objects,
 )
 from lib.prediction.scratch import Scratch
-from lib.prediction.stitching import cut_blocks
+from lib.prediction.cutting import cut_blocks
 from lib.targets.pairs import NEAREST, pair_offsets
 
 HIERARCHY = load_hierarchy()

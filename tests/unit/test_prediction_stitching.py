@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lib.prediction.stitching import UnionFind, cut_blocks, same_objects
+from lib.prediction.cutting import UnionFind, cut_blocks, same_objects
 from lib.volumes.boxes import box_slices, intersect
 
 

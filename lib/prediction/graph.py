@@ -1,0 +1,173 @@
+"""The fragment graph: all fragments of a volume, their contacts, and what is known of each.
+
+It is what agglomeration, clicks, the proofreading queue and blockwise runs read. Statistics of
+blocks add up exactly, so the graph of a volume does not depend on how contacts were counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from bioimage_cpp.graph import UndirectedGraph, distributed
+from numpy.typing import NDArray
+
+from lib.targets.pairs import NEAREST, Offset
+from lib.volumes.atomic import StagedFiles
+from lib.volumes.boxes import Box, box_shape
+
+REACHES = ("in plane", "across sections", "near", "far")
+"""Kinds of pairs, in the order of `FragmentGraph.stats`: next neighbours in plane and across
+sections, partners a few voxels away, partners beyond."""
+NEAR = 4.5
+"""Partners up to so many of the finest voxels away are "near"."""
+COUNT, MEAN, SQUARES, LEAST, MOST = range(5)
+"""Columns of `FragmentGraph.stats`; SQUARES is the sum of squared deviations from the mean."""
+FILE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class FragmentGraph:
+    """Fragments and their contacts.
+
+    Args:
+        edges: (E, 2) int64 fragments that touch, the smaller id first, in ascending order.
+        stats: (E, 4, 5) float64 statistics of the affinities (0 apart .. 1 together) of the
+            pairs that cross a contact, by reach.
+        votes: (N + 1, C) int64 voxels of each fragment by class value; row 0 is what is in no
+            fragment.
+    """
+
+    edges: NDArray[np.int64]
+    stats: NDArray[np.float64]
+    votes: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """How many fragments there are."""
+        return len(self.votes) - 1
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(N + 1,) voxels of each fragment."""
+        found: NDArray[np.int64] = self.votes.sum(1)
+        return found
+
+    @property
+    def contact(self) -> NDArray[np.float64]:
+        """(E,) pairs of next neighbours across each contact, at least 1."""
+        found: NDArray[np.float64] = np.maximum(self.stats[:, :2, COUNT].sum(1), 1.0)
+        return found
+
+    def mean_affinity(self) -> NDArray[np.float64]:
+        """(E,) mean affinity of the next neighbours across each contact."""
+        next_to = self.stats[:, :2]
+        total: NDArray[np.float64] = (next_to[..., COUNT] * next_to[..., MEAN]).sum(1)
+        return total / self.contact
+
+    def solver_graph(self) -> UndirectedGraph:
+        """The same edges, as the solvers take them."""
+        return UndirectedGraph.from_unique_edges(self.count + 1, self.edges.astype(np.uint64))
+
+    def save(self, path: Path) -> None:
+        """Write it atomically, a compressed .npz file."""
+        with StagedFiles() as staged:
+            np.savez_compressed(
+                staged.create(path),
+                format=FILE_FORMAT,
+                edges=self.edges,
+                stats=self.stats.astype(np.float32),
+                votes=self.votes,
+            )
+            staged.commit()
+
+
+def load_graph(path: Path) -> FragmentGraph:
+    """Read a graph that `save` wrote.
+
+    Raises:
+        ValueError: missing, damaged or of another format; names the file and the remedy.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if int(data["format"]) != FILE_FORMAT:
+                raise ValueError(f"format {int(data['format'])}, expected {FILE_FORMAT}")
+            return FragmentGraph(data["edges"], data["stats"].astype(np.float64), data["votes"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"fragment graph {path}: cannot be read ({error}); run instances again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class BlockContacts:
+    """What one block adds to the graph.
+
+    Args:
+        edges: (E, 2) uint64 fragments that touch in it.
+        stats: for each reach, ((P, 2) uint64 pairs, (P, 5) float64 statistics).
+    """
+
+    edges: NDArray[np.uint64]
+    stats: tuple[tuple[NDArray[np.uint64], NDArray[np.float64]], ...]
+
+
+def contacts_of_block(
+    fragments: NDArray[np.uint32],
+    affinities: NDArray[np.float16],
+    offsets: Sequence[Offset],
+    voxel_size_nm: Sequence[float],
+    own: Box,
+) -> BlockContacts:
+    """Count the contacts of one block.
+
+    Args:
+        fragments: (X, Y, Z) ids of the whole volume, of the block and, beyond its upper faces,
+            of as many voxels as the longest offset.
+        affinities: (A, X, Y, Z) in [-1, 1] of the same voxels.
+        offsets: A offsets.
+        voxel_size_nm: (x, y, z).
+        own: the block's own box within these arrays; pairs that start in it are its own.
+    """
+    begin, size = [a for a, _ in own], list(box_shape(own))
+    found = []
+    for reach in range(len(REACHES)):
+        channels = [i for i, o in enumerate(offsets) if reach_of(o, voxel_size_nm) == reach]
+        if channels:
+            together = (affinities[channels].astype(np.float64) + 1.0) / 2.0
+            pairs = [offsets[i] for i in channels]
+            found.append(distributed.block_affinity_stats(fragments, together, pairs, begin, size))
+        else:
+            found.append((np.zeros((0, 2), np.uint64), np.zeros((0, 5))))
+    edges = distributed.block_region_adjacency_edges(fragments, begin, size)
+    return BlockContacts(edges, tuple(found))
+
+
+def merge_contacts(blocks: Sequence[BlockContacts], votes: NDArray[np.int64]) -> FragmentGraph:
+    """The graph of a volume from the contacts of all its blocks.
+
+    Args:
+        blocks: in any order.
+        votes: (N + 1, C) voxels of each fragment by class value.
+    """
+    edges = distributed.merge_edges([block.edges for block in blocks])
+    edges = edges[edges[:, 0] > 0]  # 0 is no fragment
+    graph = UndirectedGraph.from_unique_edges(len(votes), edges)
+    stats = np.zeros((len(edges), len(REACHES), 5))
+    for reach in range(len(REACHES)):
+        total = distributed.empty_edge_stats(len(edges))
+        for block in blocks:
+            distributed.merge_block_edge_stats(graph, total, *block.stats[reach])
+        stats[:, reach] = total
+    return FragmentGraph(edges.astype(np.int64), stats, votes)
+
+
+def reach_of(offset: Offset, voxel_size_nm: Sequence[float]) -> int:
+    """Index into `REACHES` of a partner."""
+    if offset in NEAREST:
+        return 1 if offset[2] else 0
+    nm = math.sqrt(sum((o * v) ** 2 for o, v in zip(offset, voxel_size_nm, strict=True)))
+    return 2 if nm <= NEAR * min(voxel_size_nm) else 3

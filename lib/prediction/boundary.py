@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
 
 from lib.targets.pairs import NEAREST, Offset
 
@@ -79,20 +77,27 @@ def boundary_histogram(
 def boundary_scale(histograms: Iterable[NDArray[np.int64]]) -> BoundaryScale:
     """What is strong and what is inside, from the histograms of all blocks of a volume.
 
-    Source: Otsu 1979 for the threshold, here of the boundary map cut at its full strength.
+    Inside goes up to Otsu's threshold of the map cut at its full strength; where values keep
+    apart, as in clean volumes, to the middle between them.
+
+    Source: Otsu 1979.
     """
     counts = np.sum(list(histograms), axis=0)
     total = int(counts.sum())
     if not total:
         return BoundaryScale(1.0, 0.5)
     strong = int(np.searchsorted(np.cumsum(counts), SCALE_PERCENTILE * total)) + 1
-    cut = counts[:strong].copy()
+    cut = counts[:strong].astype(np.float64)
     cut[-1] += counts[strong:].sum()
-    centres = (np.arange(strong) + 0.5) / strong
-    otsu: Any = threshold_otsu
-    if np.count_nonzero(cut) < 2:
+    below, centres = np.cumsum(cut)[:-1], (np.arange(strong) + 0.5) / strong
+    sums = np.cumsum(cut * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = sums[:-1] / below - (sums[-1] - sums[:-1]) / (total - below)
+        variance = np.nan_to_num(below * (total - below) * apart**2)
+    if not variance.any():
         return BoundaryScale(strong / BINS, 0.5)
-    return BoundaryScale(strong / BINS, float(otsu(hist=(cut, centres))))
+    best = np.flatnonzero(variance >= variance.max() * (1 - 1e-9))
+    return BoundaryScale(strong / BINS, float(best.mean() + 1) / strong)
 
 
 def pair_slices(

@@ -27,7 +27,6 @@ class Block:
     core: Box
 
 
-
 def cut_blocks(shape: Sequence[int], block: Sequence[int], overlap: Sequence[int]) -> list[Block]:
     """Cut a volume into blocks of like size that overlap.
 
@@ -60,4 +59,3 @@ def _spans(n: int, count: int, shared: int) -> list[tuple[int, tuple[int, int], 
         (i, (max(a - below, 0), min(b + above, n)), (a, b))
         for i, (a, b) in enumerate(itertools.pairwise(edges))
     ]
-

@@ -38,13 +38,13 @@ from lib.prediction.boundary import (
     boundary_scale,
 )
 from lib.prediction.classes import FINE_VALUE, Progress
+from lib.prediction.cutting import Block, cut_blocks
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import WindowForward, window_size
 from lib.prediction.fragments import fragments_of_block
 from lib.prediction.graph import BlockContacts, FragmentGraph, contacts_of_block, merge_contacts
 from lib.prediction.joining import JoinModel
 from lib.prediction.scratch import Scratch
-from lib.prediction.cutting import Block, cut_blocks
 from lib.prediction.windows import WindowRun, window_grid
 from lib.targets.pairs import NEAREST, Offset, pair_offsets
 from lib.volumes.boxes import Box, box_slices, shift_box

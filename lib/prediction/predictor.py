@@ -18,7 +18,7 @@ from lib.networks.weights import load_network
 from lib.prediction.classes import Level, Progress, predict_classes
 from lib.prediction.features import Shelf
 from lib.prediction.instances import Call, Fragments, Objects, call_here, predict_fragments
-from lib.prediction.joining import PLAIN, JoinModel, joining_of
+from lib.prediction.joining import PLAIN, JoinModel
 from lib.volumes.boxes import Box, box_origin, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage
 from lib.volumes.frames import ViewerFrame, viewer_frame

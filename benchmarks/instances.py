@@ -1,9 +1,10 @@
-"""Ways to turn the network's outputs into objects, compared on blocks that no training saw.
+"""The slider, the cut into blocks and the join model, on blocks that no training saw.
 
     python benchmarks/instances.py [--weights model/neuropil.pt] [--data fib25 gala synthetic]
 
-The network runs once a block; every alternative groups the same distances. Prints a Markdown
-table a block (ARE, VOI, AP against its labels) and writes a picture of a section of the first.
+The network runs once a block. Prints a Markdown table a block (ARE, VOI, AP against its
+labels; "best joining" gives each fragment to the true object that most of it lies in) and
+writes a picture of a section of the first.
 The data are looked for in $NEUROPIL_DATA, else in ../shared/data.
 """
 
@@ -14,8 +15,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -29,9 +31,9 @@ import torch  # noqa: E402
 from matplotlib import pyplot  # noqa: E402
 
 from lib.configs.load import load_settings  # noqa: E402
-from lib.configs.settings import InferenceSettings  # noqa: E402
 from lib.metrics.object_scores import contingency, object_report  # noqa: E402
 from lib.prediction.instances import Evidence, collect_evidence, group_volume  # noqa: E402
+from lib.prediction.joining import PLAIN, owners  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 from lib.prediction.scratch import Scratch  # noqa: E402
 from lib.synthetic.generate import generate  # noqa: E402
@@ -39,10 +41,8 @@ from lib.volumes.contrast import intensity_window, normalize  # noqa: E402
 from lib.volumes.readers.opening import open_source  # noqa: E402
 
 DEV = slice(210, 250)
-WIDE_MARGIN = 8.0
-"""Distances up to twice this are kept, so that any smaller margin can be taken afterwards."""
-PAIRS = ((1.5, 0.0), (1.65, -0.1), (1.8, 0.0), (1.8, -0.1), (1.8, -0.2), (1.95, -0.2), (1.95, -0.3))
-"""Margins and long-range biases: a wider margin heals splits, a lower bias merges."""
+CUTS = ((192, 192, 96), (170, 170, 80), (250, 130, 64))
+SLIDER = (-0.5, -0.25, 0.25, 0.5)
 UNSEEN_SEED = 987_001
 MIN_VOXELS = 1000
 """Smallest body that AP looks at; ARE and VOI look at every voxel."""
@@ -85,45 +85,33 @@ BLOCKS: dict[str, Callable[[], Block]] = {
 }
 
 
-def alternatives(shipped: InferenceSettings) -> Iterator[tuple[str, InferenceSettings]]:
-    """What to compare: the shipped way first."""
-    yield "shipped", shipped
-    for reach in ((), (3,), (9,), (3, 9), (3, 9, 27)):
-        name = f"mutex watershed, partners 1 {' '.join(map(str, reach))}"
-        yield name, shipped.model_copy(update={"instance_method": "mutex", "long_range": reach})
-    for margin, bias in PAIRS:
-        changed = {"affinity_margin": margin, "long_range_bias": bias}
-        yield f"margin {margin:.3g}, bias {bias}", shipped.model_copy(update=changed)
-    for threshold in (0.3, 0.5, 0.7):
-        agglomeration = {"instance_method": "agglomeration", "agglomeration_threshold": threshold}
-        yield f"agglomeration at {threshold}", shipped.model_copy(update=agglomeration)
-    small = {"instance_block": (128, 128, 32), "instance_overlap": 24}
-    yield "shipped, blocks of 128 x 128 x 32", shipped.model_copy(update=small)
+def alternatives(
+    predictor: Predictor, evidence: Evidence, block: Block
+) -> Iterator[tuple[str, NDArray[np.integer[Any]], float]]:
+    """What to compare, the shipped way first: name, ids, seconds of grouping."""
+    inference, hierarchy, voxel = predictor.inference, predictor.hierarchy, block.voxel_size_nm
+    least = inference.min_object_voxels
+    start = time.perf_counter()
+    whole = group_volume(evidence, voxel, inference)
+    shipped = whole.objects(predictor.joining, hierarchy, least)
+    yield "shipped", shipped.ids, time.perf_counter() - start
+    for value in SLIDER:
+        start = time.perf_counter()
+        moved = whole.objects(predictor.joining, hierarchy, least, value)
+        yield f"split_merge {value}", moved.ids, time.perf_counter() - start
+    yield "mean affinity alone", whole.objects(PLAIN, hierarchy, least).ids, 0.0
+    owner = owners(whole.graph.count, whole.ids, block.truth)
+    yield f"best joining of {whole.graph.count} fragments", owner[whole.ids], 0.0
+    for cut in CUTS:
+        start = time.perf_counter()
+        changed = inference.model_copy(update={"instance_block": cut, "instance_overlap": 64})
+        found = group_volume(evidence, voxel, changed).objects(predictor.joining, hierarchy, least)
+        between = object_report(contingency(shipped.ids.astype(np.int64), found.ids)).are
+        name = f"blocks of {' x '.join(map(str, cut))} (ARE {between:.3f} to shipped)"
+        yield name, found.ids, time.perf_counter() - start
 
 
-def with_margin(wide: Evidence, settings: InferenceSettings) -> Evidence:
-    """The evidence as `settings` would have collected it: its margin and partners."""
-    kept = [i for i, o in enumerate(wide.offsets) if max(o) == 1 or max(o) in settings.long_range]
-    distance = (1.0 - wide.affinities[kept].astype(np.float32)) * WIDE_MARGIN
-    affinities = np.clip(1.0 - distance / settings.affinity_margin, -1.0, 1.0)
-    return replace(
-        wide,
-        affinities=affinities.astype(np.float16),
-        offsets=tuple(wide.offsets[i] for i in kept),
-    )
-
-
-def wide_evidence(predictor: Predictor, block: Block, scratch: Scratch) -> Evidence:
-    """One pass of the network, with every partner and a margin that loses nothing."""
-    wide = predictor.inference.model_copy(
-        update={"affinity_margin": WIDE_MARGIN, "long_range": (3, 9, 27)}
-    )
-    return collect_evidence(
-        predictor.net, block.image, block.voxel_size_nm, wide, predictor.hierarchy, scratch
-    )
-
-
-def picture(block: Block, ids: NDArray[np.uint32], target: Path) -> None:
+def picture(block: Block, ids: NDArray[np.integer[Any]], target: Path) -> None:
     """Image, true and predicted objects of the middle section, one colour an object."""
     z = block.image.shape[2] // 2
     image = normalize(block.image[:, :, z], intensity_window(block.image))
@@ -170,18 +158,22 @@ def compare(predictor: Predictor, data: str, block: Block, target: Path | None) 
     print("| alternative | ARE | VOI split | VOI merge | VOI | AP-50 | AP-75 | largest | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     with Scratch(predictor.inference.tile_bytes) as scratch:
-        wide = wide_evidence(predictor, block, scratch)
-        for name, settings in alternatives(predictor.inference):
-            start = time.perf_counter()
-            found = group_volume(with_margin(wide, settings), block.voxel_size_nm, settings)
-            seconds = time.perf_counter() - start
-            report = object_report(contingency(block.truth, found.ids), min_voxels=MIN_VOXELS)
+        evidence = collect_evidence(
+            predictor.net,
+            block.image,
+            block.voxel_size_nm,
+            predictor.inference,
+            predictor.hierarchy,
+            scratch,
+        )
+        for name, ids, seconds in alternatives(predictor, evidence, block):
+            report = object_report(contingency(block.truth, ids), min_voxels=MIN_VOXELS)
             figures = report.to_dict()
             keys = ("are", "voi_split", "voi_merge", "voi", "ap_50", "ap_75", "largest_share")
             cells = " | ".join(f"{figures[k]:.3f}" for k in keys)
             print(f"| {name} | {cells} | {seconds:.1f} |", flush=True)
             if name == "shipped" and target is not None:
-                picture(block, found.ids, target)
+                picture(block, ids, target)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def group_patch(
         deep = {name: values.unsqueeze(-1) for name, values in outputs.items()}
         sizes = torch.cat([batch["voxel_size_nm"], batch["voxel_size_nm"][:, :1]], 1)
         batch = {**batch, "voxel_size_nm": sizes}
-        return group_patch(deep, batch, hierarchy, inference)[..., 0]
+        return group_patch(net, deep, batch, hierarchy, inference)[..., 0]
     embedding = outputs["instance"].float()
     shape = tuple(embedding.shape[2:])
     x, y, z = batch["voxel_size_nm"][0].tolist()

@@ -79,6 +79,19 @@ def load_weights(path: Path | str) -> dict[str, Any]:
     return data
 
 
+def rewrite_meta(path: Path, more: Mapping[str, Any]) -> None:
+    """Add to the meta data of a weights file, atomically; its parameters stay as they are.
+
+    Raises:
+        ValueError: see `load_weights`.
+    """
+    data = load_weights(path)
+    data["meta"] = {**data["meta"], **more}
+    written = io.BytesIO()
+    torch.save(data, written)
+    place_weights(path, written.getvalue())
+
+
 def load_network(
     path: Path | str, device: torch.device | str = "cpu"
 ) -> tuple[NeuropilNet, Settings, LabelHierarchy, dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""DICOM series and SEG, and the `export` command, which knows both ways out."""
+"""DICOM: series, segmentations, and what of an item they hold."""

@@ -46,7 +46,8 @@ from lib.metrics.clicks import (  # noqa: E402
     seeded_generator,
     simulate_clicks,
 )
-from lib.prediction.instances import collect_evidence, group_volume  # noqa: E402
+from lib.prediction.evidence import collect_evidence
+from lib.prediction.instances import group_volume  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 from lib.prediction.scratch import Scratch  # noqa: E402
 from lib.synthetic.generate import generate  # noqa: E402

@@ -12,7 +12,7 @@ from skimage.segmentation import watershed
 
 from lib.clicks.evidence import boundary_of
 from lib.metrics.clicks import Click, Mask
-from lib.prediction.instances import Evidence
+from lib.prediction.evidence import Evidence
 
 POSITIVE_BASIN, NEGATIVE_BASIN = 1, 2
 

@@ -80,10 +80,6 @@ class WindowForward:
             out = self._outputs(features)
             yield View({n: o.flip(axes) if axes else o for n, o in out.items()}, features, axes)
 
-    def views(self, boxes: Sequence[Box]) -> Iterator[dict[str, Tensor]]:
-        """The outputs of `seen` alone."""
-        return (view.outputs for view in self.seen(boxes))
-
     def mean(
         self, boxes: Sequence[Box], decode: Callable[[View], Mapping[str, Tensor]]
     ) -> dict[str, Tensor]:

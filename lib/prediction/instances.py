@@ -10,20 +10,17 @@ is cut into blocks hardly shows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lib.configs.settings import InferenceSettings
-from lib.labels.hierarchy import MAX_CLASSES, LabelHierarchy
+from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.prediction.affinities import mirrored_correction, pair_affinities
 from lib.prediction.agglomeration import (
     absorb,
     agglomerate,
@@ -39,14 +36,12 @@ from lib.prediction.boundary import (
 )
 from lib.prediction.classes import FINE_VALUE, Progress
 from lib.prediction.cutting import Block, cut_blocks
-from lib.prediction.features import FeatureSource, Shelf
-from lib.prediction.forward import WindowForward, window_size
+from lib.prediction.evidence import Evidence, collect_evidence
+from lib.prediction.features import Shelf
 from lib.prediction.fragments import fragments_of_block
 from lib.prediction.graph import BlockContacts, FragmentGraph, contacts_of_block, merge_contacts
 from lib.prediction.joining import JoinModel
 from lib.prediction.scratch import Scratch
-from lib.prediction.windows import WindowRun, window_grid
-from lib.targets.pairs import NEAREST, Offset, pair_offsets
 from lib.volumes.boxes import Box, box_slices, shift_box
 from lib.volumes.contrast import LazyImage
 
@@ -132,42 +127,6 @@ class Fragments:
         return Objects(ids, classes, sizes, cells)
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the network says about a volume, as the grouping needs it.
-
-    Args:
-        affinities: (A, X, Y, Z) float16.
-        offsets: A partner offsets.
-        classes: (X, Y, Z) uint8, fine class + 1.
-        foreground: (X, Y, Z) bool, voxels that can be objects.
-        class_values: how many values the class map can have.
-    """
-
-    affinities: NDArray[np.float16]
-    offsets: tuple[Offset, ...]
-    classes: NDArray[np.uint8]
-    foreground: NDArray[np.bool_]
-    class_values: int = MAX_CLASSES + FINE_VALUE
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels along each axis."""
-        x, y, z = self.classes.shape
-        return x, y, z
-
-    def nearest(self, box: Box) -> tuple[NDArray[np.float16], tuple[Offset, ...]]:
-        """Affinities (A', *box) and offsets of next neighbours only."""
-        channels = [i for i, o in enumerate(self.offsets) if o in NEAREST]
-        where = box_slices(box)
-        values = (
-            np.stack([self.affinities[(i, *where)] for i in channels])
-            if channels
-            else (np.zeros((0, *self.foreground[where].shape), np.float16))
-        )
-        return values, tuple(self.offsets[i] for i in channels)
-
-
 def predict_objects(
     net: NeuropilNet,
     volume: LazyImage,
@@ -227,68 +186,6 @@ def predict_fragments(
             net, volume, voxel_size_nm, inference, hierarchy, scratch, progress, shelf
         )
         return group_volume(evidence, voxel_size_nm, inference, call)
-
-
-def collect_evidence(
-    net: NeuropilNet,
-    volume: LazyImage,
-    voxel_size_nm: tuple[float, float, float],
-    inference: InferenceSettings,
-    hierarchy: LabelHierarchy,
-    scratch: Scratch,
-    progress: Progress | None = None,
-    shelf: Shelf | None = None,
-) -> Evidence:
-    """Run the network over a volume and keep affinities, classes and foreground."""
-    grid = window_grid(volume.shape, window_size(net, inference), inference.overlap)
-    features = FeatureSource(net, volume, inference.precision, shelf)
-    heads = ("semantic", "instance", "affinity")
-    forward = WindowForward.over(features, heads, grid, inference.mirror)
-    offsets = pair_offsets(voxel_size_nm, inference.long_range, grid.window)
-    evidence = Evidence(
-        scratch.array((len(offsets), *grid.shape), np.float16),
-        offsets,
-        scratch.array(grid.shape, np.uint8),
-        scratch.array(grid.shape, np.bool_),
-        hierarchy.num_classes + FINE_VALUE,
-    )
-    can_be_object = torch.tensor([c.object for c in hierarchy.classes], device=forward.device)
-
-    def evaluate(boxes: Sequence[Box]) -> dict[str, Tensor]:
-        total: dict[str, Tensor] = {}
-        views = list(forward.views(boxes))
-        for axes, view in zip(forward.mirrored, views, strict=True):
-            p = view["semantic"].softmax(1)
-            correction = view.get("affinity")
-            if correction is not None and axes:
-                correction = mirrored_correction(correction, axes, voxel_size_nm)
-            pairs = pair_affinities(
-                view["instance"], p, offsets, hierarchy, inference, correction, voxel_size_nm
-            )
-            found = {"semantic": p / len(views), "pairs": pairs / len(views)}
-            total = {name: total[name] + f if total else f for name, f in found.items()}
-        return total
-
-    def consume(box: Box, outputs: Mapping[str, Tensor]) -> None:
-        where = box_slices(box)
-        semantic = outputs["semantic"]
-        evidence.classes[where] = (semantic.argmax(0) + FINE_VALUE).to(torch.uint8).cpu().numpy()
-        of_objects = semantic[can_be_object].sum(0) >= inference.object_threshold
-        evidence.foreground[where] = of_objects.cpu().numpy()
-        evidence.affinities[(slice(None), *where)] = outputs["pairs"].half().cpu().numpy()
-
-    WindowRun(
-        grid,
-        evaluate,
-        consume,
-        channels=hierarchy.num_classes + len(offsets),
-        device=forward.device,
-        tile_bytes=inference.tile_bytes,
-        batch_size=inference.batch_size,
-        pair_offsets={"pairs": offsets},
-        progress=progress,
-    ).run()
-    return evidence
 
 
 def group_volume(

@@ -4,7 +4,7 @@ import numpy as np
 
 from lib.clicks.baselines import AutomaticPick, PointWatershed, boundary_map
 from lib.metrics.clicks import Click
-from lib.prediction.instances import Evidence
+from lib.prediction.evidence import Evidence
 
 
 def on(x: int, positive: bool = True) -> Click:

@@ -9,7 +9,8 @@ from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.metrics.object_scores import contingency, object_report
 from lib.prediction.affinities import embedding_affinities
-from lib.prediction.instances import Evidence, Objects, group_volume, predict_objects
+from lib.prediction.evidence import Evidence
+from lib.prediction.instances import Objects, group_volume, predict_objects
 from lib.prediction.joining import PLAIN as BY_AFFINITY
 from lib.prediction.scratch import Scratch
 from lib.targets.pairs import pair_offsets

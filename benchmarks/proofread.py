@@ -46,7 +46,7 @@ from lib.metrics.clicks import (  # noqa: E402
     seeded_generator,
     simulate_clicks,
 )
-from lib.prediction.evidence import collect_evidence
+from lib.prediction.evidence import collect_evidence  # noqa: E402
 from lib.prediction.instances import group_volume  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 from lib.prediction.scratch import Scratch  # noqa: E402

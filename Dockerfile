@@ -29,9 +29,9 @@ COPY main.py LICENSE README.md ./
 COPY lib/ lib/
 COPY model/ model/
 
-# The user may write what the server writes, and nothing else of the app.
+# The user may write what the server writes (MONAI Label makes bin/), and nothing else of the app.
 RUN useradd --create-home --uid 1000 neuropil \
-    && install -d -o neuropil -g neuropil /studies logs \
+    && install -d -o neuropil -g neuropil /studies logs bin \
     && chown -R neuropil:neuropil model
 USER 1000
 

@@ -130,6 +130,9 @@ def test_from_nothing_to_corrected_objects(server: Server, artifacts: Path, tmp_
         assert time.monotonic() < end, "training does not end"
         time.sleep(2)
     assert _ask(server, "GET", "/train/").json()["status"] == "DONE", server.log_tail()
+    while _ask(server, "GET", "/info/").json()["learning"]["running"]:
+        assert time.monotonic() < end, "learning from the submission does not end"
+        time.sleep(2)
     _shoot(server, artifacts, "trained", "/", 850)
     content, _ = browse(server.url + "/", "--dump-dom")
     assert re.search(r"<polyline points=\"0\.0,", content), "no curve of the run"

@@ -16,7 +16,8 @@ from lib.dicom.labels import export_item as export_series_of
 from lib.labels.value_maps import ENCODINGS
 from lib.shapes.chosen import lazy_objects
 from lib.volumes.errors import VolumeError
-from lib.volumes.exporting import DATASETS, OBJECTS, TAGS, ExportRequest, export_item
+from lib.volumes.export_values import DATASETS, OBJECTS, TAGS, ExportRequest
+from lib.volumes.exporting import export_item
 from lib.volumes.options import add_study_option, existing_study, voxel_bar
 from lib.volumes.study import StudyItem
 
@@ -26,15 +27,16 @@ def add_export_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "export",
         help="write an item's labels in the frame of its source volume, or the item as DICOM",
-        description="Write annotated labels, predictions or current objects to HDF5, TIFF, Zarr "
-        "or Precomputed, at the item's place in its source. Items of one volume can go into one "
-        "target, one by one or all at once. "
+        description="Write annotated labels, predictions or current objects to HDF5, TIFF, Zarr, "
+        "OME-Zarr, N5 or Precomputed, at the item's place in its source. Items of one volume can "
+        "go into one target, one by one or all at once. "
         "With --dicom, write image and labels as a DICOM series for OHIF and DICOM stores.",
     )
     parser.add_argument("item", help="item id")
     parser.add_argument(
         "target", metavar="TARGET",
-        help="FILE.h5[:DATASET], FILE.tif, DIR.zarr, or precomputed://DIR; a new DIR for DICOM",
+        help="FILE.h5[:DATASET], FILE.tif, DIR.zarr, DIR.ome.zarr, DIR.n5 or precomputed://DIR; a "
+        "new DIR for DICOM",
     )  # fmt: skip
     parser.add_argument(
         "--dicom", nargs="?", const="CT", metavar="MODALITY",
@@ -62,6 +64,12 @@ def add_export_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--crop-only", action="store_true",
         help="write the item's voxels alone, not the whole frame of its source",
     )  # fmt: skip
+    parser.add_argument(
+        "--unknown", type=int, metavar="VALUE",
+        help="value of voxels of which nothing is known; by default 0 for ids, which viewers show "
+        "as nothing (4294967295 keeps them apart from 'no object'), and for classes what the "
+        "encoding says",
+    )  # fmt: skip
     parser.add_argument("--replace", action="store_true", help="write over an existing file")
     add_settings_options(parser)
     return parser
@@ -84,7 +92,7 @@ def run_export(args: argparse.Namespace) -> int:
     for one in _of_source(item, args.label) if args.whole_source else [item]:
         request = ExportRequest(
             args.target, args.label, args.encoding, args.crop_only,
-            args.replace and not done, offset,
+            args.replace and not done, offset, args.unknown,
         )  # fmt: skip
         values = lazy_objects(one, "current") if args.label == "current" else None
         with voxel_bar(math.prod(one.shape), f"export {one.id}") as bar:

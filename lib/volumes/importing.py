@@ -9,6 +9,7 @@ from lib.volumes.errors import disk_error
 from lib.volumes.import_labels import without_unlabelled
 from lib.volumes.import_plan import ImportPlan, ImportRequest, PlannedItem
 from lib.volumes.label_views import LabelViews, image_view
+from lib.volumes.source import SourceInfo
 from lib.volumes.study import Study, StudyItem
 from lib.volumes.writing import LabelCounts, Progress
 
@@ -61,13 +62,18 @@ def _import_item(
         origin_voxels=box_origin(item.box),
         source={
             "path": info.path, "dataset": info.dataset, "shape": list(info.shape),
-            "origin": list(info.origin),
+            "origin": list(info.origin), **_placed(info),
         },
         fully_annotated=request.fully_annotated,
         split=item.split,
         extra=_extra(plan, box),
         true_instances=request.true_instances and plan.instance is not None,
     )  # fmt: skip
+
+
+def _placed(info: SourceInfo) -> dict[str, Any]:
+    """Where the source's first voxel lies in physical space, if it says so."""
+    return {} if info.offset_nm is None else {"offset_nm": list(info.offset_nm)}
 
 
 def _extra(plan: ImportPlan, box: Box) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class ItemRecord:
         id: name of the item, see `check_id`.
         voxel_size_nm: (x, y, z) in nm.
         origin_voxels: place of the first voxel in the source volume, (x, y, z) voxels.
-        source: where it came from: `path`, `dataset`, `shape` (x, y, z) and `origin`.
+        source: where it came from: `path`, `dataset`, `shape` (x, y, z), `origin`, and
+            `offset_nm`, the place of its first voxel in physical space where it states one.
         fully_annotated: voxels without a label are none of the annotated classes.
         class_sets: codes of the `final` map for class sets that are neither a class nor a
             group: code -> class names. Codes are only ever added.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from target_contract import TargetContract
 
-from lib.volumes.writers.chunked_target import PrecomputedTarget, ZarrTarget
+from lib.volumes.writers.chunked_target import N5Target, OmeZarrTarget, ZarrTarget
 from lib.volumes.writers.hdf5_target import Hdf5Target
+from lib.volumes.writers.precomputed_target import PrecomputedTarget
 from lib.volumes.writers.tiff_target import TiffTarget
 
 
@@ -20,6 +21,21 @@ class TestHdf5Target(TargetContract):
 
 class TestZarrTarget(TargetContract):
     kind, name = ZarrTarget, "out.zarr"
+
+    def address(self, path: Path, dataset: str) -> str:
+        return f"{path}:{dataset}"
+
+
+class TestOmeZarrTarget(TargetContract):
+    kind, name = OmeZarrTarget, "out.ome.zarr"
+
+    def address(self, path: Path, dataset: str) -> str:
+        return f"{path}:{dataset}"
+
+
+class TestN5Target(TargetContract):
+    kind, name = N5Target, "out.n5"
+    outside = (0,)  # N5 reads 0 where nothing is written
 
     def address(self, path: Path, dataset: str) -> str:
         return f"{path}:{dataset}"

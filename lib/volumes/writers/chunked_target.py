@@ -1,66 +1,61 @@
-"""Zarr and Precomputed, through tensorstore; chunks appear one by one."""
+"""Zarr, OME-Zarr and N5, through tensorstore; chunks appear one by one."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import shutil
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorstore as ts
 
 from lib.volumes.atomic import write_json
-from lib.volumes.boxes import box_origin, box_shape
+from lib.volumes.boxes import box_shape
 from lib.volumes.errors import VolumeError, damaged_target
 from lib.volumes.readers.chunked import read_json
 from lib.volumes.writers.target import CHUNK, LabelTarget, ReadBox, TargetSpec
 from lib.volumes.writing import Progress
 
 
-class ZarrTarget(LabelTarget):
-    """A Zarr 2 array with z, y, x axes, and `resolution` and `offset` in nm."""
+class ChunkedTarget(LabelTarget):
+    """An array of a container, with `resolution` and `offset` in nm along its axes."""
+
+    driver: ClassVar[str]
+    mark: ClassVar[str]
+    """The file that makes a folder an array."""
+
+    described: ClassVar[str]
+    """The file of its attributes."""
 
     def __init__(self, spec: TargetSpec) -> None:
         super().__init__(spec)
-        self._folder = spec.path / spec.dataset
+        self._folder = self._place()
         self._groups: list[Path] = []
-        self._created = _prepare(self._folder, self._folder / ".zarray", spec.replace)
-        x, y, z = spec.shape
-        self._store = _open(
-            self._folder,
-            {
-                "driver": "zarr",
-                "kvstore": _files(self._folder),
-                "metadata": {
-                    "shape": [z, y, x],
-                    "chunks": [min(CHUNK, n) for n in (z, y, x)],
-                    "dtype": spec.dtype.newbyteorder("<").str,
-                    "fill_value": spec.outside,
-                    "compressor": {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1},
-                },
-            }
-            if self._created
-            else {"driver": "zarr", "kvstore": _files(self._folder)},
-            self._created,
-        )
-        z, y, x = self._store.shape
-        spec.check_same((x, y, z), self._store.dtype.numpy_dtype)
+        self._created = prepare(self._folder, self._folder / self.mark, spec.replace)
+        made = {"driver": self.driver, "kvstore": files_of(self._folder)}
+        if self._created:
+            made["metadata"] = self._metadata()
+        self._store = open_array(self._folder, made, self._created)
+        shape = self._along_axes(self._store.shape)
+        spec.check_same((shape[0], shape[1], shape[2]), self._store.dtype.numpy_dtype)
         if self._created:
             self._describe()
-        self.attributes = (read_json(self._folder / ".zattrs") or {}).get("neuropil", {})
+        self.attributes = (read_json(self._folder / self.described) or {}).get("neuropil", {})
 
     def write(self, read: ReadBox, progress: Progress | None) -> None:
         """Write the item's voxels, slab by slab."""
         for own, there in self.spec.parts(CHUNK):
-            (a, b), (c, d), (e, f) = there
-            _write(self._folder, self._store[e:f, c:d, a:b], read(own).T)
+            part = self._store[tuple(slice(a, b) for a, b in self._along_axes(there))]
+            write_part(self._folder, part, read(own).transpose(self._along_axes((0, 1, 2))))
             if progress is not None:
                 progress(math.prod(box_shape(own)))
 
     def set_attributes(self, attributes: dict[str, Any]) -> None:
         """Keep the table of class sets beside the data."""
-        path = self._folder / ".zattrs"
+        path = self._folder / self.described
         write_json(path, {**(read_json(path) or {}), "neuropil": attributes})
 
     def discard(self) -> None:
@@ -72,75 +67,113 @@ class ZarrTarget(LabelTarget):
                 with contextlib.suppress(OSError):
                     mark.parent.rmdir()  # unless others have put something there
 
+    def _place(self) -> Path:
+        """The array's folder."""
+        return self.spec.path / self.spec.dataset
+
+    def _along_axes(self, values: Sequence[Any]) -> list[Any]:
+        """x, y, z in the order of the array's axes, and back."""
+        return list(values)[::-1]
+
+    @abstractmethod
+    def _metadata(self) -> dict[str, Any]:
+        """What tensorstore needs to make the array."""
+
+    @abstractmethod
     def _describe(self) -> None:
-        attributes = {
-            "resolution": list(self.spec.voxel_size_nm)[::-1],
-            "offset": self.spec.offset_nm,
+        """Write the attributes, and the groups around the array."""
+
+    def _lengths(self) -> dict[str, Any]:
+        return {
+            "resolution": self._along_axes(self.spec.voxel_size_nm),
+            "offset": self._along_axes(self.spec.offset_nm),
             "units": ["nm"] * 3,
         }
-        write_json(self._folder / ".zattrs", attributes)
+
+    def _mark_groups(self, name: str, content: dict[str, Any]) -> None:
+        """Make the folders above the array groups, up to the container."""
         for parent in self._folder.parents:
-            if not (parent / ".zgroup").exists():
-                write_json(parent / ".zgroup", {"zarr_format": 2})
-                self._groups.append(parent / ".zgroup")
+            if not (parent / name).exists():
+                write_json(parent / name, content)
+                self._groups.append(parent / name)
             if parent == self.spec.path:
                 break
 
 
-class PrecomputedTarget(LabelTarget):
-    """A Precomputed segmentation with one scale, at its place in the source's coordinates."""
+class ZarrTarget(ChunkedTarget):
+    """A Zarr 2 array with axes z, y, x."""
+
+    driver, mark, described = "zarr", ".zarray", ".zattrs"
+
+    def _metadata(self) -> dict[str, Any]:
+        shape = self._along_axes(self.spec.shape)
+        return {
+            "shape": shape,
+            "chunks": [min(CHUNK, n) for n in shape],
+            "dtype": self.spec.dtype.newbyteorder("<").str,
+            "fill_value": self.spec.outside,
+            "dimension_separator": ".",
+            "compressor": {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1},
+        }
+
+    def _describe(self) -> None:
+        names = {"_ARRAY_DIMENSIONS": ["z", "y", "x"]}
+        write_json(self._folder / ".zattrs", {**names, **self._lengths()})
+        self._mark_groups(".zgroup", {"zarr_format": 2})
+
+
+class OmeZarrTarget(ZarrTarget):
+    """An OME-Zarr 0.4 image of one resolution; its place is a `translation`."""
 
     def __init__(self, spec: TargetSpec) -> None:
+        prepare(spec.path / spec.dataset, spec.path / spec.dataset / "0" / self.mark, False)
         super().__init__(spec)
-        self._created = _prepare(spec.path, spec.path / "info", spec.replace)
-        wide = spec.dtype.itemsize == 4
-        scale: dict[str, Any] = {
-            "size": list(spec.shape),
-            "voxel_offset": list(box_origin(spec.frame)),
-            "resolution": list(spec.voxel_size_nm),
-            "chunk_size": [CHUNK] * 3,
-            "encoding": "compressed_segmentation" if wide else "raw",
+
+    def _place(self) -> Path:
+        return super()._place() / "0"
+
+    def _describe(self) -> None:
+        super()._describe()
+        axes = [{"name": n, "type": "space", "unit": "nanometer"} for n in "zyx"]
+        places = [
+            {"type": "scale", "scale": self._along_axes(self.spec.voxel_size_nm)},
+            {"type": "translation", "translation": self._along_axes(self.spec.offset_nm)},
+        ]
+        datasets = [{"path": "0", "coordinateTransformations": places}]
+        image = {"version": "0.4", "name": self._folder.parent.name, "axes": axes,
+                 "datasets": datasets}  # fmt: skip
+        label = {"image-label": {"version": "0.4"}}
+        path = self._folder.parent / ".zattrs"
+        write_json(path, {"multiscales": [image], **label})
+        self._groups.append(path)
+
+
+class N5Target(ChunkedTarget):
+    """An N5 dataset with axes x, y, z; it reads 0 where nothing is written."""
+
+    driver, mark, described = "n5", "attributes.json", "attributes.json"
+    empty = 0
+
+    def _along_axes(self, values: Sequence[Any]) -> list[Any]:
+        return list(values)
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "dimensions": list(self.spec.shape),
+            "blockSize": [min(CHUNK, n) for n in self.spec.shape],
+            "dataType": self.spec.dtype.name,
+            "compression": {"type": "gzip", "level": 1},
         }
-        if wide:
-            scale["compressed_segmentation_block_size"] = [8, 8, 8]
-        made = {
-            "multiscale_metadata": {
-                "type": "segmentation", "data_type": spec.dtype.name, "num_channels": 1,
-            },
-            "scale_metadata": scale,
-        }  # fmt: skip
-        base = {"driver": "neuroglancer_precomputed", "kvstore": _files(spec.path)}
-        self._store = _open(spec.path, {**base, **(made if self._created else {})}, self._created)
-        domain = self._store.domain
-        x, y, z = (int(n) for n in self._store.shape[:3])
-        spec.check_same((x, y, z), self._store.dtype.numpy_dtype)
-        if tuple(domain.inclusive_min[:3]) != box_origin(spec.frame):
-            raise VolumeError(
-                spec.path, f"exists with first voxel {tuple(domain.inclusive_min[:3])}",
-                f"{box_origin(spec.frame)} to fill it in", "use --replace or another target",
-            )  # fmt: skip
-        self.attributes = read_json(spec.path / "neuropil.json") or {}
 
-    def write(self, read: ReadBox, progress: Progress | None) -> None:
-        """Write the item's voxels, slab by slab."""
-        x, y, z = box_origin(self.spec.frame)
-        for own, ((a, b), (c, d), (e, f)) in self.spec.parts(CHUNK):
-            part = self._store[a + x : b + x, c + y : d + y, e + z : f + z, 0]
-            _write(self.spec.path, part, read(own))
-            if progress is not None:
-                progress(math.prod(box_shape(own)))
-
-    def set_attributes(self, attributes: dict[str, Any]) -> None:
-        """Keep the table of class sets beside the data."""
-        write_json(self.spec.path / "neuropil.json", attributes)
-
-    def discard(self) -> None:
-        """Remove a volume that this export began."""
-        if self._created:
-            shutil.rmtree(self.spec.path, ignore_errors=True)
+    def _describe(self) -> None:
+        path = self._folder / self.described
+        size = {"unit": "nm", "dimensions": list(self.spec.voxel_size_nm)}
+        more = {"axes": ["x", "y", "z"], "pixelResolution": size, **self._lengths()}
+        write_json(path, {**(read_json(path) or {}), **more})
+        self._mark_groups("attributes.json", {"n5": "2.5.0"})
 
 
-def _prepare(folder: Path, mark: Path, replace: bool) -> bool:
+def prepare(folder: Path, mark: Path, replace: bool) -> bool:
     """Whether the array must be created; with `replace` an existing one is removed.
 
     Raises:
@@ -157,18 +190,30 @@ def _prepare(folder: Path, mark: Path, replace: bool) -> bool:
     return True
 
 
-def _files(folder: Path) -> dict[str, str]:
+def files_of(folder: Path) -> dict[str, str]:
+    """A folder as a tensorstore key-value store."""
     return {"driver": "file", "path": f"{folder.resolve()}/"}
 
 
-def _open(folder: Path, spec: dict[str, Any], create: bool) -> Any:
+def open_array(folder: Path, spec: dict[str, Any], create: bool) -> Any:
+    """Make or open an array; chunks are stored whatever they hold, so that none is missed.
+
+    Raises:
+        VolumeError: it cannot be made or opened.
+    """
+    spec = {**spec, "store_data_equal_to_fill_value": True}
     try:
         return ts.open(spec, create=create, open=not create).result()
     except (ValueError, OSError, RuntimeError) as error:
         raise damaged_target(folder, error) from error
 
 
-def _write(folder: Path, part: Any, values: Any) -> None:
+def write_part(folder: Path, part: Any, values: Any) -> None:
+    """Write a part of an array.
+
+    Raises:
+        VolumeError: the disk is full, or fails.
+    """
     try:
         part.write(values).result()
     except (ValueError, RuntimeError) as error:

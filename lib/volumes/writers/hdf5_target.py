@@ -87,5 +87,5 @@ class Hdf5Target(LabelTarget):
             fillvalue=spec.outside,
         )
         dataset.attrs["resolution"] = np.array(spec.voxel_size_nm[::-1], np.float64)
-        dataset.attrs["offset"] = np.array(spec.offset_nm, np.float64)
+        dataset.attrs["offset"] = np.array(spec.offset_nm[::-1], np.float64)
         return dataset

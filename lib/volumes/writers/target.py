@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ class TargetSpec:
         dtype: uint8 or uint32.
         outside: value where nothing is known.
         replace: write over what is there.
+        source_nm: place of voxel (0, 0, 0) of the source's coordinates in physical space.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class TargetSpec:
     voxel_size_nm: tuple[float, float, float]
     outside: int
     replace: bool
+    source_nm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def where(self) -> str:
@@ -55,10 +57,17 @@ class TargetSpec:
         return box_shape(self.frame)
 
     @property
-    def offset_nm(self) -> list[float]:
-        """Physical place of the frame's first voxel in the source, z, y, x."""
-        pairs = zip(box_origin(self.frame), self.voxel_size_nm, strict=True)
-        return [o * s for o, s in pairs][::-1]
+    def offset_nm(self) -> tuple[float, float, float]:
+        """Physical place of the frame's first voxel, x, y, z."""
+        rows = zip(box_origin(self.frame), self.voxel_size_nm, self.source_nm, strict=True)
+        x, y, z = (round(o * s + place, 6) for o, s, place in rows)
+        return x, y, z
+
+    @property
+    def voxel_origin(self) -> Triple:
+        """That place in whole voxels, for targets that know no other."""
+        x, y, z = (round(o / s) for o, s in zip(self.offset_nm, self.voxel_size_nm, strict=True))
+        return x, y, z
 
     def inner_place(self) -> Box:
         """The item's box counted from the frame's first voxel."""
@@ -87,6 +96,9 @@ class TargetSpec:
 
 class LabelTarget(ABC):
     """An export target, opened for one item. Use as a context manager."""
+
+    empty: ClassVar[int | None] = None
+    """What this kind reads where nothing is written; None: what it is told."""
 
     attributes: Mapping[str, Any] = {}
     """The `neuropil` metadata that the target already holds."""

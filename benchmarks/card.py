@@ -111,6 +111,9 @@ LINES = (
     _class("axondeepseg", "myelin", "dice", 0.80, "tiles"),
     _against_rest("axondeepseg", "myelin", "dice"),
     *_objects("fib25", 0.10, 1.2),
+    *_objects("fib25block", 0.10, 1.3),
+    *(Line(name, "speckle of the class map in true objects", ("speckle",), less=True)
+      for name in ("fib25", "fib25block", "vnc", "gala", "synthetic")),
     *_clicks("fib25", 0.75, 0.85, 3.0),
     *_objects("gala"),
     *_clicks("gala", None, None, None),

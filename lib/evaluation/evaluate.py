@@ -23,6 +23,7 @@ from lib.metrics.object_scores import (
     contingency,
     object_report,
 )
+from lib.metrics.speckle import speckle_of
 from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import box_slices
 from lib.volumes.study import Study, StudyItem
@@ -118,9 +119,10 @@ def evaluate_item(
     class_parts: tuple[ClassScores, ...] = ()
     are_parts: tuple[float, ...] = ()
     overlaps: dict[int, float] = {}
+    speckle = None
+    # predict_classes stores class c as c + 1
+    predicted = predictor.classes(image, voxel, "fine", step).astype(np.int16) - 1
     if truth.classes_known:
-        # predict_classes stores class c as c + 1
-        predicted = predictor.classes(image, voxel, "fine", step).astype(np.int16) - 1
         classes = ClassScores(predictor.hierarchy)
         class_parts = _measure_classes(item, truth, predicted, parts, predictor.hierarchy, worst)
         for scores in class_parts:
@@ -130,12 +132,13 @@ def evaluate_item(
         table = contingency(truth.instances, ids)
         objects = object_report(table, min_voxels=options.min_voxels)
         overlaps = best_overlaps(table, options.min_voxels)
+        speckle = speckle_of(truth.instances, predicted, predictor.hierarchy)
         are_parts = _measure_sections(item, truth, ids, parts, worst)
         if options.clicks:
             clicks = _measure_clicks(predictor, item, truth, ids, options, step, worst)
     return ItemFigures(
         item.id, data_set_of(item), classes, objects, clicks,
-        class_parts, are_parts, tuple(overlaps.values()),
+        class_parts, are_parts, tuple(overlaps.values()), speckle,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from lib.evaluation.worst_cases import WorstCases
 from lib.metrics.class_scores import ClassScores
 from lib.metrics.click_scores import ClickScores
 from lib.metrics.object_scores import Matches, ObjectReport
+from lib.metrics.speckle import Speckle
 from lib.metrics.spread import spread_of
 
 
@@ -27,6 +28,7 @@ class ItemFigures:
         class_parts: the counts of each part with known voxels.
         are_parts: adapted Rand error of each part with objects.
         overlaps: IoU of the best found object for each true one.
+        speckle: of the class map in true objects; None without any.
     """
 
     item: str
@@ -37,6 +39,7 @@ class ItemFigures:
     class_parts: tuple[ClassScores, ...] = ()
     are_parts: tuple[float, ...] = ()
     overlaps: tuple[float, ...] = ()
+    speckle: Speckle | None = None
 
 
 @dataclass
@@ -74,6 +77,9 @@ def _figures(items: Sequence[ItemFigures]) -> dict[str, Any]:
             "best_iou": [v for i in items for v in i.overlaps],
         }
         figures["objects"] = {**pool_objects(objects).to_dict(), "spread": _spreads(spread)}
+    speckle = sum((i.speckle for i in items if i.speckle), Speckle())
+    if speckle.voxels:
+        figures["speckle"] = speckle.share
     sessions = ClickScores()
     for item in items:
         if item.clicks is not None:

@@ -58,11 +58,12 @@ def _objects(rows: list[tuple[str, dict[str, Any]]]) -> str:
     keys = ("are", "voi_split", "voi_merge", "voi", "ap_50", "ap_75", "largest_share")
     lines = [
         [name, str(o["true_objects"]), str(o["predicted_objects"]), *(_text(o[k]) for k in keys),
+         _text(figures.get("speckle")),
          *(_spread(o["spread"].get(k)) for k in ("are", "best_iou"))]
         for name, figures in rows
         if (o := figures.get("objects")) is not None
     ]  # fmt: skip
-    heads = ["ARE", "VOI split", "VOI merge", "VOI", "AP-50", "AP-75", "largest share"]
+    heads = ["ARE", "VOI split", "VOI merge", "VOI", "AP-50", "AP-75", "largest share", "speckle"]
     heads += ["ARE of sections", "best IoU of objects"]
     return _markdown(["objects", "true", "predicted", *heads], lines)
 

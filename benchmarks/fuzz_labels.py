@@ -26,7 +26,7 @@ from fastapi import HTTPException
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from lib.annotation.submissions import versions
+from lib.annotation.versions import versions
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import load_hierarchy
 from lib.server.submissions import Submissions

@@ -18,7 +18,7 @@ from lib.adaptation.refit import Logits, RefitOptions, change_of, refit, scaled
 from lib.adaptation.rehearsal import Reservoir
 from lib.adaptation.rows import FOLDS, Rows, SetMap, read_rows
 from lib.adaptation.store import Learned, Stored, load_heads, save_heads
-from lib.annotation.submissions import versions
+from lib.annotation.versions import versions
 from lib.configs.settings import AdaptationSettings, InferenceSettings
 from lib.data.items import DataItem, LabelCache, Labels
 from lib.labels.hierarchy import LabelHierarchy

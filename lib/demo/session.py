@@ -16,7 +16,8 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.annotation.submissions import SubmissionOptions, submit
+from lib.annotation.submissions import submit
+from lib.annotation.versions import SubmissionOptions
 from lib.clicks.answer import segment_clicked
 from lib.clicks.source import Clicks, ClickSource
 from lib.configs.load import hierarchy_of

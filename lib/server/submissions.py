@@ -10,17 +10,8 @@ from typing import Any, cast
 
 from lib.annotation.deriving import Derived
 from lib.annotation.shown import LastAnswers, Shown
-from lib.annotation.submissions import (
-    SUFFIXES,
-    Mode,
-    Prepared,
-    SubmissionOptions,
-    Truth,
-    Version,
-    prepare_labels,
-    recover,
-    submit,
-)
+from lib.annotation.submissions import Prepared, prepare_labels, recover, submit
+from lib.annotation.versions import SUFFIXES, Mode, SubmissionOptions, Truth, Version
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy, normalize_name
 from lib.labels.segment_names import ANY_OBJECT, check_mapping

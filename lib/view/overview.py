@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lib.annotation.submissions import versions
+from lib.annotation.versions import versions
 from lib.proofread.edits import Edit
 from lib.proofread.log import EditLog
 from lib.proofread.replay import replay

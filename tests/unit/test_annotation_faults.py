@@ -32,7 +32,8 @@ from submission_cases import (
 from volume_files import SIZE_NM, nifti, volume
 
 from lib.annotation import submissions
-from lib.annotation.submissions import SubmissionOptions, recover, submit, versions
+from lib.annotation.submissions import recover, submit
+from lib.annotation.versions import SubmissionOptions, versions
 from lib.volumes import writing
 from lib.volumes.errors import DiskError, VolumeError
 from lib.volumes.study import Study

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzz_labels import INFO, make_study, mutated, originals
-from lib.annotation.submissions import recover, submit, versions
+from lib.annotation.submissions import recover, submit
+from lib.annotation.versions import versions
 
 COUNT = 40
 

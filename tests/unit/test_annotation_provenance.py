@@ -10,7 +10,8 @@ import pytest
 from submission_cases import AXON, INFO, INSIDE, NAMES, ROI, SHAPE, H, strokes, study_of_one, upload
 
 from lib.annotation.shown import MOST_CLIENTS, LastAnswers
-from lib.annotation.submissions import SubmissionOptions, submit, versions
+from lib.annotation.submissions import submit
+from lib.annotation.versions import SubmissionOptions, versions
 from lib.data.items import labelled_items
 
 VALUES = {name: n for n, name in enumerate(NAMES, 1)}

@@ -27,8 +27,9 @@ from submission_cases import (
 from volume_files import SIZE_NM, nifti, volume
 
 from lib.annotation import deriving
-from lib.annotation.submissions import SubmissionOptions, submit, versions
+from lib.annotation.submissions import submit
 from lib.annotation.submitted_file import place_on_grid
+from lib.annotation.versions import SubmissionOptions, versions
 from lib.volumes.study import Study
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.annotation.submissions import versions
+from lib.annotation.versions import versions
 from lib.configs.load import load_settings
 from lib.demo.session import (
     SESSION_SETTINGS,

@@ -14,7 +14,8 @@ import pytest
 import SimpleITK as sitk
 from volume_files import SIZE_NM, nifti, volume
 
-from lib.annotation.submissions import submit, versions
+from lib.annotation.submissions import submit
+from lib.annotation.versions import versions
 from lib.labels.hierarchy import load_hierarchy
 from lib.volumes import writing
 from lib.volumes.atomic import remove_leftovers, write_bytes

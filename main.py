@@ -26,6 +26,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.activelearning.background import score_at_start, score_if_stale
+from lib.activelearning.doubtful import STRATEGY as DOUBTFUL
 from lib.activelearning.parts import QueryParts
 from lib.activelearning.scoring import scoring_methods
 from lib.activelearning.strategies import strategies
@@ -137,7 +138,7 @@ class NeuropilApp(MONAILabelApp):
         }
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return strategies(self.queries)
+        return strategies(self.queries, self.objects)
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         return scoring_methods(self.queries)
@@ -182,7 +183,8 @@ class NeuropilApp(MONAILabelApp):
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """The next item and region; scores that are missing are computed meanwhile."""
         sample = dict(super().next_sample(request))
-        if stock_settings.MONAI_LABEL_AUTO_UPDATE_SCORING:
+        scored = request.get("strategy") != DOUBTFUL  # that one goes by objects
+        if scored and stock_settings.MONAI_LABEL_AUTO_UPDATE_SCORING:
             score_if_stale(self.queries, self.datastore())
         return sample
 

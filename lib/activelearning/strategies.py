@@ -9,7 +9,9 @@ from urllib.parse import urlencode
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from lib.activelearning.doubtful import Doubtful
 from lib.activelearning.parts import QueryParts
+from lib.proofread.store import ObjectStore
 from lib.queries.heatmap import heat_tag
 from lib.queries.select import Query, next_region
 from lib.queries.select import Strategy as Name
@@ -72,6 +74,7 @@ def told_to_slicer(query: Query) -> str:
     return f"{query.item}: annotate {describe_box(query.box)} ({query.reason})"
 
 
-def strategies(parts: QueryParts) -> dict[str, Strategy]:
+def strategies(parts: QueryParts, objects: ObjectStore) -> dict[str, Strategy]:
     """All strategies by name; viewers offer the first one first."""
-    return {name: NextRegion(name, parts) for name in DESCRIPTIONS}
+    regions = {str(name): NextRegion(name, parts) for name in DESCRIPTIONS}
+    return {**regions, "doubtful": Doubtful(parts, objects)}

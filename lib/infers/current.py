@@ -8,8 +8,8 @@ import numpy as np
 
 from lib.infers.base import Answer, Parts
 from lib.infers.image import RequestImage, item_id
-from lib.infers.objects_shown import current_classes
 from lib.infers.objects_task import ObjectsTask
+from lib.proofread.naming import current_classes
 from lib.proofread.submitted import done_in
 from lib.server.errors import refuse
 from lib.server.weights import Loaded
@@ -49,11 +49,9 @@ class Current(ObjectsTask):
         ids = objects.read(whole_box(image.shape))
         if only == "accepted":
             ids[~np.isin(ids, list(objects.standing().accepted))] = 0
-        machine = self.objects.classes(name, objects.machine.version if objects.machine else "")
-        if machine is None:
-            machine = np.zeros(1 + (objects.machine.highest if objects.machine else 0), np.uint8)
+        machine = self.objects.classes(name, objects)
         classes = current_classes(
-            objects, machine, self.viewer_labels.hierarchy, self.settings.labels
+            objects, machine, self.viewer_labels.hierarchy, self.settings.labels.segment_names
         )
         told |= {"done": done_in(objects, None), "edits": len(objects.standing().active)}
         answer = self.reply(request, image, ids, classes, objects.standing().names)

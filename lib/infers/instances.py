@@ -7,9 +7,9 @@ from typing import Any
 
 from lib.infers.base import Answer, Parts, log_progress
 from lib.infers.image import RequestImage, item_id
-from lib.infers.objects_shown import current_classes
 from lib.infers.objects_task import ObjectsTask
 from lib.infers.writer import write_label
+from lib.proofread.naming import current_classes
 from lib.proofread.store import MACHINE_TAG
 from lib.server.weights import Loaded
 from lib.volumes.boxes import whole_box
@@ -46,7 +46,10 @@ class Instances(ObjectsTask):
             if current.standing().active:
                 ids, names = current.read(whole_box(image.shape)), dict(current.standing().names)
                 classes = current_classes(
-                    current, classes, self.viewer_labels.hierarchy, self.settings.labels
+                    current,
+                    classes,
+                    self.viewer_labels.hierarchy,
+                    self.settings.labels.segment_names,
                 )
                 told["edits"] = len(current.standing().active)
             if lost:

@@ -10,11 +10,9 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.configs.settings import LabelSettings
 from lib.infers.writer import NamedSegment
 from lib.labels.hierarchy import LabelHierarchy
-from lib.labels.segment_names import object_name, parse_segment_name
-from lib.proofread.current import CurrentObjects
+from lib.labels.segment_names import object_name
 
 SHOWN_BY_UINT8 = 255
 GOLDEN = 0.618034
@@ -49,39 +47,6 @@ def object_color(fine: int, number: int, hierarchy: LabelHierarchy) -> tuple[int
     varied = colorsys.hls_to_rgb(hue, light, max(saturation, 0.35))
     r, g, b = (round(255 * c) for c in varied)
     return r, g, b
-
-
-def current_classes(
-    objects: CurrentObjects,
-    machine: NDArray[np.uint8],
-    hierarchy: LabelHierarchy,
-    labels: LabelSettings,
-) -> NDArray[np.uint8]:
-    """Classes of current objects: what their names say, or else the machine's.
-
-    Args:
-        objects: as they stand.
-        machine: (M + 1,) fine class + 1 of the machine's objects, by its own ids.
-
-    Returns:
-        (N + 1,) fine class + 1 of each, 0 unknown; N is the largest id.
-    """
-    standing = objects.standing()
-    here = objects.ids_here(len(machine) - 1)
-    highest = max([objects.new_id() - 1, *here.tolist()])
-    classes = np.zeros(highest + 1, np.uint8)
-    for fine, number in zip(machine[1:].tolist(), here[1:].tolist(), strict=True):
-        owner = standing.machine.get(number, number)
-        if owner == number or not classes[owner]:
-            classes[owner] = fine
-    for number, name in standing.names.items():
-        members = hierarchy.members(
-            parse_segment_name(name, hierarchy, labels.segment_names).class_set
-        )
-        if len(members) == 1 and number <= highest:
-            classes[number] = members[0] + 1
-    classes[0] = 0
-    return classes
 
 
 def named_segments(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import fastremap
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.labels.hierarchy import LabelHierarchy
 from lib.labels.segment_names import keeps_number, object_name, parse_segment_name
@@ -49,6 +50,38 @@ def identify(
     if meaning is not None and meaning.kind in ("class", "group"):
         return found, object_name(meaning.class_set, found, hierarchy)
     return found, ""
+
+
+def current_classes(
+    objects: CurrentObjects,
+    machine: NDArray[np.uint8],
+    hierarchy: LabelHierarchy,
+    mapping: Mapping[str, str],
+) -> NDArray[np.uint8]:
+    """Classes of current objects: what their names say, or else the machine's.
+
+    Args:
+        objects: as they stand.
+        machine: (M + 1,) fine class + 1 of the machine's objects, by its own ids.
+        mapping: names of the lab -> class or group names.
+
+    Returns:
+        (N + 1,) fine class + 1 of each, 0 unknown; N is the largest id.
+    """
+    standing = objects.standing()
+    here = objects.ids_here(len(machine) - 1)
+    highest = max([objects.new_id() - 1, *here.tolist()])
+    classes = np.zeros(highest + 1, np.uint8)
+    for fine, number in zip(machine[1:].tolist(), here[1:].tolist(), strict=True):
+        owner = standing.machine.get(number, number)
+        if owner == number or not classes[owner]:
+            classes[owner] = fine
+    for number, name in standing.names.items():
+        members = hierarchy.members(parse_segment_name(name, hierarchy, mapping).class_set)
+        if len(members) == 1 and number <= highest:
+            classes[number] = members[0] + 1
+    classes[0] = 0
+    return classes
 
 
 def _mostly(objects: CurrentObjects, placed: Placed) -> int:

@@ -7,6 +7,7 @@ import io
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from lib.proofread.current import CurrentObjects
 from lib.proofread.drafts import Drafts
+from lib.proofread.joins import Joins, ends_of_map, joins_of_map, load_joins
 from lib.proofread.log import EditLog
 from lib.proofread.machine import MachineObjects
 from lib.proofread.rebase import rebase
@@ -67,6 +69,10 @@ class ObjectStore:
                 self._opened.popitem(last=False)
             return self._opened[key], warnings
 
+    def machine_files(self) -> list[Path]:
+        """The maps of the machine that the study has."""
+        return sorted(label_file(self.root, MACHINE_TAG, "").parent.glob("[!.]*.nii.gz"))
+
     def holds(self, image: Path) -> bool:
         """Whether an image lies in the study."""
         return image.parent.resolve() == self.root.resolve()
@@ -78,6 +84,7 @@ class ObjectStore:
         ids: NDArray[np.uint32],
         classes: NDArray[np.uint8],
         file: Path,
+        joins: Joins | None = None,
     ) -> tuple[CurrentObjects, list[str]]:
         """Bring the edits of an item to terms with new objects, before these are stored.
 
@@ -85,6 +92,7 @@ class ObjectStore:
             ids: (X, Y, Z) what the machine found now.
             classes: (N + 1,) fine class + 1 of each.
             file: as it will be stored.
+            joins: what is known of their contacts.
 
         Returns:
             The objects as they will stand, and a sentence for each edit that no longer fits.
@@ -92,24 +100,45 @@ class ObjectStore:
         old, _ = self.open(item_id, shape)
         new = MachineObjects(ids, file_version(file))
         lost = rebase(old, new)
-        self._keep_classes(item_id, new.version, classes)
+        self._keep_known(item_id, new.version, classes, joins)
         return CurrentObjects(old.log, shape, new, self._min_voxels), lost
 
-    def classes(self, item_id: str, version: str) -> NDArray[np.uint8] | None:
-        """(N + 1,) fine class + 1 of the machine's objects of a version; None: not kept."""
-        path = self._classes_path(item_id, version)
-        return np.load(path, allow_pickle=False) if version and path.exists() else None
+    def classes(self, item_id: str, objects: CurrentObjects) -> NDArray[np.uint8]:
+        """(N + 1,) fine class + 1 of the machine's objects of an item; 0 where not known."""
+        if objects.machine is None:
+            return np.zeros(1, np.uint8)
+        path = self._known(item_id, "classes", objects.machine.version, ".npy")
+        if path.exists():
+            found: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+            return found
+        return np.zeros(objects.machine.highest + 1, np.uint8)
 
-    def _keep_classes(self, item_id: str, version: str, classes: NDArray[np.uint8]) -> None:
-        path = self._classes_path(item_id, version)
-        for old in path.parent.glob("classes-*.npy"):
+    def joins(
+        self, item_id: str, objects: CurrentObjects, voxel_size_nm: Sequence[float]
+    ) -> Joins | None:
+        """What is known of the contacts of an item's objects; None where there are no objects."""
+        if objects.machine is None:
+            return None
+        path = self._known(item_id, "joins", objects.machine.version, ".npz")
+        if not path.exists():
+            ids = objects.machine.read(whole_box(objects.shape))
+            joins_of_map(ids).and_also(ends_of_map(ids, voxel_size_nm)).save(path)
+        return load_joins(path)
+
+    def _keep_known(
+        self, item_id: str, version: str, classes: NDArray[np.uint8], joins: Joins | None
+    ) -> None:
+        path = self._known(item_id, "classes", version, ".npy")
+        for old in (*path.parent.glob("classes-*.npy"), *path.parent.glob("joins-*.npz")):
             old.unlink(missing_ok=True)
         content = io.BytesIO()
         np.save(content, classes, allow_pickle=False)
         write_bytes(path, content.getvalue())
+        if joins is not None:
+            joins.save(self._known(item_id, "joins", version, ".npz"))
 
-    def _classes_path(self, item_id: str, version: str) -> Path:
-        return EditLog(self.root, item_id).folder / f"classes-{version}.npy"
+    def _known(self, item_id: str, what: str, version: str, suffix: str) -> Path:
+        return EditLog(self.root, item_id).folder / f"{what}-{version}{suffix}"
 
     def _found(self, item_id: str, shape: Triple) -> tuple[MachineObjects | None, list[str]]:
         path = label_file(self.root, MACHINE_TAG, item_id)

@@ -300,3 +300,24 @@ class TestTheObjectsAsTheyStand:
         told = _submit(client, tmp_path, shown, item, names)
         assert told["touched_share"] == pytest.approx(mask.mean(), abs=1e-5)
         assert told["machine_share"] == pytest.approx(((shown > 0) & ~mask).mean(), abs=1e-5)
+
+
+def test_the_queue_proposes_joins_and_not_what_is_accepted(server, client, item):
+    found = server.studies / "labels" / "instance_predicted" / f"{ITEM}.nii.gz"
+    touching = np.zeros(SHAPE, np.uint32)
+    touching[:30, 8:40], touching[30:, 8:40] = 1, 2
+    write_nifti(found, touching, item)
+    client.infer("proofread", ITEM, {**SLICER, "foreground": [[5, 20, 8]], "do": "name",
+                                     "label": "axon 1"})  # fmt: skip
+    sample = client.next_sample("doubtful", {})
+    region = sample["region"]
+    assert sample["id"] == ITEM
+    assert {region["object"], region["other"]} == {1, 2}
+    assert "may be one object" in region["reason"]
+    low, high = np.array(region["roi"]).reshape(3, 2).T
+    assert (low <= region["place"]).all() and (region["place"] < high).all()
+    assert sample["PatientID"].startswith(f"{ITEM}: proofread")
+    _click(client, [50, 20, 8], do="accept", label="axon 2")
+    answer = requests.post(f"{server.url}/activelearning/doubtful", json={}, timeout=60)
+    assert answer.status_code == 400
+    assert "no join is in doubt" in answer.json()["detail"] or "handed out" in answer.text

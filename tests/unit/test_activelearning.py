@@ -20,6 +20,7 @@ from lib.configs.settings import Settings
 from lib.demo.items import write_synthetic_item
 from lib.networks.model import build_network
 from lib.networks.weights import save_weights
+from lib.proofread.store import ObjectStore
 from lib.server.datastore import StudyDatastore
 from lib.server.weights import SharedNetwork
 from lib.volumes.study import Study
@@ -63,8 +64,11 @@ def test_from_no_weights_to_scores_to_the_next_region(
     tmp_path: Path, datastore: StudyDatastore
 ) -> None:
     parts = make_parts(tmp_path)
-    chosen, methods = strategies(parts), scoring_methods(parts)
-    assert list(chosen) == ["diverse", "hierarchy", "random", "uncertainty"]
+    objects = ObjectStore(tmp_path / "studies", 50)
+    chosen, methods = strategies(parts, objects), scoring_methods(parts)
+    assert list(chosen) == ["diverse", "hierarchy", "random", "uncertainty", "doubtful"]
+    with pytest.raises(ValueError, match="run `instances`"):
+        chosen.pop("doubtful")({}, datastore)
     first = chosen["uncertainty"]({"client_id": "me"}, datastore)
     assert "no item has scores yet" in first["region"]["reason"]
     with pytest.raises(ValueError, match="no weights"):

@@ -1,0 +1,150 @@
+"""The proofreading queue: the joins whose correction would change most, with a reason in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.labels.hierarchy import LabelHierarchy
+from lib.labels.segment_names import ANY_OBJECT
+from lib.proofread.current import CurrentObjects
+from lib.proofread.joins import Joins
+from lib.proofread.replay import NONE
+from lib.volumes.boxes import Box, Triple
+
+Kind = Literal["split", "merge", "end"]
+"""What the machine may have got wrong: one object in two, two in one, or an end."""
+
+UNKNOWN_LIKE, UNKNOWN_UNLIKE = 0.2, 0.05
+"""Chance that two touching objects are one, where the network's word is not known: of one class,
+and of two."""
+UNLIKE = 0.3
+"""What the chance shrinks to when two objects are of different classes."""
+END = 0.1
+"""Chance that a neurite that ends inside the volume goes on."""
+LEAST_CHANCE = 0.02
+"""Joins that are surer are not asked about."""
+NEURITES = ("axon", "dendrite", "neuron_part")
+"""Classes, or a group, whose objects go on until they leave the volume."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A place to look at.
+
+    Args:
+        kind: what may be wrong.
+        object: the object it is about; other: the second one, 0 none.
+        place: voxel.
+        score: voxels that looking there is expected to correct.
+        reason: in words.
+    """
+
+    kind: Kind
+    object: int
+    other: int
+    place: Triple
+    score: float
+    reason: str
+
+
+def doubts_of(
+    objects: CurrentObjects, joins: Joins, classes: NDArray[np.uint8], hierarchy: LabelHierarchy
+) -> list[Doubt]:
+    """All places of an item where a correction may be due, the most rewarding first.
+
+    What people accepted is not asked about again, and neither is the inside of what they made.
+
+    Args:
+        objects: as they stand.
+        joins: of the machine's map.
+        classes: (N + 1,) fine class + 1 of the current objects, 0 unknown.
+        hierarchy: of the classes.
+    """
+    standing = objects.standing()
+    owners = _owners(objects, joins.pairs)
+    ends = joins.pairs[:, 1] == NONE
+    wrong = np.where(
+        ends, _end_chances(owners, classes, hierarchy), _chances(joins, owners, classes)
+    )
+    done = np.isin(owners, list(standing.accepted)).any(1)
+    inner = joins.pairs[:, 0] == joins.pairs[:, 1]
+    touched = np.isin(owners[:, 0], list(standing.touched - standing.accepted)) & inner
+    same = owners[:, 0] == owners[:, 1]
+    present = (owners[:, 0] != NONE) & ((owners[:, 1] != NONE) | ends)
+    asked = ~done & ~touched & present & (same == inner) & (wrong > LEAST_CHANCE)
+    asked &= ~(ends & np.isin(owners[:, 0], list(standing.touched)))
+    score = wrong * joins.changes
+    found = []
+    for n in np.flatnonzero(asked).tolist():
+        one, other = (int(i) for i in owners[n])
+        place = tuple(int(v) for v in joins.places[n])
+        names = [_called(objects, i, classes, hierarchy) for i in (one, other) if i != NONE]
+        kind: Kind
+        likely, voxels = f"{wrong[n]:.0%}", f"{int(joins.changes[n]):,} voxels"
+        if ends[n]:
+            reason, kind = f"{names[0]} ends inside the volume ({voxels})", "end"
+        elif inner[n]:
+            reason = f"{names[0]} may be two objects that meet here ({likely}, {voxels})"
+            kind = "merge"
+        else:
+            reason = f"{names[0]} and {names[1]} may be one object ({likely}, {voxels})"
+            kind = "split"
+        other = NONE if inner[n] else other
+        found.append(Doubt(kind, one, other, (place[0], place[1], place[2]), score[n], reason))
+    return sorted(found, key=lambda doubt: -doubt.score)
+
+
+def region_around(place: Triple, shape: Triple, region: Triple) -> Box:
+    """A box of at most `region` voxels around a place, inside the item."""
+    x, y, z = (
+        (start := min(max(p - r // 2, 0), max(n - r, 0)), min(start + r, n))
+        for p, n, r in zip(place, shape, region, strict=True)
+    )
+    return x, y, z
+
+
+def _owners(objects: CurrentObjects, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(J, 2) the current object of each side."""
+    standing = objects.standing()
+    highest = int(pairs.max(initial=0))
+    here = objects.ids_here(highest).astype(np.int64)
+    owner = np.array([standing.machine.get(int(i), int(i)) for i in here], np.int64)
+    return owner[pairs]
+
+
+def _chances(
+    joins: Joins, owners: NDArray[np.int64], classes: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """(J,) how likely the machine is wrong about each."""
+    of_class = classes[np.minimum(owners, len(classes) - 1)]
+    like = (of_class[:, 0] == of_class[:, 1]) & (of_class[:, 0] > 0)
+    together = 1.0 / (1.0 + np.exp(-joins.logits.astype(np.float64)))
+    inner = joins.pairs[:, 0] == joins.pairs[:, 1]
+    apart = np.where(like, together, together * UNLIKE)
+    apart = np.where(np.isnan(joins.logits), np.where(like, UNKNOWN_LIKE, UNKNOWN_UNLIKE), apart)
+    return np.where(inner, 1.0 - np.nan_to_num(together, nan=1.0), apart)
+
+
+def _end_chances(
+    owners: NDArray[np.int64], classes: NDArray[np.uint8], hierarchy: LabelHierarchy
+) -> NDArray[np.float64]:
+    """(J,) how likely an object that ends inside the volume should go on."""
+    neurite = np.zeros(len(hierarchy.classes) + 1, np.bool_)
+    for name in NEURITES:
+        if name in hierarchy.class_names or name in hierarchy.group_names:
+            neurite[[c + 1 for c in hierarchy.members(hierarchy.set_named(name))]] = True
+    of_class = classes[np.minimum(owners[:, 0], len(classes) - 1)]
+    return np.where(neurite[of_class], END, 0.0)
+
+
+def _called(
+    objects: CurrentObjects, object_id: int, classes: NDArray[np.uint8], hierarchy: LabelHierarchy
+) -> str:
+    if name := objects.standing().names.get(object_id):
+        return name
+    fine = int(classes[object_id]) if object_id < len(classes) else 0
+    return f"{hierarchy.class_names[fine - 1] if fine else ANY_OBJECT} {object_id}"

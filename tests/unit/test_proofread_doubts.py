@@ -1,0 +1,126 @@
+"""The proofreading queue: what would change most comes first, with a reason in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from proofread_cases import current
+
+from lib.labels.hierarchy import load_hierarchy
+from lib.proofread.current import Placed
+from lib.proofread.doubts import doubts_of, region_around
+from lib.proofread.joins import (
+    contacts,
+    ends_of_map,
+    joins_of_fragments,
+    joins_of_map,
+    load_joins,
+)
+
+H = load_hierarchy()
+AXON, GLIA = (H.class_names.index(n) + 1 for n in ("axon", "glia"))
+
+
+def _row(*lengths: int) -> np.ndarray:
+    """Fragments 1, 2, ... along x."""
+    return np.repeat(np.arange(1, len(lengths) + 1), lengths)[:, None, None] * np.ones(
+        (1, 6, 4), np.uint32
+    )
+
+
+def _fragments(logits, objects, *lengths: int):
+    ids = np.asfortranarray(_row(*lengths).astype(np.uint32))
+    edges = np.array([(n, n + 1) for n in range(1, len(lengths))])
+    sizes = np.bincount(ids.ravel())
+    owner = np.array([0, *objects])
+    joins = joins_of_fragments(ids, owner, edges, np.array(logits, float), sizes)
+    return owner[ids].astype(np.uint32), joins
+
+
+def test_contacts_have_pairs_places_and_faces():
+    ids = _row(4, 6).astype(np.uint32)
+    ids[ids == 2] = 4_000_000_000
+    pairs, places, faces = contacts(ids)
+    assert pairs.tolist() == [[1, 4_000_000_000]]
+    assert places.tolist() == [[3, 2, 1]]
+    assert faces.tolist() == [24]
+    assert len(contacts(np.zeros((3, 3, 3), np.uint32))[0]) == 0
+
+
+def test_a_cut_of_a_weak_join_changes_the_smaller_part():
+    """Fragments 1-2-3 are object 1, 4-5 object 2."""
+    _, joins = _fragments([3.0, -0.5, 0.2, 4.0], [1, 1, 1, 2, 2], 10, 5, 8, 6, 4)
+    table = {
+        (tuple(p), round(float(lo), 1)): int(c)
+        for p, lo, c in zip(joins.pairs.tolist(), joins.logits, joins.changes, strict=True)
+    }
+    voxels = 24
+    assert table == {
+        ((1, 2), 0.2): 10 * voxels, ((1, 1), 3.0): 10 * voxels, ((1, 1), -0.5): 8 * voxels,
+        ((2, 2), 4.0): 4 * voxels,
+    }  # fmt: skip
+
+
+def test_what_would_change_most_comes_first(tmp_path):
+    ids, joins = _fragments([3.0, -0.5, -0.2, 4.0], [1, 1, 1, 2, 2], 10, 5, 8, 6, 4)
+    objects = current(tmp_path, np.asfortranarray(ids))
+    classes = np.array([0, AXON, AXON], np.uint8)
+    first, second, *_ = doubts_of(objects, joins, classes, H)
+    assert (first.kind, first.object, first.other) == ("merge", 1, 0)
+    assert first.place[0] == 14
+    assert "axon 1 may be two objects" in first.reason and "62%" in first.reason
+    assert (second.kind, second.object, second.other) == ("split", 1, 2)
+    assert "axon 1 and axon 2 may be one object" in second.reason
+    other = doubts_of(objects, joins, np.array([0, AXON, GLIA], np.uint8), H)
+    assert other[1].score < second.score, "objects of different classes are rarely one"
+
+
+def test_accepted_and_corrected_ones_do_not_come_again(tmp_path):
+    ids, joins = _fragments([3.0, -0.5, 0.2, 4.0], [1, 1, 1, 2, 2], 10, 5, 8, 6, 4)
+    objects = current(tmp_path, np.asfortranarray(ids))
+    classes = np.array([0, AXON, AXON], np.uint8)
+    objects.merge([1, 2])
+    kinds = {(d.kind, d.object) for d in doubts_of(objects, joins, classes, H)}
+    assert ("split", 1) not in kinds, "joined already"
+    objects.undo()
+    objects.accept(objects.voxels(2), 2, "axon 2")
+    left = doubts_of(objects, joins, classes, H)
+    assert {(d.kind, d.object, d.other) for d in left} == {("merge", 1, 0)}
+    part = Placed(ids[:15] == 1, ((0, 15), (0, 6), (0, 4)))
+    objects.split(part, 1)
+    assert doubts_of(objects, joins, classes, H) == [], "what a person cut is cut"
+
+
+def test_ends_inside_the_volume(tmp_path):
+    ids = np.zeros((60, 20, 20), np.uint32)
+    ids[0:40, 5:10, 5:10] = 1  # ends at 39
+    ids[0:60, 12:17, 12:17] = 2  # leaves the volume at both ends
+    ids[45:55, 2:10, 2:10] = 3  # round
+    joins = ends_of_map(ids, (8.0, 8.0, 8.0))
+    assert joins.pairs.tolist() == [[1, 0]]
+    assert joins.places[0][0] == 39
+    objects = current(tmp_path, np.asfortranarray(ids))
+    both = joins_of_map(ids).and_also(joins)
+    (end,) = doubts_of(objects, both, np.array([0, AXON, AXON, AXON], np.uint8), H)
+    assert (end.kind, end.object) == ("end", 1)
+    assert end.reason == "axon 1 ends inside the volume (1,000 voxels)"
+    assert doubts_of(objects, both, np.array([0, GLIA, GLIA, GLIA], np.uint8), H) == []
+
+
+def test_a_map_alone_tells_by_classes_and_sizes(tmp_path):
+    ids = np.asfortranarray(_row(10, 5, 8).astype(np.uint32))
+    joins = joins_of_map(ids)
+    joins.save(tmp_path / "joins.npz")
+    again = load_joins(tmp_path / "joins.npz")
+    np.testing.assert_array_equal(again.pairs, joins.pairs)
+    objects = current(tmp_path, ids)
+    found = doubts_of(objects, again, np.array([0, AXON, AXON, GLIA], np.uint8), H)
+    assert [(d.object, d.other) for d in found] == [(1, 2), (2, 3)]
+    (tmp_path / "joins.npz").write_bytes(b"x")
+    with pytest.raises(ValueError, match="run instances again"):
+        load_joins(tmp_path / "joins.npz")
+
+
+def test_regions_lie_inside():
+    assert region_around((1, 50, 9), (100, 100, 10), (20, 20, 4)) == ((0, 20), (40, 60), (6, 10))
+    assert region_around((5, 5, 0), (8, 8, 1), (20, 20, 4)) == ((0, 8), (0, 8), (0, 1))

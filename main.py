@@ -55,6 +55,7 @@ from lib.server.mend import in_server, mend_server
 from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork
 from lib.trainers.combined import Combined
+from lib.volumes.readers.region import REGION
 
 TOLD = ("notes", "known_share", "touched_share", "machine_share", "accepted", "done")
 """What the answer to a submission says."""
@@ -106,7 +107,7 @@ class NeuropilApp(MONAILabelApp):
             self.studies,
             self.submissions,
             follow_links=self.settings.server.follow_links,
-            extensions=stock_settings.MONAI_LABEL_DATASTORE_FILE_EXT,
+            extensions=[*stock_settings.MONAI_LABEL_DATASTORE_FILE_EXT, f"*{REGION}"],
             auto_reload=stock_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=stock_settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )

@@ -60,6 +60,8 @@ class NextRegion(Strategy):
             weights=self.parts.weights,
             client=str(request.get("client_id") or ""),
         )
+        if query.item not in datastore.list_images():  # made now, around a region of a volume
+            datastore.refresh()
         logger.info("%s: %s %s, %s", self.name, query.item, query.box, query.reason)
         region = query.to_dict()
         sample = {"id": region.pop("item"), "region": region, "PatientID": told_to_slicer(query)}

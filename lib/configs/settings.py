@@ -175,6 +175,7 @@ class QuerySettings(Section):
     """What to annotate next (lib/queries)."""
 
     region: tuple[Count, Count, Count] = (64, 64, 16)  # most voxels of a region, sections last
+    view: tuple[Count, Count, Count] = (256, 256, 64)  # of an item made around a region of a volume
     score_at_start: bool = True  # the server scores what has no scores, in the background
     annotated_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5  # known: counts as done
     reserve_minutes: Weight = 30.0  # a region handed out is offered to nobody else so long

@@ -15,6 +15,7 @@ from lib.volumes.errors import VolumeError
 from lib.volumes.listing import split_name
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
+from lib.volumes.readers.region import RegionSource
 from lib.volumes.record import read_record, record_path
 from lib.volumes.source import Source
 
@@ -130,5 +131,7 @@ def _voxels(source: Source) -> Any:
         mapped = source.memory_map()
         if mapped is not None:
             return mapped
+    if isinstance(source, RegionSource):  # chunks are read as they are needed, with what is around
+        return source
     x, y, z = source.shape
     return np.asarray(source) if x * y * z * source.dtype.itemsize <= MOST_DECODED else source

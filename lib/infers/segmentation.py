@@ -8,8 +8,10 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
 from lib.infers.image import RequestImage
+from lib.infers.region import in_region, triple
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.prediction.classes import Level
+from lib.server.regions import region
 from lib.server.weights import Loaded
 
 LEVELS = ("fine", "coarse", "fallback")
@@ -35,6 +37,7 @@ class Segmentation(NeuropilTask):
     ) -> Answer:
         extension, level = result_extension(request), self.choice(request, "level")
         dtype = result_dtype(request, len(self.viewer_labels.names))
+        limits = region(request.get("roi"), image.shape)
         with self.network.turn("volume", device):
             final = loaded.predictor.classes(
                 image.voxels,
@@ -42,9 +45,11 @@ class Segmentation(NeuropilTask):
                 cast(Level, level),
                 log_progress(f"segmentation {level}"),
                 self.shelf(loaded, image),
+                limits,
             )
         shown = self.viewer_labels.lut[final].astype(dtype, copy=False)
+        shown, affine, told = in_region(shown, image, limits, request)
         compress = bool(request.get("result_compress", True))
-        segments = self.viewer_labels.named(image.shape)
-        file = write_label(shown, image.affine, extension, compress=compress, segments=segments)
-        return Answer(file, {"level": level})
+        segments = self.viewer_labels.named(triple(shown))
+        file = write_label(shown, affine, extension, compress=compress, segments=segments)
+        return Answer(file, {"level": level, **told})

@@ -82,6 +82,21 @@ class Objects:
         total = int(self.sizes[1:].sum())
         return float(self.sizes[1:].max() / total) if total else 0.0
 
+    def within(self, box: Box) -> Objects:
+        """The objects of a part, numbered anew; sizes are those within it.
+
+        Args:
+            box: of the voxels of `ids`.
+        """
+        found = np.ascontiguousarray(self.ids[box_slices(box)])
+        present, sizes = np.unique(found, return_counts=True)
+        if present[0] != 0:
+            present, sizes = np.append(0, present), np.append(0, sizes)
+        ids = np.searchsorted(present, found).astype(np.uint32)
+        at = np.searchsorted(present, self.of_fragments).clip(max=len(present) - 1)
+        of_fragments = np.where(present[at] == self.of_fragments, at, 0)
+        return Objects(ids, self.classes[present], sizes.astype(np.int64), of_fragments)
+
 
 @dataclass(frozen=True)
 class Fragments:

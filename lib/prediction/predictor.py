@@ -17,10 +17,12 @@ from lib.networks.model import NeuropilNet
 from lib.networks.weights import load_network
 from lib.prediction.classes import Level, Progress, predict_classes
 from lib.prediction.features import Shelf
+from lib.prediction.forward import window_size
 from lib.prediction.instances import Call, Fragments, Objects, call_here, predict_fragments
 from lib.prediction.joining import PLAIN, JoinModel
-from lib.volumes.boxes import Box, box_origin, box_slices, minus, shift_box, whole_box
-from lib.volumes.contrast import LazyImage
+from lib.volumes.boxes import Box, Triple, box_origin, box_slices, minus, shift_box, whole_box
+from lib.volumes.contrast import LazyImage, intensity_window
+from lib.volumes.crop import Crop, widen
 from lib.volumes.frames import ViewerFrame, viewer_frame
 
 
@@ -64,10 +66,11 @@ class Predictor:
         """(X, Y, Z) uint8 class map on the image's own grid; values as `predict_classes`.
 
         Args:
-            box: the part of the image that is wanted; None: all of it.
+            box: the part of the image that is wanted; None: all of it. The network sees what
+                lies around it, of a region of a larger volume also beyond the image.
         """
+        image, part, shelf = self._surrounded(image, box, voxel_size_nm, shelf)
         frame = self.frame(image.shape, voxel_size_nm)
-        part = whole_box(frame.shape) if box is None else box
         network = frame.network_box(part)
         found = predict_classes(
             self.net,
@@ -91,8 +94,19 @@ class Predictor:
         progress: Progress | None = None,
         shelf: Shelf | None = None,
         split_merge: float = 0.0,
+        box: Box | None = None,
     ) -> Objects:
-        """All cells on the image's own grid; sizes are in the network's voxels."""
+        """All cells on the image's own grid; sizes are in the network's voxels.
+
+        Args:
+            split_merge: -1 splits more, 1 merges more.
+            box: the part of the image that is wanted; None: all of it. Cells are found with
+                what lies around it; their sizes are then those within the box, in the image's
+                voxels.
+        """
+        image, part, shelf = self._surrounded(image, box, voxel_size_nm, shelf)
+        if part != whole_box(self.frame(image.shape, voxel_size_nm).shape):
+            return self._objects_within(image, part, voxel_size_nm, progress, split_merge)
         fragments = self.fragments(image, voxel_size_nm, progress, shelf)
         return self.joined(fragments, image.shape, voxel_size_nm, split_merge)
 
@@ -135,6 +149,48 @@ class Predictor:
             self.joining, self.hierarchy, self.inference.min_object_voxels, split_merge
         )
         return replace(found, ids=_to_image(found.ids, self.frame(shape, voxel_size_nm)))
+
+    def _objects_within(
+        self,
+        image: LazyImage,
+        part: Box,
+        voxel_size_nm: Sequence[float],
+        progress: Progress | None,
+        split_merge: float,
+    ) -> Objects:
+        shape = self.frame(image.shape, voxel_size_nm).shape
+        wide = widen(part, self._margin(image, voxel_size_nm), shape)
+        crop = Crop(image, wide, intensity_window(image))
+        found = self.objects(crop, voxel_size_nm, progress, split_merge=split_merge)
+        return found.within(shift_box(part, minus(box_origin(wide))))
+
+    def _surrounded(
+        self,
+        image: LazyImage,
+        box: Box | None,
+        voxel_size_nm: Sequence[float],
+        shelf: Shelf | None,
+    ) -> tuple[LazyImage, Box, Shelf | None]:
+        """The image with what lies around it, where it is a region of more, and the box in it."""
+        x, y, z = (int(n) for n in image.shape)
+        part = whole_box((x, y, z)) if box is None else box
+        around = getattr(image, "around", None)
+        if around is None:
+            return image, part, shelf
+        wide, inner = around(self._margin(image, voxel_size_nm))
+        if tuple(wide.shape) == (x, y, z):
+            return image, part, shelf
+        kept = None if shelf is None else replace(shelf, image=f"{shelf.image} and around")
+        return wide, shift_box(part, box_origin(inner)), kept
+
+    def _margin(self, image: LazyImage, voxel_size_nm: Sequence[float]) -> Triple:
+        """Half a window on each side, in the image's voxels and axes."""
+        frame = self.frame(image.shape, voxel_size_nm)
+        margin = [0, 0, 0]
+        sizes = zip(frame.order, window_size(self.net, self.inference), strict=True)
+        for (axis, size), bins, splits in zip(sizes, frame.bins, frame.splits, strict=True):
+            margin[axis] = -(-size * bins // (2 * splits))
+        return margin[0], margin[1], margin[2]
 
 
 def load_predictor(

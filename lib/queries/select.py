@@ -23,6 +23,7 @@ from lib.queries.ledger import HandedOut, Ledger
 from lib.queries.regions import RegionGrid, centre
 from lib.queries.scores import ItemScores
 from lib.queries.store import ScoreStore
+from lib.queries.volumes import is_volume, item_around, without_parts
 from lib.volumes.boxes import Box, Triple, box_slices
 from lib.volumes.errors import VolumeError
 from lib.volumes.listing import Skipped
@@ -139,6 +140,10 @@ def next_region(
             open_pools = [p for p in pools if len(p.open)]
             query = _without_scores(store, strategy, open_pools, skipped, rng)
         ledger.add(HandedOut(query.item, query.box, client, strategy, now))
+        item = store.study.item(query.item)
+        if is_volume(item):
+            made, box = item_around(store.study, item, query.box, store.queries.view)
+            query = replace(query, item=made.id, box=box, centre=centre(box))
     return replace(query, skipped=tuple(skipped))
 
 
@@ -152,7 +157,8 @@ def _open_pools(
     Raises:
         NoRegion: no items, nothing left to annotate, or all of it with others.
     """
-    items, skipped = store.usable_items()
+    found, skipped = store.usable_items()
+    items = without_parts(found)
     if not items:
         told = "".join(f"; {s.name}: {s.reason}" for s in skipped[:3])
         raise NoRegion(
@@ -204,6 +210,9 @@ def _pool(store: ScoreStore, item: StudyItem, taken: list[Box]) -> _Pool:
     for box in taken:
         done = done.copy()
         done[grid.overlapping(box)] = True
+    missing = None if scores is not None else store.missing(item, grid)
+    if missing is not None:  # of a sparse volume: there is nothing to know
+        known, done = np.where(missing, np.float32(1), known), done | missing
     return _Pool(item, grid, scores, known, np.flatnonzero(~done), np.flatnonzero(done))
 
 

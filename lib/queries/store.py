@@ -23,6 +23,7 @@ from lib.networks.model import NeuropilNet
 from lib.queries.compute import score_volume
 from lib.queries.regions import RegionGrid
 from lib.queries.scores import FOLDER, ItemScores, load_scores, save_scores, scores_path
+from lib.queries.volumes import KnownParts, is_volume, stored_regions
 from lib.volumes.atomic import write_json
 from lib.volumes.boxes import Triple, slabs, whole_box
 from lib.volumes.errors import VolumeError
@@ -74,6 +75,8 @@ class ScoreStore:
         self.queries = queries
         self.lock = Lock()  # choosing and reserving a region is one step
         self._scores: dict[str, tuple[int, ItemScores | None]] = {}
+        self._parts = KnownParts()
+        self._stored: dict[str, tuple[str, NDArray[np.bool_] | None]] = {}
         self._known: dict[str, tuple[str, NDArray[np.float32]]] = {}
         self._grids: dict[str, tuple[str, RegionGrid | VolumeError]] = {}
         self._told: set[str] = set()
@@ -124,7 +127,7 @@ class ScoreStore:
     def stale_items(self, weights: str) -> list[StudyItem]:
         """The items that can be read and have no scores of the weights."""
         items, _ = self.usable_items()
-        return [item for item in items if self.freshness(item, weights) != "fresh"]
+        return [i for i in items if not is_volume(i) and self.freshness(i, weights) != "fresh"]
 
     def grid_of(self, item: StudyItem) -> RegionGrid:
         """The regions of an item that has no scores yet.
@@ -157,6 +160,8 @@ class ScoreStore:
         Counted once for each version of the label and kept in a file beside the scores.
         """
         label = item.label_path("final")
+        if is_volume(item):
+            return self._parts.share(self.study, item, grid)
         if not label.exists():
             return np.zeros(grid.count, np.float32)
         cells = "x".join(map(str, grid.cells))
@@ -171,6 +176,16 @@ class ScoreStore:
             write_json(path, {"key": key, "share": [round(float(s), 4) for s in share]})
         self._known[item.id] = (key, share)
         return share
+
+    def missing(self, item: StudyItem, grid: RegionGrid) -> NDArray[np.bool_] | None:
+        """(R,) regions of a sparse volume without any stored voxel; None where that is unknown."""
+        if not is_volume(item):
+            return None
+        key = fingerprint(item)
+        if item.id not in self._stored or self._stored[item.id][0] != key:
+            self._stored[item.id] = (key, stored_regions(item, grid))
+        stored = self._stored[item.id][1]
+        return None if stored is None else ~stored
 
     def status(self) -> ScoringStatus | None:
         """The last scoring job; None when there never was one."""

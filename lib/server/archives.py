@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO
 
+from lib.volumes.readers.region import REGION
+
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MOST_NAME = 200
 # Encrypted members are a RuntimeError, unknown methods a NotImplementedError of zipfile.
@@ -48,6 +50,8 @@ def check_archive(file: IO[bytes], name: str, max_bytes: int) -> None:
             folders |= set(path.parents) | ({path} if kind == "folder" else set())
             if kind == "file":
                 files.add(path)
+            if path.name.lower().endswith(REGION):
+                raise ValueError(f"archive {name}: {member!r} names a file of this machine")
             total += size
             if total > max_bytes:
                 raise ValueError(f"archive {name}: unpacks to more than {max_bytes} bytes")

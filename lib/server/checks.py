@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from lib.server.archives import check_archive
 from lib.server.errors import NOT_FOUND, refuse
 from lib.volumes.listing import RULE, id_fault, split_name
+from lib.volumes.readers.region import REGION
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 MOST_NAME = 200
@@ -284,6 +285,8 @@ class Checks:
                 )
             if name.lower().endswith(".nhdr"):
                 raise refuse("files: a detached header (.nhdr); send a .nrrd with its voxels in it")
+            if name.lower().endswith(REGION):
+                raise refuse("files: a region names a file of this machine; upload the voxels")
             if call.get("uncompress"):
                 check_archive(upload.file, upload.filename or "", self.max_unpacked_bytes)
 

@@ -34,7 +34,9 @@ from lib.server.uploads import check_image
 from lib.volumes.atomic import StagedFiles, set_aside, write_bytes
 from lib.volumes.errors import TARGET_ERRORS
 from lib.volumes.listing import Skipped, leads_out, list_images, split_name
+from lib.volumes.readers.region import REGION
 from lib.volumes.record import check_id, read_record, record_path
+from lib.volumes.regions import shown_path
 from lib.volumes.study import SUBMITTED_SUFFIXES, TOUCHED
 from lib.volumes.writing import label_file
 
@@ -100,6 +102,8 @@ class StudyDatastore(LocalDatastore):
             HTTPException: 409 where the id is taken by another image.
         """
         path = Path(image_filename)
+        if path.name.lower().endswith(REGION):  # it would name any file of this machine
+            raise refuse("file: a region is made by `main.py import --lazy`, not uploaded")
         own, extension = split_name(path.name)
         image_id, extension = image_id or own, extension.lower()
         check_id(image_id)
@@ -162,6 +166,8 @@ class StudyDatastore(LocalDatastore):
         """The stored info and what the item's record knows."""
         with self._guard:
             info: dict[str, Any] = super().get_image_info(image_id)
+        if info.get("path"):  # a viewer that finds a file there opens it
+            info["path"] = str(shown_path(Path(info["path"])))
         path = record_path(Path(self._datastore_path), image_id)
         record = read_record(path, image_id, None) if info and path.exists() else None
         if record is not None:

@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 
 from lib.configs.settings import ServerSettings
 from lib.server.checks import Checks, Known
+from lib.server.download import mend_download
 from lib.server.gate import LOOPBACK_ORIGIN, Gate, serves_others
 from lib.server.inference import mend_inference
 from lib.server.models import mend_models
@@ -78,6 +79,7 @@ def mend_server(app: Served, settings: ServerSettings) -> bool:
         mend_router(quick.router, pools.quick, checks)
     mend_inference(infer)
     mend_models(model)
+    mend_download(datastore)
     mend_proxy(proxy, stock_settings.MONAI_LABEL_STUDIES, pools.store)
     mend_tokens(auth, login)
     mend_uploads(datastore)

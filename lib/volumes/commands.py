@@ -50,6 +50,10 @@ def add_import_parser(subparsers: Any) -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_label_options(parser)
     parser.add_argument("--replace", action="store_true", help="write over existing items")
+    parser.add_argument(
+        "--lazy", action="store_true",
+        help="copy no voxels: items read their box of the source when they are used",
+    )  # fmt: skip
     add_settings_options(parser)
     return parser
 
@@ -106,6 +110,7 @@ def run_import(args: argparse.Namespace) -> int:
         spacing_unit=args.spacing_unit or settings.data.spacing_unit,
         replace=args.replace,
         gaps=args.missing_sections,
+        lazy=args.lazy,
     )
     plan = plan_import(request, study)
     for warning in plan.warnings:

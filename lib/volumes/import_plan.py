@@ -57,6 +57,7 @@ class ImportRequest:
         spacing_unit: of NIfTI and NRRD files.
         replace: write over items that no annotator has touched.
         gaps: what becomes of missing numbers in a folder of sections.
+        lazy: make items that are boxes of the source, and copy no voxels.
     """
 
     source: str
@@ -74,6 +75,7 @@ class ImportRequest:
     spacing_unit: str = "nm"
     replace: bool = False
     gaps: Gaps = "refuse"
+    lazy: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def plan_import(request: ImportRequest, study: Study) -> ImportPlan:
         VolumeError: what is wrong, where, and what to do; nothing has been written.
         ValueError: an option that cannot be read.
     """
+    if request.lazy and (request.semantic or request.instance):
+        raise ValueError("--lazy copies nothing, and labels are copied; import these without it")
     image = open_source(request.source, "image", request.spacing_unit, request.gaps)
     dtype = grey_type(image)
     size = request.voxel_size_nm or image.info.voxel_size_nm
@@ -147,13 +151,16 @@ def plan_import(request: ImportRequest, study: Study) -> ImportPlan:
     values = None
     if semantic is not None:
         values = value_map(semantic, request.encoding, request.mapping, study.hierarchy)
-    instance = open_instance(request.instance, request.source, image, options)
+    instance = None
+    if not request.lazy:
+        instance = open_instance(request.instance, request.source, image, options)
     items = _plan_items(request, image)
     plan = ImportPlan(request, image, semantic, values, instance, size, items)
     for item in plan.items:
         study.check_free(item.item_id, request.replace)
     plan.warnings = [w for s in plan.sources() for w in s.info.warnings] + _lacking(plan)
-    _check_space(study.root, plan.voxels * dtype.itemsize)
+    if not request.lazy:
+        _check_space(study.root, plan.voxels * dtype.itemsize)
     return plan
 
 

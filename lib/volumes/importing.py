@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
-from lib.volumes.boxes import Box, box_origin, shift_box
+from lib.volumes.boxes import Box, box_origin, box_shape, shift_box
 from lib.volumes.errors import disk_error
 from lib.volumes.import_labels import without_unlabelled
 from lib.volumes.import_plan import ImportPlan, ImportRequest, PlannedItem
 from lib.volumes.label_views import LabelViews, image_view
+from lib.volumes.readers.region import RegionOf, volume_contrast
+from lib.volumes.readers.remote import is_remote
+from lib.volumes.regions import add_region
 from lib.volumes.source import SourceInfo
 from lib.volumes.study import Study, StudyItem
 from lib.volumes.writing import LabelCounts, Progress
@@ -27,12 +32,46 @@ def import_items(
             fault stay; the one at fault leaves nothing behind.
     """
     try:
+        if plan.request.lazy:
+            return _import_regions(plan, study, progress)
         return [_import_item(plan, item, study, progress) for item in plan.items]
     except OSError as error:
         # Sources raise VolumeError when reading fails: this is the study's side.
         raise disk_error(study.root, error) from error
     finally:
         plan.close()
+
+
+def _import_regions(
+    plan: ImportPlan, study: Study, progress: Progress | None
+) -> list[tuple[StudyItem, LabelCounts]]:
+    """Items that are boxes of the source; only the contrast window is read, once for all."""
+    info, request, made = plan.image.info, plan.request, []
+    contrast = volume_contrast(plan.image)
+    path = info.path if is_remote(info.path) else str(Path(info.path).absolute())
+    a, b, c = info.origin
+    for item in plan.items:
+        box = shift_box(item.box, (-a, -b, -c))
+        region = RegionOf(path, info.dataset, box, plan.voxel_size_nm, contrast)
+        added = add_region(
+            study, item.item_id, region, replace=request.replace,
+            origin_voxels=box_origin(item.box), source={**_source(plan), "path": path},
+            split=item.split, fully_annotated=request.fully_annotated,
+        )  # fmt: skip
+        voxels = math.prod(box_shape(box))
+        made.append((added, LabelCounts(voxels=voxels)))
+        if progress is not None:
+            progress(voxels)
+    return made
+
+
+def _source(plan: ImportPlan) -> dict[str, Any]:
+    """Where items come from, for their records."""
+    info = plan.image.info
+    return {
+        "path": info.path, "dataset": info.dataset, "shape": list(info.shape),
+        "origin": list(info.origin), **_placed(info),
+    }  # fmt: skip
 
 
 def _import_item(
@@ -60,10 +99,7 @@ def _import_item(
         progress=progress,
         chunk_depth=info.chunk_depth,
         origin_voxels=box_origin(item.box),
-        source={
-            "path": info.path, "dataset": info.dataset, "shape": list(info.shape),
-            "origin": list(info.origin), **_placed(info),
-        },
+        source=_source(plan),
         fully_annotated=request.fully_annotated,
         split=item.split,
         extra=_extra(plan, box),

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".tiff", ".tif", ".png")
+IMAGE_SUFFIXES = (".region.json", ".nii.gz", ".nii", ".nrrd", ".tiff", ".tif", ".png")
 """Endings of images, in any case; where two files have one id, the earlier ending holds."""
 
 MOST_ID_BYTES = 180

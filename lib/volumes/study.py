@@ -7,8 +7,10 @@
     <root>/labels/touched/<id>.nii.gz  where a person decided; without it: everywhere
     <root>/labels/submitted/...        what annotators sent (lib/annotation/submissions.py)
 
-Images that other programs put there (.nii, .nii.gz, .nrrd, single .tif and .png sections) are
-items as well, see lib/volumes/listing.py; they get a record when something is known about them.
+A box of a larger volume is an item without voxels of its own: <id>.region.json says which
+(lib/volumes/regions.py). Images that other programs put there (.nii, .nii.gz, .nrrd, single .tif
+and .png sections) are items as well, see lib/volumes/listing.py; they get a record when something
+is known about them.
 """
 
 from __future__ import annotations

@@ -19,6 +19,10 @@ SETTINGS = [
     "inference.precision=float32",
 ]  # fmt: skip
 
+SPARSE = (4000, 4000, 1000)
+PLACE = (slice(2000, 2064), slice(1200, 1264), slice(600, 632))
+"""The only voxels of `sparse`."""
+
 
 def make_weights(path: Path, seed: int = 0) -> Path:
     """A random network, the smallest there is."""
@@ -69,3 +73,16 @@ def bytes_of(out: Path) -> dict[str, bytes]:
         for p in files
         if ".neuropil" not in p.relative_to(out).parts
     }
+
+
+def sparse(path: Path) -> np.ndarray:
+    """16 gigavoxels of which 131,072 are stored."""
+    spec = {
+        "driver": "zarr", "kvstore": {"driver": "file", "path": f"{path}/"},
+        "metadata": {"chunks": [32, 64, 64], "dimension_separator": "/"},
+    }  # fmt: skip
+    array = ts.open(spec, create=True, dtype=ts.uint8, shape=SPARSE[::-1]).result()
+    part = np.random.default_rng(0).integers(50, 200, (64, 64, 32), np.uint8)
+    array[PLACE[::-1]].write(part.T).result()
+    (path / ".zattrs").write_text('{"resolution": [40, 8, 8]}')
+    return part

@@ -11,6 +11,7 @@ from lib.volumes.readers.dm import DM, open_dm
 from lib.volumes.readers.hdf5 import open_hdf5
 from lib.volumes.readers.mrc import MRC, open_mrc
 from lib.volumes.readers.nrrd_file import open_nrrd
+from lib.volumes.readers.region import REGION, RegionSource, read_region
 from lib.volumes.readers.remote import REMEDY, Folder, RemoteFolder, is_remote, split_address
 from lib.volumes.readers.roles import Role
 from lib.volumes.readers.section_names import Gaps
@@ -46,6 +47,8 @@ def open_file(path: Path, spacing_unit: str = "nm", role: Role = "image") -> Sou
 
 def _open_by_ending(path: Path, spacing_unit: str, role: Role) -> Source:
     name = path.name.lower()
+    if name.endswith(REGION):
+        return open_region(path, spacing_unit)
     if name.endswith((".nii", ".nii.gz")):
         return open_nifti(path, spacing_unit)
     if name.endswith(NRRD):
@@ -95,6 +98,17 @@ def open_source(
     if name.endswith(NRRD):
         return open_nrrd(path, spacing_unit, by_name=True)
     return open_file(path, spacing_unit, role)
+
+
+def open_region(path: Path, spacing_unit: str = "nm") -> RegionSource:
+    """Open a box of a larger volume.
+
+    Raises:
+        VolumeError: the file says no region, or its volume cannot be opened.
+    """
+    region = read_region(path)
+    volume = open_source(region.text, "image", spacing_unit)
+    return RegionSource(volume, region.box, region.contrast, region.voxel_size_nm, str(path))
 
 
 def split_dataset(text: str) -> tuple[Path, str]:

@@ -19,6 +19,7 @@ from lib.volumes.boxes import (
     box_origin,
     box_shape,
     contains,
+    intersect,
     shift_box,
     show_box,
     whole_box,
@@ -128,6 +129,12 @@ class RegionSource(Source):
 
     def _read(self, box: Box) -> NDArray[Any]:
         return self.outer.read(shift_box(box, box_origin(self.box)))
+
+    def stored_boxes(self, limit: int) -> list[Box]:
+        """Boxes of the volume's stored chunks, as far as they lie in the region."""
+        x, y, z = box_origin(self.box)
+        inside = (intersect(box, self.box) for box in self.outer.stored_boxes(limit))
+        return [shift_box(box, (-x, -y, -z)) for box in inside if box is not None]
 
     def close(self) -> None:
         """Close the volume."""

@@ -137,6 +137,7 @@ def stage_labels(
     )
     record_file.write(json_bytes(record.to_dict()))
     notes = _notes(submitted, table, conflicts)
+    notes += [w for w in (record.warning(),) if w]
     voxels = max(1, counts.voxels)
     return Derived(
         record.known_share, table.objects, notes, writer.touched / voxels,
@@ -249,7 +250,7 @@ class _Writer:
         item = self._item
         return label_stream(
             staged, item.study.root, tag, item.id, item.shape, dtype, item.voxel_size_nm,
-            item.source.affine,
+            item.affine,
         )  # fmt: skip
 
 

@@ -106,6 +106,8 @@ class NeuropilTask(InferTask):
             **loaded.predictor.frame(image.shape, image.voxel_size_nm).resampling(),
             **answer.params,
         }
+        if image.warnings:
+            params["warnings"] = [*image.warnings, *answer.params.get("warnings", ())]
         if answer.stored:
             params["stored"] = answer.stored  # taken out by the app, which knows the datastore
         return answer.file, params

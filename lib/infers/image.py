@@ -35,6 +35,7 @@ class RequestImage:
         affine: of the file, RAS, viewer units.
         voxel_size_nm: (x, y, z).
         key: identity of the image; changes when the file does.
+        warnings: what every reply about it tells.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class RequestImage:
     affine: Affine
     voxel_size_nm: tuple[float, float, float]
     key: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -102,9 +104,10 @@ class ImageStore:
         source = open_file(path, self.spacing_unit)
         said = source.info.voxel_size_nm
         record = read_record(record_path(path.parent, item_id(path)), item_id(path), said)
-        size = (1.0, 1.0, 1.0) if record is None else record.voxel_size_nm
         affine = np.eye(4) if source.affine is None else source.affine
-        return RequestImage(path, _voxels(source), affine, size, key)
+        warnings = (record.warning(),) if record.size_assumed else ()
+        size = record.voxel_size_nm
+        return RequestImage(path, _voxels(source), affine, size, key, warnings)
 
 
 def image_identity(path: Path) -> str:

@@ -172,7 +172,7 @@ class StudyDatastore(LocalDatastore):
         record = read_record(path, image_id, None) if info and path.exists() else None
         if record is not None:
             told = record.to_dict()
-            info.update({key: told[key] for key in SHOWN_FIELDS})
+            info.update({key: told[key] for key in SHOWN_FIELDS if key in told})
         return dict(finite(info))
 
     def save_label(

@@ -95,6 +95,7 @@ def export_item(
         f"{item.id}: {request.label} labels written to {spec.where} at voxel "
         f"(x, y, z) ({x}, {y}, {z}) of {' x '.join(str(n) for n in box_shape(frame))}"
         + (f"; its place {spec.offset_nm} nm is no whole voxel and was rounded" * rounded)
+        + (f"; {item.record.warning()}" if item.record.size_assumed else "")
     )
     return Exported(text, codes.highest)
 

@@ -13,6 +13,12 @@ from lib.volumes.errors import VolumeError
 from lib.volumes.listing import RULE, id_fault
 
 SUFFIX = ".neuropil.json"
+ASSUMED_NM = (10.0, 10.0, 10.0)
+"""The voxel size of an image that states none: the network then sees its voxels as they are."""
+ASSUMED = (
+    "no voxel size is known; its voxels are taken as they are, as if of 10 nm. Objects and classes "
+    "may be wrong for that: state the size in the image, or as voxel_size_nm in its record"
+)
 FORMAT = 1
 
 Split = Literal["train", "val"]
@@ -35,6 +41,7 @@ class ItemRecord:
         split: "train", "val" or None (the trainer decides).
         true_instances: instance ids are ground truth in 3D; False when derived or 2D only.
         extra: keys of other versions and tools, kept as they are.
+        size_assumed: nobody stated the voxel size; it is not written down.
     """
 
     id: str
@@ -47,6 +54,7 @@ class ItemRecord:
     split: Split | None = None
     true_instances: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
+    size_assumed: bool = False
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -56,8 +64,11 @@ class ItemRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: the fields, and the extra keys beside them."""
-        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        own = (f.name for f in fields(self) if f.name not in _BESIDE)
+        data = {name: getattr(self, name) for name in own}
         data["voxel_size_nm"] = list(self.voxel_size_nm)
+        if self.size_assumed:
+            del data["voxel_size_nm"]
         data["origin_voxels"] = list(self.origin_voxels)
         data["class_sets"] = {str(code): names for code, names in self.class_sets.items()}
         return {**self.extra, **data, "format": FORMAT}
@@ -69,7 +80,7 @@ class ItemRecord:
         Raises:
             ValueError: a missing field or a value of another kind.
         """
-        names = {f.name for f in fields(ItemRecord)} - {"extra"}
+        names = {f.name for f in fields(ItemRecord)} - _BESIDE
         for name in ("id", "voxel_size_nm"):
             if name not in data:
                 raise ValueError(f"{name} is missing")
@@ -90,9 +101,17 @@ class ItemRecord:
         except (TypeError, AttributeError) as error:
             raise ValueError(str(error)) from error
 
+    def warning(self) -> str:
+        """What everyone who uses the item should be told; "" for nothing."""
+        return f"{self.id}: {ASSUMED}" if self.size_assumed else ""
+
     def changed(self, **fields_: Any) -> ItemRecord:
         """A copy with some fields replaced."""
         return replace(self, **fields_)
+
+
+_BESIDE = frozenset({"extra", "size_assumed"})
+"""Fields that are no keys of the JSON form."""
 
 
 def check_id(item_id: str) -> None:
@@ -130,7 +149,7 @@ def record_path(root: Path, item_id: str) -> Path:
 
 def read_record(
     path: Path, item_id: str, voxel_size_nm: tuple[float, float, float] | None
-) -> ItemRecord | None:
+) -> ItemRecord:
     """Read an item's record; a short one, {"fully_annotated": true}, is a record as well.
 
     Args:
@@ -138,7 +157,7 @@ def read_record(
         voxel_size_nm: what the image says, for records without a voxel size.
 
     Returns:
-        None where neither the record nor the image gives a voxel size.
+        With an assumed size where neither the record nor the image gives one.
 
     Raises:
         VolumeError: the file is no record, or the item's name or voxel size cannot be used.
@@ -149,11 +168,10 @@ def read_record(
             raise ValueError("a JSON object is needed")
         if data.setdefault("id", item_id) != item_id:
             raise ValueError(f"it belongs to item {data['id']!r}")
+        assumed = "voxel_size_nm" not in data and voxel_size_nm is None
         if "voxel_size_nm" not in data:
-            if voxel_size_nm is None:
-                return None
-            data["voxel_size_nm"] = voxel_size_nm
-        return ItemRecord.from_dict(data)
+            data["voxel_size_nm"] = voxel_size_nm or ASSUMED_NM
+        return ItemRecord.from_dict(data).changed(size_assumed=assumed)
     except (ValueError, RecursionError) as error:
         if not path.exists():
             raise  # it is about the image

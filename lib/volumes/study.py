@@ -15,6 +15,7 @@ is known about them.
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -47,6 +48,9 @@ LABEL_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".tif", ".png")
 SUBMITTED_SUFFIXES = (".seg.nrrd", *LABEL_SUFFIXES)
 
 
+logger = logging.getLogger(__name__)
+
+
 class StudyItem:
     """One image of a study with its record and labels, read lazily.
 
@@ -70,17 +74,24 @@ class StudyItem:
         """The item's record as it was when first asked for; without a file, what the image says.
 
         Raises:
-            VolumeError: a damaged record, or neither record nor image give a voxel size.
+            VolumeError: a damaged record.
         """
         path = record_path(self.study.root, self.id)
         record = read_record(path, self.id, self.source.info.voxel_size_nm)
-        if record is None:
-            raise VolumeError(
-                self.image_path, self.source.info.size_fault or "no voxel size",
-                "a spacing in the file or a record beside it",
-                f"write {path.name} with voxel_size_nm: [x, y, z], or import the image",
-            )  # fmt: skip
+        if record.size_assumed:
+            why = f" ({self.source.info.size_fault})" if self.source.info.size_fault else ""
+            logger.warning("%s%s", record.warning(), why)
         return record
+
+    @property
+    def affine(self) -> NDArray[np.float64] | None:
+        """(4, 4) of the image, for files that belong to it; None: its voxel size says all.
+
+        Viewers show an image without a voxel size with a spacing of 1.
+        """
+        if self.source.affine is None and self.record.size_assumed:
+            return np.eye(4)
+        return self.source.affine
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -104,8 +104,7 @@ def test_images_of_others_are_items(tmp_path):
     theirs = study.item("theirs")
     assert theirs.voxel_size_nm == pytest.approx(SIZE_NM)
     assert (theirs.open_image()[3:5, :, 2:3] == volume(SHAPE)[3:5, :, 2:3]).all()
-    with pytest.raises(VolumeError, match=r"plain\.nii: no voxel size.*plain\.neuropil\.json"):
-        _ = study.item("plain").record
+    assert study.item("plain").record.size_assumed
     (tmp_path / "plain.neuropil.json").write_text('{"voxel_size_nm": [1, 2, 3]}')
     assert study.item("plain").voxel_size_nm == (1.0, 2.0, 3.0)
 
@@ -329,3 +328,46 @@ def test_importing_again_clears_leftovers(tmp_path):
     leftover.write_text("half")
     Study(tmp_path, H).add_item("one", volume(SHAPE), SIZE_NM)
     assert not leftover.exists()
+
+
+@pytest.mark.parametrize("record", [None, {"fully_annotated": True}])
+def test_an_image_without_a_voxel_size_is_taken_as_it_is_and_says_so(tmp_path, record, caplog):
+    """One rule for everything that reads an item: not refused here and binned there."""
+    from PIL import Image
+
+    from lib.volumes.record import read_record
+
+    Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "one.png")
+    if record is not None:
+        (tmp_path / "one.neuropil.json").write_text(json.dumps(record))
+    item = Study(tmp_path, H).item("one")
+    assert item.voxel_size_nm == (10.0, 10.0, 10.0) and item.record.size_assumed
+    assert "one: no voxel size is known" in caplog.text
+    assert (item.affine == np.eye(4)).all(), "viewers show it with a spacing of 1"
+    item.write_record(item.record.changed(known_share={"unknown": 1.0}))
+    kept = json.loads((tmp_path / "one.neuropil.json").read_text())
+    assert "voxel_size_nm" not in kept and "size_assumed" not in kept, "an assumption is not kept"
+    stated = read_record(tmp_path / "one.neuropil.json", "one", (4.0, 5.0, 40.0))
+    assert stated.voxel_size_nm == (4.0, 5.0, 40.0) and not stated.size_assumed
+    assert stated.warning() == "" and "10 nm" in item.record.warning()
+
+
+@pytest.mark.parametrize("name", ["one.png", "one.nii"])
+def test_replies_about_an_image_without_a_voxel_size_say_so(tmp_path, name):
+    from PIL import Image
+
+    from lib.infers.image import ImageStore
+    from lib.volumes.frames import viewer_frame
+
+    if name.endswith("png"):
+        Image.fromarray(np.zeros((50, 60), np.uint8)).save(tmp_path / name)
+    else:
+        nifti(tmp_path / name, volume((60, 50, 4)), np.eye(4))
+    images = ImageStore("nm")
+    image = images.open(tmp_path / name)
+    assert len(image.warnings) == 1 and "one: no voxel size is known" in image.warnings[0]
+    frame = viewer_frame(image.shape, image.voxel_size_nm, 10.0, 3)
+    assert frame.bins == frame.splits == (1, 1, 1)
+    (tmp_path / "one.neuropil.json").write_text('{"voxel_size_nm": [4, 4, 40]}')
+    image = images.open(tmp_path / name)
+    assert image.warnings == () and image.voxel_size_nm == (4.0, 4.0, 40.0)

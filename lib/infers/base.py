@@ -107,7 +107,7 @@ class NeuropilTask(InferTask):
             **answer.params,
         }
         if image.warnings:
-            params["warnings"] = [*image.warnings, *answer.params.get("warnings", ())]
+            params["warnings"] = [*answer.params.get("warnings", ()), *image.warnings]
         if answer.stored:
             params["stored"] = answer.stored  # taken out by the app, which knows the datastore
         return answer.file, params

@@ -252,7 +252,8 @@ def task(tmp_path: Path) -> Proofread:
     settings = Settings()
     network: Any = OneNetwork(predictor)
     labels = ViewerLabels(hierarchy)
-    nib.save(nib.Nifti1Image(body().astype(np.uint8), np.eye(4)), tmp_path / "cell.nii")
+    affine = np.diag([8.0, 8.0, 8.0, 1.0])
+    nib.save(nib.Nifti1Image(body().astype(np.uint8), affine), tmp_path / "cell.nii")
     return Proofread(
         Parts(network, labels, settings, ImageStore("nm"), cache, ObjectStore(tmp_path, 50))
     )

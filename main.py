@@ -152,7 +152,7 @@ class NeuropilApp(MONAILabelApp):
         self.submissions.recover()
         super().on_init_complete()
         if in_server():
-            self.submissions.taken_in = self.learning.ask
+            self.submissions.taken_in = self.network.changed = self.learning.ask
             self.learning.ask_if_stale()
         if stock_settings.MONAI_LABEL_AUTO_UPDATE_SCORING and self.settings.queries.score_at_start:
             score_at_start(self.queries, self.datastore())

@@ -191,8 +191,15 @@ def item_rows(
     settings: AdaptationSettings,
     most_windows: int,
     shelf: Shelf | None = None,
+    sets: SetMap | None = None,
 ) -> Rows:
-    """The rows of one item, by the windows of a whole run over it."""
+    """The rows of one item, by the windows of a whole run over it.
+
+    Args:
+        most_windows: windows at most.
+        shelf: where features are kept.
+        sets: what is learned, network frame; None: the item's labels.
+    """
     net = network.net
     data = DataItem(
         item, network.hierarchy, 0.2, LabelCache(0), network.finest_nm, network.most_split
@@ -202,7 +209,7 @@ def item_rows(
     grid = window_grid(image.shape, window_size(net, network.inference), network.inference.overlap)
     source = FeatureSource(net, image, network.inference.precision, shelf).fitting(grid)
     return read_rows(
-        item.id, source, grid, CompactSets(data.load_labels()), network.hierarchy.unknown,
+        item.id, source, grid, sets or CompactSets(data.load_labels()), network.hierarchy.unknown,
         settings.most_rows, most_windows,
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.labels.hierarchy import LabelHierarchy
+from lib.labels.hierarchy import LabelHierarchy, load_hierarchy
 from lib.networks.model import NeuropilNet
 from lib.prediction.features import FeatureSource
 from lib.prediction.windows import window_grid
@@ -112,12 +112,10 @@ def reservoir_for(
 def synthetic_reservoir(net: NeuropilNet, hierarchy: LabelHierarchy, digest: str) -> Reservoir:
     """Rows of small synthetic volumes; no rows for a hierarchy with other classes than theirs."""
     parts = []
-    for voxel_size_nm, seed in MADE:
+    same = hierarchy.class_names == load_hierarchy().class_names
+    for voxel_size_nm, seed in MADE if same else ():
         volume = generate(MADE_SIZE, voxel_size_nm, seed)
-        try:
-            sets = class_sets_of(volume, hierarchy)
-        except (ValueError, KeyError):
-            continue
+        sets = class_sets_of(volume, hierarchy)
         parts.append(volume_rows(net, volume.image, sets, hierarchy.unknown, 8000, seed))
     return pooled(parts, digest, net.feature_channels)
 

@@ -72,9 +72,24 @@ def hierarchy_of(settings: Settings) -> LabelHierarchy:
     return load_hierarchy(settings.labels.hierarchy)
 
 
-def dump_settings(settings: Settings) -> str:
-    """The resolved configuration as YAML, written beside each checkpoint."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+def dump_settings(settings: Settings, origins: Mapping[str, str] | None = None) -> str:
+    """The resolved configuration as YAML, written beside each checkpoint.
+
+    Args:
+        origins: key path -> where its value comes from, written as comments.
+    """
+    if not origins:
+        return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    lines = []
+    for section, values in settings.model_dump(mode="json").items():
+        lines.append(f"{section}:")
+        for key, value in values.items():
+            text = yaml.safe_dump({key: value}, sort_keys=False)
+            first, *more = text.rstrip("\n").split("\n")
+            origin = origins.get(f"{section}.{key}")
+            lines.append(f"  {first}" + (f"  # {origin}" if origin else ""))
+            lines += [f"  {line}" for line in more]
+    return "\n".join(lines) + "\n"
 
 
 def _scalar(path: str, value: Any) -> Any:

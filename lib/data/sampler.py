@@ -57,6 +57,7 @@ class PatchSampler:
         group_weights: group -> factor on its share of the patches; 1 for groups not named.
         appearance: strength of the augmentation of contrast, brightness, shading and gamma.
         inverted: share of the patches whose contrast is inverted.
+        shares: group -> its share of all patches, whatever its weight; the others share the rest.
 
     Raises:
         ValueError: no item has a known voxel that may train, or a weighted group has none.
@@ -71,6 +72,7 @@ class PatchSampler:
         group_weights: Mapping[str, float] | None = None,
         appearance: float = 1.0,
         inverted: float = 0.0,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         self.seed, self.appearance, self.inverted = seed, appearance, inverted
         self.augment = augment
@@ -82,6 +84,7 @@ class PatchSampler:
                 "a label, or import a labelled volume"
             )
         self.entries = _weighted(self.entries, group_weights or {})
+        self.entries = _shared_out(self.entries, shares or {})
         self.shapes = sorted({entry.shape for entry in self.entries})
         weights = [sum(e.weight for e in self.entries if e.shape == s) for s in self.shapes]
         self.shape_shares = np.array(weights) / sum(weights)
@@ -241,6 +244,20 @@ def _weighted(entries: Sequence[Entry], factors: Mapping[str, float]) -> list[En
             f"data.group_weights: no training patches from {', '.join(unknown)}; expected some of "
             f"{', '.join(groups)} (an item's group is its name up to the first '-')"
         )
+    return [replace(e, weight=e.weight * factors.get(e.item.group, 1.0)) for e in entries]
+
+
+def _shared_out(entries: Sequence[Entry], shares: Mapping[str, float]) -> list[Entry]:
+    """The entries with some groups at a fixed share of all weight."""
+    fixed = {g: s for g, s in shares.items() if any(e.item.group == g for e in entries)}
+    rest = sum(e.weight for e in entries if e.item.group not in fixed)
+    if not fixed or not rest:
+        return list(entries)
+    left = 1.0 - sum(fixed.values())
+    factors = {
+        group: share / left * rest / sum(e.weight for e in entries if e.item.group == group)
+        for group, share in fixed.items()
+    }
     return [replace(e, weight=e.weight * factors.get(e.item.group, 1.0)) for e in entries]
 
 

@@ -76,9 +76,9 @@ def split_item(item_id: str, shape: Triple, declared: str | None, val_fraction: 
     edges = [_edges(n, b) for n, b in zip(shape, VAL_BLOCK, strict=True)]
     blocks: list[Box] = [(x, y, z) for x, y, z in product(*edges)]
     if len(blocks) == 1:
-        role = "val" if _hash(item_id, (0, 0, 0)) < val_fraction else "train"
+        role = "val" if block_hash(item_id, (0, 0, 0)) < val_fraction else "train"
         return split_item(item_id, shape, role, val_fraction)
-    ranked = sorted(blocks, key=lambda b: _hash(item_id, (b[0][0], b[1][0], b[2][0])))
+    ranked = sorted(blocks, key=lambda b: block_hash(item_id, (b[0][0], b[1][0], b[2][0])))
     count = max(1, int(val_fraction * len(blocks)))
     return ItemSplit(shape, tuple(ranked[:count]), None)
 
@@ -93,7 +93,7 @@ def _edges(length: int, block: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _hash(item_id: str, corner: Triple) -> float:
+def block_hash(item_id: str, corner: Triple) -> float:
     """A number in [0, 1) that depends on the item's id and the block's corner only."""
     digest = hashlib.blake2b(f"{item_id}|{corner}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2.0**64

@@ -19,12 +19,17 @@ from lib.networks.weights import FORMAT
 from lib.volumes.atomic import StagedFiles, write_bytes
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any], settings: Settings) -> None:
-    """Write a checkpoint atomically, and the resolved configuration beside it."""
+def save_checkpoint(
+    path: Path,
+    state: Mapping[str, Any],
+    settings: Settings,
+    origins: Mapping[str, str] | None = None,
+) -> None:
+    """Write a checkpoint atomically, and beside it the resolved configuration with its origins."""
     with StagedFiles() as staged:
         torch.save({"format": FORMAT, **state}, staged.create(path))
         staged.commit()
-    write_bytes(path.with_suffix(".yaml"), dump_settings(settings).encode())
+    write_bytes(path.with_suffix(".yaml"), dump_settings(settings, origins).encode())
 
 
 def random_states() -> dict[str, Any]:

@@ -22,8 +22,9 @@ from lib.configs.places import FIRST_RUN, PUBLISHED
 from lib.configs.settings import Settings
 from lib.engine.optimise import NotFiniteError
 from lib.engine.publish import restore_version
+from lib.engine.recipe import origins_of, with_recipe_of
 from lib.engine.run import RunOptions, RunResult, train
-from lib.networks.weights import load_weights, with_shape_of
+from lib.networks.weights import load_weights
 
 
 def add_train_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -116,8 +117,9 @@ def _process(_: int, settings: Settings, args: argparse.Namespace) -> RunResult:
             tqdm.write(sentence, file=sys.stderr)
 
     start = start_of(args)
+    origins = origins_of(settings)
     if start is not None:
-        settings = with_shape_of(settings, load_weights(start))
+        settings, origins = with_recipe_of(settings, load_weights(start))
     options = RunOptions(
         studies=tuple(args.studies),
         out_dir=args.out,
@@ -130,6 +132,7 @@ def _process(_: int, settings: Settings, args: argparse.Namespace) -> RunResult:
         stop=stop,
         progress=progress,
         note=note,
+        origins=origins,
     )
     result = train(settings, options)
     if bar is not None:

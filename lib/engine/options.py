@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
+from lib.data.holding import hold_back
 from lib.data.items import DataItem, labelled_items
 from lib.engine.validation import ValidationReport
+from lib.networks.model import NeuropilNet
 from lib.volumes.study import Study
 
 
@@ -37,6 +39,12 @@ class RunOptions:
         stop: asked after each step; True ends the run after a checkpoint.
         progress: called after each step with (step, steps in all, figures).
         note: told what happens, in sentences.
+        rehearsal: study whose items are trained on beside the others, against forgetting, and
+            on whose validation items published weights must not get worse; None: none.
+        rehearsal_share: of the patches that come from it.
+        origins: where each setting comes from, for the log and the resolved configuration.
+        adapt: puts the refit that needs no run on the published network, which a run has to
+            beat; None: the published network as it is.
     """
 
     studies: tuple[Path, ...]
@@ -50,6 +58,10 @@ class RunOptions:
     stop: Callable[[], bool] = _never
     progress: Callable[[int, int, dict[str, float]], None] = _ignore
     note: Callable[[str], None] = _ignore
+    rehearsal: Path | None = None
+    rehearsal_share: float = 0.25
+    origins: Mapping[str, str] = field(default_factory=dict)
+    adapt: Callable[[NeuropilNet], NeuropilNet] | None = None
 
 
 @dataclass
@@ -81,7 +93,7 @@ def load_items(settings: Settings, studies: tuple[Path, ...]) -> list[DataItem]:
         for root in studies
         for item in Study(root, hierarchy, settings.data.spacing_unit).items()
     ]
-    return labelled_items(
+    items = labelled_items(
         sources,
         hierarchy,
         settings.training.val_fraction,
@@ -89,3 +101,5 @@ def load_items(settings: Settings, studies: tuple[Path, ...]) -> list[DataItem]:
         settings.model.finest_nm,
         settings.model.most_split,
     )
+    hold_back(items, settings.training.val_fraction)
+    return items

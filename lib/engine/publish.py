@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from lib.networks.model import NeuropilNet
 from lib.networks.weights import load_network, load_weights, save_weights
 
 KEPT_VERSIONS = 5
+LARGEST_LOSS = 0.01
+"""By which a single figure may fall while the score rises."""
 
 
 @dataclass
@@ -35,6 +37,10 @@ class Publisher:
         hierarchy: its classes and groups.
         score: scores a network on the validation places of this run.
         device: where to score.
+        adapt: what is put on the published network before it is scored, so that a run has to
+            beat what can be had without it.
+        parts: named figures of the network that was scored last, more is better; no one of
+            them may fall by more than LARGEST_LOSS.
     """
 
     path: Path
@@ -42,7 +48,10 @@ class Publisher:
     hierarchy: LabelHierarchy
     score: Callable[[NeuropilNet], float]
     device: torch.device
+    adapt: Callable[[NeuropilNet], NeuropilNet] | None = None
+    parts: Callable[[], Mapping[str, float]] = dict
     _known: tuple[int, float] | None = None
+    _parts: Mapping[str, float] = field(default_factory=dict)
 
     def published_score(self) -> float | None:
         """The published weights' score on this run's places; None where none can be compared.
@@ -56,11 +65,18 @@ class Publisher:
             net, _, hierarchy, _ = load_network(self.path, self.device)
             if hierarchy.to_dict() != self.hierarchy.to_dict():
                 return None
+            if self.adapt is not None:
+                net = self.adapt(net)
             self._known = (stamp, self.score(net))
+            self._parts = self.parts()
         return self._known[1]
 
     def offer(
-        self, state: Mapping[str, Tensor], score: float, meta: Mapping[str, Any]
+        self,
+        state: Mapping[str, Tensor],
+        score: float,
+        meta: Mapping[str, Any],
+        parts: Mapping[str, float] | None = None,
     ) -> tuple[bool, str]:
         """Publish weights if they are better than the published ones.
 
@@ -68,6 +84,7 @@ class Publisher:
             state: the candidate's state dict.
             score: its score on this run's places; NaN without any validation voxel.
             meta: goes into the file.
+            parts: the candidate's named figures, as `parts` gives them.
 
         Returns:
             whether they were published, and why.
@@ -77,9 +94,14 @@ class Publisher:
             return False, "no validation voxel is annotated yet, so nothing shows they are better"
         if before is not None and not math.isnan(before) and score <= before:
             return False, f"score {score:.4f} is not above the published weights' {before:.4f}"
+        for name, figure in (parts or {}).items():
+            old = self._parts.get(name, math.nan)
+            if figure < old - LARGEST_LOSS:
+                return False, f"{name} would fall from {old:.3f} to {figure:.3f}"
         keep_version(self.path)
         save_weights(self.path, state, self.settings, self.hierarchy, meta)
         self._known = (self.path.stat().st_mtime_ns, score)
+        self._parts = parts or {}
         if before is None:
             return True, f"score {score:.4f}; nothing comparable was published"
         return True, f"score {score:.4f}, before {before:.4f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -23,6 +24,7 @@ from lib.engine.options import load_items
 from lib.engine.pictures import place_picture
 from lib.engine.prompting import draw_prompts, prompt_generators
 from lib.engine.publish import Publisher
+from lib.engine.recipe import told
 from lib.engine.report import ReportWriter
 from lib.engine.state import RunState
 from lib.engine.step import StepContext, StepResult, combined_step
@@ -38,6 +40,14 @@ from lib.networks.devices import (
 )
 from lib.networks.model import NeuropilNet
 from lib.networks.weights import check_fits, load_weights, save_weights, with_new_parts
+
+OLD_PLACES = 6
+"""Places of the rehearsal data that a candidate must not get worse on."""
+
+NOTHING_VALIDATES = (
+    "a handful of voxels is annotated in one place: nothing can be held back to tell whether "
+    "training helps; annotate a second place and submit it, or train without publishing"
+)
 
 BatchGroup = tuple[int, list[Batch]]
 """A step's number and its accumulated batches."""
@@ -66,6 +76,8 @@ class Run:
         self.rank, self.world = idist.get_rank(), idist.get_world_size()
         self.leads = self.rank == 0
         items = load_items(settings, options.studies)
+        rehearsal = () if options.rehearsal is None else (options.rehearsal,)
+        rehearsed = load_items(settings, rehearsal) if items else []
         if not items:
             roots = ", ".join(str(root) for root in options.studies)
             raise ValueError(
@@ -75,15 +87,19 @@ class Run:
         training = settings.training
         patch_size = network_patch(settings.data.patch_size, settings.model.spatial_dims)
         self.sampler = PatchSampler(
-            items,
+            [*items, *rehearsed],
             patch_size,
             training.seed,
             settings.data.augment,
             settings.data.group_weights,
             settings.data.appearance,
             settings.data.inverted,
+            {item.group: options.rehearsal_share for item in rehearsed},
         )
         self.places = validation_places(items, patch_size, options.validation_limit)
+        self.old_places = validation_places(rehearsed, patch_size, OLD_PLACES)
+        if options.published is not None and options.published.exists() and not self.places:
+            raise ValueError(NOTHING_VALIDATES)
         self.device = choose_device(options.device)
         dtype = amp_type(training, self.device)
         self.autocast = autocast_for(self.device, dtype)
@@ -100,13 +116,14 @@ class Run:
             self.autocast,
             self.state.scaler.scale,
         )
-        self.state.places = self._place_names()
+        self.state.places, self.state.origins = self._place_names(), options.origins
         self.guard = Guard(options.out_dir / "faults", self.leads)
         self.log = TrainingLog(options.out_dir / "events", self.leads, self.state.step)
         self.reports = ReportWriter(options.out_dir, self.leads)
         self.publisher = self._publisher()
         self.result = RunResult(best=self.state.best)
         self._speed = (time.perf_counter(), 0.0)
+        self._parts: dict[str, float] = {}
 
     @property
     def checkpoint(self) -> Path:
@@ -132,6 +149,8 @@ class Run:
             f"{'mixed precision' if self.state.dtype else 'float32'}"
         )
         shares = self.sampler.group_shares()
+        if self.options.origins:
+            self.options.note(told(self.settings, self.options.origins))
         self.options.note("patches from " + ", ".join(f"{g} {s:.0%}" for g, s in shares.items()))
         if self.state.step < self.total:
             engine = self._engine()
@@ -175,8 +194,9 @@ class Run:
         if self.options.published is None:
             return None
         return Publisher(
-            self.options.published, self.settings, self.hierarchy, self._score, self.device
-        )
+            self.options.published, self.settings, self.hierarchy, self._score, self.device,
+            self.options.adapt, lambda: self._parts,
+        )  # fmt: skip
 
     def _engine(self) -> Engine:
         training = self.settings.training
@@ -295,6 +315,7 @@ class Run:
             self.options.note("no validation voxel is annotated: nothing to score")
         with self.state.averaged():
             report = self._report(self.state.net)
+            parts = self._parts_of(report, self.state.net)
         self.result.report = report
         figures = report.scalars()
         self.log.scalars(figures, self.state.step)
@@ -302,12 +323,12 @@ class Run:
         best = self.state.best
         if not self.places or best is None or not report.score <= best:
             self.state.best = report.score if self.places else None
-            self._keep_best(report)
+            self._keep_best(report, parts)
         text = ", ".join(f"{k.removeprefix('val/')} {v:.3f}" for k, v in list(figures.items())[:9])
         seconds = time.perf_counter() - started
         self.options.note(f"step {self.state.step}: {text or 'no figures'} ({seconds:.0f} s)")
 
-    def _keep_best(self, report: ValidationReport) -> None:
+    def _keep_best(self, report: ValidationReport, parts: Mapping[str, float]) -> None:
         if not self.leads:
             return
         meta = {"step": self.state.step, "score": report.score, "figures": report.scalars()}
@@ -315,7 +336,7 @@ class Run:
         weights = self.state.average.state()
         save_weights(self.options.out_dir / "best.pt", weights, self.settings, self.hierarchy, meta)
         if self.publisher is not None:
-            done, self.result.reason = self.publisher.offer(weights, report.score, meta)
+            done, self.result.reason = self.publisher.offer(weights, report.score, meta, parts)
             self.result.published |= done
             self.options.note(("published: " if done else "not published: ") + self.result.reason)
 
@@ -325,7 +346,22 @@ class Run:
         )
 
     def _score(self, net: NeuropilNet) -> float:
-        return self._report(net, alone=True).score
+        report = self._report(net, alone=True)
+        self._parts = self._parts_of(report, net, alone=True)
+        return report.score
+
+    def _parts_of(
+        self, report: ValidationReport, net: NeuropilNet, alone: bool = False
+    ) -> dict[str, float]:
+        """Figures on the study and on the rehearsal data, by name; those that exist."""
+        parts = dict(report.parts)
+        if self.old_places and self.publisher is not None:
+            old = validate(
+                net, self.old_places, self.settings, self.hierarchy, self.device, self.autocast,
+                alone,
+            )  # fmt: skip
+            parts |= {f"{name}, rehearsal data": figure for name, figure in old.parts.items()}
+        return {name: figure for name, figure in parts.items() if not math.isnan(figure)}
 
     def _save(self, finished: bool = False) -> None:
         if self.leads:

@@ -49,6 +49,7 @@ class RunState:
         self.step, self.epoch, self.validated_at = 0, 0, -1
         self.best: float | None = None
         self.places: list[str] = []  # where `best` was scored
+        self.origins: Mapping[str, str] = {}  # where each setting comes from
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take over weights; counters and optimiser start anew."""
@@ -104,6 +105,7 @@ class RunState:
                 "meta": {"step": self.step, "score": self.best, **self.joining()},
             },
             self.settings,
+            self.origins,
         )
 
     def joining(self) -> dict[str, Any]:

@@ -30,8 +30,10 @@ from lib.targets.prepare import prepare_targets
 from lib.targets.processes import one_process
 
 LEAST_KNOWN = 0.02
-"""Share of a place's voxels that must be known validation voxels."""
+"""Share of a place's voxels that must be known validation voxels ..."""
 
+ENOUGH_KNOWN = 200
+"""... or so many of them: a stroke in a thin volume is a small share of a large place."""
 
 GROUPED_PLACES = 8
 """So many places are grouped into objects, which costs more than the network."""
@@ -72,7 +74,9 @@ def validation_places(items: Sequence[DataItem], patch_size: Triple, limit: int)
         shape = patch_shape(item, patch_size)
         for box in _tiles(item, shape):
             place = Place(item, box)
-            if _known_share(place) >= LEAST_KNOWN:
+            if _known_voxels(place) >= min(
+                LEAST_KNOWN * math.prod(hi - lo for lo, hi in box), ENOUGH_KNOWN
+            ):
                 groups.setdefault(item.group, []).append(place)
     ranked = [sorted(places, key=lambda p: p.rank) for _, places in sorted(groups.items())]
     chosen: list[Place] = []
@@ -103,9 +107,17 @@ class ValidationReport:
     def score(self) -> float:
         """The figure by which weights are compared: the mean of what can be measured of mean
         IoU of the classes, 1 - adapted Rand error, IoU of the clicked object. NaN if nothing."""
-        parts = [self.classes.mean_iou, 1 - self.are, self.prompts.with_prompts]
-        known = [p for p in parts if not math.isnan(p)]
+        known = [p for p in self.parts.values() if not math.isnan(p)]
         return sum(known) / len(known) if known else math.nan
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What the score is made of, more is better; NaN where it cannot be measured."""
+        return {
+            "mean IoU of classes": self.classes.mean_iou,
+            "1 - adapted Rand error": 1 - self.are,
+            "IoU of the clicked object": self.prompts.with_prompts,
+        }
 
     def scalars(self) -> dict[str, float]:
         """Named figures for the log; those that cannot be measured are left out."""
@@ -230,10 +242,10 @@ def _report(tallies: Sequence[_Tally], hierarchy: LabelHierarchy) -> ValidationR
     )
 
 
-def _known_share(place: Place) -> float:
+def _known_voxels(place: Place) -> int:
     sets, ids = place.item.read_labels(place.box)
     known = (sets != place.item.hierarchy.unknown) | (ids > 0)
-    return float((known & place.item.split.validating(place.box)).mean())
+    return int((known & place.item.split.validating(place.box)).sum())
 
 
 def _tiles(item: DataItem, shape: Triple) -> list[Box]:

@@ -108,6 +108,7 @@ class SharedNetwork:
         self.path = path
         self.settings = settings
         self.study = study if settings.adaptation.enabled else None
+        self.changed: Callable[[], None] = lambda: None  # called when other weights are seen
         self._load = load
         self._digest: tuple[str, str] = ("", "")
         self._heads: tuple[str, Stored | None] = ("", None)
@@ -138,9 +139,13 @@ class SharedNetwork:
         """
         version = self.version()
         with self._loading:
-            if self._digest[0] != version:
+            before = self._digest
+            if before[0] != version:
                 self._digest = (version, digest_of(self.path))
-            return self._digest[1]
+            found = self._digest
+        if before[1] and before[1] != found[1]:
+            self.changed()
+        return found[1]
 
     def published(self, device: str) -> Loaded:
         """The network of the weights that are published now, without any study's heads."""

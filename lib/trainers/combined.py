@@ -19,11 +19,13 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.others.generic import device_list
 
+from lib.adaptation.baseline import RefitAlone, rehearsal_study
 from lib.configs.load import hierarchy_of, load_settings
 from lib.configs.settings import Settings
+from lib.engine.recipe import SET, origins_of, with_recipe_of
 from lib.engine.report import finite_or_none
 from lib.engine.run import RunOptions, RunResult, train
-from lib.networks.weights import load_weights, with_shape_of
+from lib.networks.weights import load_weights
 from lib.trainers.tracking import Tracker
 from lib.volumes.atomic import write_json
 from lib.volumes.study import Study
@@ -39,7 +41,7 @@ PUBLISH_BETTER, PUBLISH_NEVER = "if better", "never"
 CHOSEN = ("training_modes", "publish", "pretrained", "multi_gpu", "tracking")
 NUMBERS = ("learning_rate", "max_epochs", "steps_per_epoch")
 BOTH = [True, False]
-EPOCHS, STEPS_PER_EPOCH = 5, 20
+EPOCHS, STEPS_PER_EPOCH = 4, 15
 """A run from a viewer is short; the command line trains for long."""
 
 NOTHING_ANNOTATED = (
@@ -103,6 +105,8 @@ class Combined(TrainTask):
             raise ValueError(reason)
         asked = {**{k: _first(v) for k, v in self.config().items()}, **dict(request)}
         settings, options = self.plan({key: _first(value) for key, value in asked.items()})
+        if options.start is not None:
+            options = self._beside_what_is_there(options, settings)
         progress = _Progress(self.folder / "train_stats.json", settings)
         tracker = Tracker.of(_first(asked["tracking"]), options.out_dir)
         gpus = torch.cuda.device_count() if asked["multi_gpu"] and options.device is None else 0
@@ -112,6 +116,16 @@ class Combined(TrainTask):
         else:
             _process(0, settings, options, progress, tracker)
         return self.stats()
+
+    def _beside_what_is_there(self, options: RunOptions, settings: Settings) -> RunOptions:
+        """A run from published weights: rehearses what they know, and has to beat a refit."""
+        assert options.start is not None
+        alone = RefitAlone(self.study, settings, options.start)
+        return replace(
+            options,
+            rehearsal=rehearsal_study(self.published.parent, settings),
+            adapt=alone if self.settings.adaptation.enabled else None,
+        )
 
     def plan(self, asked: Mapping[str, Any]) -> tuple[Settings, RunOptions]:
         """The run that a request asks for.
@@ -123,9 +137,9 @@ class Combined(TrainTask):
             if key in CHOSEN:
                 _check_choice(key, asked[key], choices if isinstance(choices, list) else BOTH)
         start = self.published if asked["pretrained"] and self.published.exists() else None
-        settings = self.settings
+        settings, origins = self.settings, origins_of(self.settings)
         if start is not None:
-            settings = with_shape_of(settings, load_weights(start))
+            settings, origins = with_recipe_of(settings, load_weights(start))
         changed = {
             "training_modes": MODES[asked["training_modes"]],
             **{key: asked[key] for key in NUMBERS},
@@ -137,6 +151,7 @@ class Combined(TrainTask):
         settings = settings.model_copy(
             update={"training": checked.training.model_copy(update=once)}
         )
+        origins |= {f"training.{key}": SET for key in changed}
         out_dir = self.folder / _folder_name(asked["name"])
         device = str(asked["device"])
         return settings, RunOptions(
@@ -146,6 +161,8 @@ class Combined(TrainTask):
             start=start,
             resume=_unfinished(out_dir / "checkpoint.pt"),
             device=device if device == "cpu" or ":" in device else None,
+            rehearsal_share=self.settings.adaptation.rehearsal_share,
+            origins=origins,
         )
 
 

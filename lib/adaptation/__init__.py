@@ -1,1 +1,0 @@
-"""Study heads: refitted to a study's labels on top of the published weights."""

@@ -1,6 +1,6 @@
 """A whole annotation session without people: the loop of the app, on synthetic neuropil.
 
-    next region -> predict -> click an object -> submit the region -> train -> measure -> again
+    next region -> click an object -> submit -> refit at once -> train -> measure -> again
 
 The annotator is the ground truth. Everything else is what the server uses: the same queries,
 clicks, submissions and training.
@@ -9,13 +9,15 @@ clicks, submissions and training.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.adaptation.learner import Network, StudyLearner
+from lib.adaptation.rehearsal import reservoir_for
 from lib.annotation.submissions import submit
 from lib.annotation.versions import SubmissionOptions
 from lib.clicks.answer import segment_clicked
@@ -26,7 +28,9 @@ from lib.engine.run import RunOptions, train
 from lib.evaluation.evaluate import EvaluationOptions, evaluate
 from lib.labels.hierarchy import LabelHierarchy
 from lib.metrics.clicks import first_click, mask_iou, seeded_generator
+from lib.networks.digests import digest_of
 from lib.networks.model import NeuropilNet
+from lib.networks.study_heads import with_study_heads
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.predictor import Predictor, load_predictor
 from lib.queries.select import Query, Strategy, next_region
@@ -77,6 +81,8 @@ class RoundFigures:
         mean_iou: over the classes of the held-out volume, after training.
         click_iou: of one click on one object of each region, before training; None in the
             first round, which has no weights to click with.
+        refit_iou: the same with the heads that were refitted to the round's annotation at once,
+            before training; None in the first round.
         published: whether the new weights were better and replaced the old.
         reasons: why each region was chosen.
     """
@@ -84,6 +90,7 @@ class RoundFigures:
     annotated_share: float
     mean_iou: float
     click_iou: float | None
+    refit_iou: float | None
     published: bool
     reasons: tuple[str, ...]
 
@@ -140,6 +147,7 @@ class _Session:
                 clicks.append(self._click(before, query))
             self._annotate(query)
             queries.append(query)
+        refit_iou = None if before is None else self._learn_at_once(before)
         result = train(
             self.settings,
             RunOptions(
@@ -152,13 +160,11 @@ class _Session:
             ),
         )
         after = load_predictor(self.weights, self.settings)
-        measured = evaluate(after, [self.examined], EvaluationOptions(split="all"))
-        scores = measured.items[0].classes
-        assert scores is not None
         figures = RoundFigures(
             self._known_share(),
-            scores.result().mean_iou,
+            self._mean_iou(after),
             float(np.mean(clicks)) if clicks else None,
+            refit_iou,
             result.published,
             tuple(q.reason for q in queries),
         )
@@ -168,6 +174,30 @@ class _Session:
             f"{figures.mean_iou:.3f}{clicked}; {queries[-1].reason}"
         )
         return figures
+
+    def _learn_at_once(self, predictor: Predictor) -> float:
+        """What the server does after a submission: refit the heads, use them if they gain."""
+        digest = digest_of(self.weights)
+        net, hierarchy = predictor.net, predictor.hierarchy
+        network = Network(
+            net, hierarchy, digest, predictor.finest_nm, predictor.most_split,
+            self.settings.inference, lambda: reservoir_for(self.weights, digest, net, hierarchy),
+        )  # fmt: skip
+        before = self._mean_iou(predictor)
+        stored = StudyLearner(self.study, self.settings.adaptation).learn(network)
+        after = self._mean_iou(replace(predictor, net=with_study_heads(net, stored.heads)))
+        self.note(
+            f"refitted in {stored.learned.seconds:.1f} s, held-out mean IoU {before:.3f} -> "
+            f"{after:.3f}: {stored.learned.sentence}"
+        )
+        return after
+
+    def _mean_iou(self, predictor: Predictor) -> float:
+        """Of the held-out volume's classes."""
+        measured = evaluate(predictor, [self.examined], EvaluationOptions(split="all"))
+        scores = measured.items[0].classes
+        assert scores is not None
+        return scores.result().mean_iou
 
     def _item(self) -> StudyItem:
         return self.study.item(WORKED_ON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from lib.adaptation.background import Background
 from lib.adaptation.learner import Network, StudyLearner
 from lib.adaptation.rehearsal import Reservoir, reservoir_for
-from lib.adaptation.store import Stored, load_heads
+from lib.adaptation.store import Stored, heads_path, load_heads
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
 from lib.server.weights import Loaded, SharedNetwork, device_named
@@ -49,18 +50,28 @@ class Learning:
         self._reservoir: Reservoir | None = None
         self._loaded: Loaded | None = None
         self._ticket = 0
+        self._read: tuple[str, Stored | str | None] = ("", None)
 
     def ask(self) -> None:
         """Learn what is annotated now, in the background; returns at once."""
         if self.settings.enabled:
             self._ticket = self._background.ask()
 
-    def ask_if_stale(self) -> None:
-        """`ask`, unless the stored heads belong to the labels and weights of now."""
-        if not self.settings.enabled or not self.network.path.exists():
-            return
-        if not self._learner.is_current(self.network.digest()):
-            self.ask()
+    def ask_if_stale(self) -> threading.Thread:
+        """`ask`, unless the stored heads belong to the labels and weights of now.
+
+        Looking through a large study takes a while; that is done in a thread, which is returned.
+        """
+
+        def look() -> None:
+            if not self.settings.enabled or not self.network.path.exists():
+                return
+            if not self._learner.is_current(self.network.digest()):
+                self.ask()
+
+        thread = threading.Thread(target=look, name="learning at start", daemon=True)
+        thread.start()
+        return thread
 
     def reply(self) -> str:
         """One sentence for the answer to a submission; waits a moment for the refit."""
@@ -83,13 +94,26 @@ class Learning:
             return {**told, "sentence": NO_WEIGHTS}
         if self._background.failed:
             told["sentence"] = f"The last refit failed: {self._background.failed}"
-        try:
-            stored = load_heads(self.study.root)
-        except ValueError as error:
-            return {**told, "sentence": str(error)}
+        stored = self._stored()
+        if isinstance(stored, str):
+            return {**told, "sentence": stored}
         if stored is None:
             return {"sentence": NOTHING_YET, **told}
         return {**_told(stored, self.network.digest()), **told, **self._in_use(stored)}
+
+    def _stored(self) -> Stored | str | None:
+        """The study's heads, or why they cannot be read; read anew when the file has changed."""
+        try:
+            found = heads_path(self.study.root).stat()
+        except FileNotFoundError:
+            return None
+        version = f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}"
+        if self._read[0] != version:
+            try:
+                self._read = (version, load_heads(self.study.root))
+            except ValueError as error:
+                self._read = (version, str(error))
+        return self._read[1]
 
     def _in_use(self, stored: Stored) -> dict[str, Any]:
         current = stored.learned.parent == self.network.digest()

@@ -27,7 +27,9 @@ def test_a_session_teaches(tmp_path: Path) -> None:
     assert last.mean_iou > first.mean_iou
     assert 0 < first.annotated_share < last.annotated_share < 1
     assert first.click_iou is None and last.click_iou is not None
-    assert len(said) == 3
+    assert first.refit_iou is None and last.refit_iou is not None
+    assert last.refit_iou > first.mean_iou - 0.05, "a refit never harms by much"
+    assert sum(sentence.startswith("refitted") for sentence in said) == 1 and len(said) == 4
     study = Study(plan.folder / "study", load_hierarchy())
     assert len(versions(study, WORKED_ON)) == 2 * plan.regions
 

@@ -49,10 +49,11 @@ def training_box(item: StudyItem, shape: tuple[int, int, int]) -> Box:
 
 def cells_only(
     ids: NDArray[np.int64], sets: NDArray[np.int32], hierarchy: LabelHierarchy
-) -> NDArray[np.int64]:
-    """Ids of cells; voxels that may be an organelle of their own are unknown."""
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Ids of cells and sets of their classes; voxels of an organelle say nothing."""
     inside = (sets & ~hierarchy.inside_set) == 0
-    return np.where(inside, IGNORE_INDEX, ids)
+    told = np.where(inside, 0, sets & ~hierarchy.inside_set)
+    return np.where(inside, IGNORE_INDEX, ids), told.astype(np.int32)
 
 
 def example(
@@ -68,8 +69,8 @@ def example(
     everything = whole_box(inner.network_shape)
     ids = inner.labels_to_network(item.read_instances(part), everything)
     sets = inner.labels_to_network(item.read_class_sets(part), everything)
-    cells = cells_only(ids.astype(np.int64), sets, predictor.hierarchy)
-    known = known_joins(found.graph, found.ids, cells)
+    cells, told = cells_only(ids.astype(np.int64), sets, predictor.hierarchy)
+    known = known_joins(found.graph, found.ids, cells, told)
     if not item.record.true_instances:  # ids hold within sections only
         across = found.graph.stats[:, 0, 0] == 0
         together = np.where(across, -1, known.together).astype(np.int8)
@@ -95,6 +96,14 @@ def cell_error(
         adapted_rand_error(contingency(cells[..., z], ids[..., z])) for z in range(cells.shape[2])
     ]
     return float(np.nanmean(errors))
+
+
+def by_group(names: list[str], errors: list[float]) -> float:
+    """The mean over data sets of their items' mean: a set of many items is one voice."""
+    groups: dict[str, list[float]] = {}
+    for name, error in zip(names, errors, strict=True):
+        groups.setdefault(name.partition("-")[0], []).append(error)
+    return float(np.mean([np.mean(values) for values in groups.values()]))
 
 
 def main() -> int:
@@ -123,7 +132,7 @@ def main() -> int:
             cell_error(predictor, found, cells, moved, not item.record.true_instances)
             for item, found, _, cells in examples
         ]
-        errors[offset] = float(np.mean(each))
+        errors[offset] = by_group([item.id for item, *_ in examples], each)
         print(f"offset {offset}: " + " ".join(f"{e:.3f}" for e in each), flush=True)
     best = min(errors, key=lambda o: errors[o])
     print(f"offset {best}: mean ARE {errors[best]:.3f}")

@@ -138,7 +138,10 @@ class KnownJoins:
 
 
 def known_joins(
-    graph: FragmentGraph, fragments: NDArray[np.uint32], labels: NDArray[np.int64]
+    graph: FragmentGraph,
+    fragments: NDArray[np.uint32],
+    labels: NDArray[np.int64],
+    class_sets: NDArray[np.int32] | None = None,
 ) -> KnownJoins:
     """What labels say of a graph's contacts.
 
@@ -147,10 +150,17 @@ def known_joins(
         fragments: (X, Y, Z) ids.
         labels: (X, Y, Z) true ids of cells; 0 no object and negative unknown: a fragment that
             lies mostly there says nothing.
+        class_sets: (X, Y, Z) bit masks of the classes that a cell can have, 0 where nothing
+            is known: fragments whose sets rule each other out are of two cells, an axon and
+            its myelin for instance. None: objects alone decide.
     """
     owner = owners(graph.count, fragments, labels)
     one, other = owner[graph.edges[:, 0]], owner[graph.edges[:, 1]]
     together = np.where((one > 0) & (other > 0), one == other, -1)
+    if class_sets is not None:
+        sets = owners(graph.count, fragments, class_sets.astype(np.int64))
+        one, other = sets[graph.edges[:, 0]], sets[graph.edges[:, 1]]
+        together[(one > 0) & (other > 0) & ((one & other) == 0)] = 0
     return KnownJoins(graph, together.astype(np.int8))
 
 

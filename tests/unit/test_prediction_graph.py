@@ -140,6 +140,14 @@ def test_owners_and_known_joins() -> None:
     assert known_joins(graph, fragments, labels).together.tolist() == [-1, 1, -1]
 
 
+def test_classes_that_rule_each_other_out_are_two_cells() -> None:
+    fragments = np.array([1, 1, 2, 2, 3, 3]).reshape(6, 1, 1).astype(np.uint32)
+    labels = np.full((6, 1, 1), -1)
+    sets = np.array([2, 2, 4, 4, 6, 6], np.int32).reshape(6, 1, 1)
+    graph = chain([0.9, 0.9])
+    assert known_joins(graph, fragments, labels, sets).together.tolist() == [0, -1]
+
+
 def test_fitting_finds_what_separates_and_survives_a_file(tmp_path) -> None:
     rng = np.random.default_rng(0)
     means = rng.uniform(0, 1, 400)

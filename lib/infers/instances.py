@@ -11,33 +11,31 @@ from lib.infers.image import RequestImage, item_id
 from lib.infers.objects_task import ObjectsTask
 from lib.infers.region import in_region
 from lib.infers.writer import write_label
+from lib.prediction.fragment_store import fragments_file, load_fragments, save_fragments
+from lib.prediction.instances import Fragments, Objects
 from lib.proofread.naming import current_classes
 from lib.proofread.store import MACHINE_TAG
 from lib.server.regions import region
 from lib.server.weights import Loaded
-from lib.volumes.boxes import whole_box
+from lib.volumes.boxes import Box, whole_box
 
 
 class Instances(ObjectsTask):
-    """All objects, found anew; what people did to those found before is done to these."""
+    """All objects, found anew; what people did to those found before is done to these.
+
+    `split_merge`: -1 splits more, 1 merges more; another value needs no network.
+    """
 
     def __init__(self, parts: Parts) -> None:
         what = "Every object; the whole map goes to the datastore, tag " + MACHINE_TAG
-        super().__init__(parts, what, {})
+        super().__init__(parts, what, {"split_merge": 0.0})
         self.objects = parts.objects
 
     def run(
         self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
     ) -> Answer:
         limits = region(request.get("roi"), image.shape)
-        with self.network.turn("volume", device):
-            objects = loaded.predictor.objects(
-                image.voxels,
-                image.voxel_size_nm,
-                log_progress("instances"),
-                self.shelf(loaded, image),
-                box=limits,
-            )
+        objects = self._found(request, loaded, image, device, limits)
         ids, classes = objects.ids, objects.classes
         names: dict[int, str] = {}
         told: dict[str, Any] = {
@@ -66,3 +64,30 @@ class Instances(ObjectsTask):
                 told["warnings"] = lost
         answer = self.reply(request, image, ids, classes, names)
         return Answer(answer.file, {**told, **answer.params}, {MACHINE_TAG: file})
+
+    def _found(
+        self,
+        request: dict[str, Any],
+        loaded: Loaded,
+        image: RequestImage,
+        device: str,
+        limits: Box | None,
+    ) -> Objects:
+        """The objects of a part, or of everything: from the fragments kept with the item."""
+        split_merge = self.number(request, "split_merge", -1.0, 1.0)
+        predictor, size = loaded.predictor, image.voxel_size_nm
+        progress, shelf = log_progress("instances"), self.shelf(loaded, image)
+        kept = limits is None and self.objects.holds(image.path)
+        if not kept or hasattr(image.voxels, "around"):  # a region is seen with what lies around
+            with self.network.turn("volume", device):
+                return predictor.objects(
+                    image.voxels, size, progress, shelf, split_merge, box=limits
+                )
+        path = fragments_file(image.path.parent, item_id(image.path))
+        made_of = f"{loaded.version} {image.key}"
+        found: Fragments | None = load_fragments(path, made_of)
+        if found is None:
+            with self.network.turn("volume", device):
+                found = predictor.fragments(image.voxels, size, progress, shelf)
+            save_fragments(path, found, made_of)
+        return predictor.joined(found, image.shape, size, split_merge)

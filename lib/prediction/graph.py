@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from bioimage_cpp.graph import UndirectedGraph, distributed
 from numpy.typing import NDArray
 
 from lib.targets.pairs import NEAREST, Offset
-from lib.volumes.atomic import StagedFiles
 from lib.volumes.boxes import Box, box_shape
 
 REACHES = ("in plane", "across sections", "near", "far")
@@ -26,7 +24,6 @@ NEAR = 4.5
 """Partners up to so many of the finest voxels away are "near"."""
 COUNT, MEAN, SQUARES, LEAST, MOST = range(5)
 """Columns of `FragmentGraph.stats`; SQUARES is the sum of squared deviations from the mean."""
-FILE_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -71,35 +68,6 @@ class FragmentGraph:
     def solver_graph(self) -> UndirectedGraph:
         """The same edges, as the solvers take them."""
         return UndirectedGraph.from_unique_edges(self.count + 1, self.edges.astype(np.uint64))
-
-    def save(self, path: Path) -> None:
-        """Write it atomically, a compressed .npz file."""
-        with StagedFiles() as staged:
-            np.savez_compressed(
-                staged.create(path),
-                format=FILE_FORMAT,
-                edges=self.edges,
-                stats=self.stats.astype(np.float32),
-                votes=self.votes,
-            )
-            staged.commit()
-
-
-def load_graph(path: Path) -> FragmentGraph:
-    """Read a graph that `save` wrote.
-
-    Raises:
-        ValueError: missing, damaged or of another format; names the file and the remedy.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            if int(data["format"]) != FILE_FORMAT:
-                raise ValueError(f"format {int(data['format'])}, expected {FILE_FORMAT}")
-            return FragmentGraph(data["edges"], data["stats"].astype(np.float64), data["votes"])
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"fragment graph {path}: cannot be read ({error}); run instances again"
-        ) from error
 
 
 @dataclass(frozen=True)

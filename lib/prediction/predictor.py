@@ -19,7 +19,7 @@ from lib.prediction.classes import Level, Progress, predict_classes
 from lib.prediction.features import Shelf
 from lib.prediction.forward import window_size
 from lib.prediction.instances import Call, Fragments, Objects, call_here, predict_fragments
-from lib.prediction.joining import PLAIN, JoinModel
+from lib.prediction.joining import PLAIN, JoinModel, joining_of
 from lib.volumes.boxes import Box, Triple, box_origin, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage, intensity_window
 from lib.volumes.crop import Crop, widen
@@ -203,7 +203,6 @@ def load_predictor(
     """
     net, trained, hierarchy, meta = load_network(weights, device)
     model = trained.model
-    joining = JoinModel.from_dict(meta["joining"]) if "joining" in meta else JoinModel()
     return Predictor(
         net,
         hierarchy,
@@ -211,7 +210,7 @@ def load_predictor(
         model.finest_nm,
         model.most_split,
         meta,
-        joining=joining,
+        joining=joining_of(net),
     )
 
 

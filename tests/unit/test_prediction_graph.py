@@ -6,6 +6,7 @@ import pytest
 from lib.labels.hierarchy import load_hierarchy
 from lib.prediction.agglomeration import absorb, agglomerate, cannot_stand_alone, compact
 from lib.prediction.boundary import boundary_histogram, boundary_map, boundary_scale
+from lib.prediction.fragment_store import fragments_file, load_fragments, save_fragments
 from lib.prediction.graph import (
     COUNT,
     LEAST,
@@ -14,10 +15,10 @@ from lib.prediction.graph import (
     SQUARES,
     FragmentGraph,
     contacts_of_block,
-    load_graph,
     merge_contacts,
     reach_of,
 )
+from lib.prediction.instances import Fragments
 from lib.prediction.joining import (
     FEATURES,
     PLAIN,
@@ -158,12 +159,15 @@ def test_fitting_finds_what_separates_and_survives_a_file(tmp_path) -> None:
     assert ((model.logits(graph) > 0) == (means > 0.4))[sure].all()
     again = JoinModel.from_dict(model.to_dict())
     np.testing.assert_allclose(again.logits(graph), model.logits(graph), rtol=1e-6)
-    graph.save(tmp_path / "graph.npz")
-    read = load_graph(tmp_path / "graph.npz")
-    np.testing.assert_allclose(join_features(read), join_features(graph), rtol=1e-6)
-    (tmp_path / "graph.npz").write_bytes(b"no")
-    with pytest.raises(ValueError, match=r"graph\.npz: cannot be read"):
-        load_graph(tmp_path / "graph.npz")
+    path = fragments_file(tmp_path, "item")
+    assert load_fragments(path) is None
+    save_fragments(path, Fragments(np.ones((2, 2, 2), np.uint32), graph), "weights 1")
+    kept = load_fragments(path, "weights 1")
+    assert kept is not None and kept.ids.all() and kept.ids.dtype == np.uint32
+    np.testing.assert_allclose(join_features(kept.graph), join_features(graph), rtol=1e-6)
+    assert load_fragments(path, "weights 2") is None and load_fragments(path) is not None
+    path.write_bytes(b"torn")
+    assert load_fragments(path) is None
 
 
 def test_a_study_shifts_the_threshold_and_no_contact_leaves_it() -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from lib.queries.ledger import HandedOut, Ledger
 from lib.queries.store import ScoreStore
 from lib.view.sections import CURRENT, IMAGE, layers, section_axis
 from lib.volumes.listing import Skipped
-from lib.volumes.study import StudyItem
+from lib.volumes.study import LABEL_SUFFIXES, StudyItem
 
 PAGE = 48
 """Items on one page."""
@@ -102,7 +103,7 @@ def overview(store: ScoreStore, start: int = 0) -> Overview:
     regions = recent_regions(store)
     return Overview(
         total=len(items),
-        annotated=sum(item.has_label("final") or item.has_label("instance") for item in items),
+        annotated=_annotated(store.study.root, [item.id for item in items]),
         start=start,
         cards=[card(store, item, regions) for item in items[start : start + PAGE]],
         regions=regions,
@@ -151,6 +152,13 @@ def ago(seconds: float) -> str:
             count = int(passed // size)
             return f"{count} {word}{'s' if count > 1 else ''} ago"
     return "just now"
+
+
+def _annotated(root: Path, ids: Sequence[str]) -> int:
+    """How many items have an annotation: one look at each folder, not one at each file."""
+    folders = [root / "labels" / tag for tag in ("final", "instance")]
+    names = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir()}
+    return sum(any(f"{i}{suffix}" in names for suffix in LABEL_SUFFIXES) for i in ids)
 
 
 def _ledger(store: ScoreStore) -> Ledger:

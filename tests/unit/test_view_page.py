@@ -237,6 +237,11 @@ def test_names_are_text_whatever_they_are(study: Study) -> None:
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
 
 
+def test_what_is_hidden_is_not_shown() -> None:
+    """A display of its own would win over the attribute by which the script hides buttons."""
+    assert "[hidden] { display: none !important; }" in (STATIC / "page.css").read_text()
+
+
 def test_nothing_is_taken_from_elsewhere() -> None:
     for path in [*STATIC.iterdir(), *(STATIC.parent / "templates").iterdir()]:
         found = re.findall(r"(?:src|href|url|import)\W{1,3}(?:https?:)?//\S+", path.read_text())

@@ -58,9 +58,15 @@ class Viewer {
 
   // With the image visible under the labels, as the viewer's own opacity slider would have it.
   async screenshot(name) {
-    await this.page.evaluate(() =>
-      window.services?.segmentationService?.setStyle({ type: 'Labelmap' }, { fillAlpha: 0.4 })
-    );
+    await this.page.evaluate(() => {
+      const { cornerstone, cornerstoneTools: tools, services } = window;
+      if (!services?.segmentationService || !tools) return;
+      // Each section is sampled many times over, and the opacities add up.
+      services.segmentationService.setStyle({ type: 'Labelmap' }, { fillAlpha: 0.03 });
+      for (const { viewport } of cornerstone.getEnabledElements()) {
+        tools.utilities.segmentation.triggerSegmentationRender(viewport.id);
+      }
+    });
     await this.page.waitForTimeout(1500); // software rendering draws late
     await this.page.screenshot({ path: path.join(this.shots, `${name}.png`) });
   }

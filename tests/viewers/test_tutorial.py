@@ -1,6 +1,7 @@
 """docs/tutorial.md step by step on a real server, with a picture of each step.
 
 The pictures of the tutorial are these: cp artifacts/viewers/tutorial-*.png docs/images/
+README shows the last one: mv docs/images/tutorial-page.png docs/images/page.png
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("tutorial")
     make_app(folder / "app", CONFIGURATION + RANDOM_NETWORK)
     place_shipped(folder / "app", CONFIGURATION)
-    studies = folder / "studies"
+    studies = folder / "demo"
     size = [str(n) for n in SIZE]
     _run("demo", "--studies", str(studies), "--items", "3", "--size", *size, "--partial", "1")
     stack = folder / "stack.tif"
@@ -134,6 +135,7 @@ def test_from_nothing_to_corrected_objects(server: Server, artifacts: Path, tmp_
         assert time.monotonic() < end, "learning from the submission does not end"
         time.sleep(2)
     _shoot(server, artifacts, "trained", "/", 850)
+    _shoot(server, artifacts, "page", "/", 1450)
     content, _ = browse(server.url + "/", "--dump-dom")
     assert re.search(r"<polyline points=\"0\.0,", content), "no curve of the run"
 

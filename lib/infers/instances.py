@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lib.infers.base import Answer, Parts, log_progress
 from lib.infers.image import RequestImage, item_id
 from lib.infers.objects_task import ObjectsTask
@@ -13,6 +15,7 @@ from lib.infers.region import in_region
 from lib.infers.writer import write_label
 from lib.prediction.fragment_store import fragments_file, load_fragments, save_fragments
 from lib.prediction.instances import Fragments, Objects
+from lib.proofread.joins import Joins, ends_of_map, joins_of_fragments
 from lib.proofread.naming import current_classes
 from lib.proofread.store import MACHINE_TAG
 from lib.server.regions import region
@@ -50,7 +53,8 @@ class Instances(ObjectsTask):
         told["stored_as"] = MACHINE_TAG
         if self.objects.holds(image.path):
             name = item_id(image.path)
-            current, lost = self.objects.renew(name, image.shape, ids, classes, Path(file))
+            joins = _joins(objects, loaded, image)
+            current, lost = self.objects.renew(name, image.shape, ids, classes, Path(file), joins)
             if current.standing().active:
                 ids, names = current.read(whole_box(image.shape)), dict(current.standing().names)
                 classes = current_classes(
@@ -91,3 +95,17 @@ class Instances(ObjectsTask):
                 found = predictor.fragments(image.voxels, size, progress, shelf)
             save_fragments(path, found, made_of)
         return predictor.joined(found, image.shape, size, split_merge)
+
+
+def _joins(objects: Objects, loaded: Loaded, image: RequestImage) -> Joins | None:
+    """What the fragment graph knows of the objects' contacts, for the proofreading queue."""
+    made, predictor = objects.fragments, loaded.predictor
+    if made is None:
+        return None
+    graph = made.graph
+    found = joins_of_fragments(
+        made.ids, objects.of_fragments, graph.edges, predictor.joining.logits(graph), graph.sizes
+    )
+    frame = predictor.frame(image.shape, image.voxel_size_nm)
+    places = frame.to_viewer(found.places).astype(np.int32)
+    return replace(found, places=places).and_also(ends_of_map(objects.ids, image.voxel_size_nm))

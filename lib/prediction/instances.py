@@ -64,12 +64,14 @@ class Objects:
             left out where there is anything else; 0 at index 0.
         sizes: (N + 1,) int64, voxels of each cell; index 0 is what is in no cell.
         of_fragments: (F + 1,) int64, the cell of each fragment.
+        fragments: that they are made of, in the network's frame, where these are kept.
     """
 
     ids: NDArray[np.uint32]
     classes: NDArray[np.uint8]
     sizes: NDArray[np.int64]
     of_fragments: NDArray[np.int64]
+    fragments: Fragments | None = None
 
     @property
     def count(self) -> int:

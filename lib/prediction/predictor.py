@@ -148,7 +148,8 @@ class Predictor:
         found = fragments.objects(
             self.joining, self.hierarchy, self.inference.min_object_voxels, split_merge
         )
-        return replace(found, ids=_to_image(found.ids, self.frame(shape, voxel_size_nm)))
+        ids = _to_image(found.ids, self.frame(shape, voxel_size_nm))
+        return replace(found, ids=ids, fragments=fragments)
 
     def _objects_within(
         self,

@@ -116,7 +116,8 @@ def make_plan(
     source = open_source(args.image, "image", settings.data.spacing_unit)
     size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
     if size is None:
-        raise VolumeError(args.image, "no voxel size", remedy="give --voxel-size-nm X Y Z")
+        why = source.info.size_fault or "no voxel size"
+        raise VolumeError(args.image, why, remedy="give --voxel-size-nm X Y Z")
     check_voxel_size(size, args.image)
     voxel = (float(size[0]), float(size[1]), float(size[2]))
     predictor = load_predictor(args.weights, settings, "cpu")

@@ -12,8 +12,10 @@ from lib.configs.settings import Settings
 from lib.prediction.options import add_predictor_options, predictor_from, window_bar
 from lib.prediction.predictor import Predictor
 from lib.volumes.atomic import StagedFiles
+from lib.volumes.boxes import whole_box
 from lib.volumes.errors import DiskError, VolumeError
 from lib.volumes.import_plan import default_id
+from lib.volumes.lacking import lacking
 from lib.volumes.options import existing_study
 from lib.volumes.readers.opening import open_source
 from lib.volumes.study import Study
@@ -77,7 +79,10 @@ def _image_job(
     source = open_source(args.image, "image", settings.data.spacing_unit)
     size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
     if size is None:
-        raise VolumeError(args.image, "no voxel size", remedy="give --voxel-size-nm X Y Z")
+        why = source.info.size_fault or "no voxel size"
+        raise VolumeError(args.image, why, remedy="give --voxel-size-nm X Y Z")
+    for warning in (*source.info.warnings, *lacking(source, whole_box(source.shape))):
+        print(f"warning: {warning}", file=sys.stderr)
     stem = default_id(args.image)
     target = args.out or Path(f"{stem}_{args.task}.nii.gz")
     if not target.name.endswith(".nii.gz"):

@@ -28,6 +28,7 @@ from lib.volumes.boxes import (
 from lib.volumes.errors import VolumeError
 from lib.volumes.import_labels import LabelOptions, open_instance, open_label, value_map
 from lib.volumes.label_views import PlacedLabel, grey_type
+from lib.volumes.lacking import lacking
 from lib.volumes.readers.opening import open_source, split_dataset
 from lib.volumes.readers.remote import is_remote, split_address
 from lib.volumes.readers.section_names import Gaps
@@ -229,7 +230,7 @@ def _box(text: str, bounds: Box, image: Source) -> Box:
 
 
 def _lacking(plan: ImportPlan) -> list[str]:
-    """Parts of the items' boxes that their sources do not hold, and that read as fill values.
+    """Parts of the items' boxes that their sources do not hold.
 
     Raises:
         VolumeError: nothing of an item's image is there.
@@ -237,23 +238,12 @@ def _lacking(plan: ImportPlan) -> list[str]:
     warnings = []
     for item in plan.items:
         box = shift_box(item.box, minus(plan.image.info.origin))
-        places = [(plan.image, box)]
+        warnings += lacking(plan.image, box)
         for label in (plan.semantic, plan.instance):
-            if label is not None:
-                part = intersect(shift_box(box, label.offset), whole_box(label.source.shape))
-                places += [(label.source, part)] if part is not None else []
-        for source, part in places:
-            there = source.stored(part)
-            text = f"{there.found} of {there.total} {there.part} of the box {show_box(item.box)}"
-            if there.found == 0 and source is plan.image:
-                raise VolumeError(
-                    source.info.where, text, "a part of the volume that was written",
-                    "choose another --crop, or fetch the volume again",
-                )  # fmt: skip
-            if there.found < there.total:
-                warnings.append(
-                    f"{source.info.where}: {text} are there; the others are read as its fill value"
-                )
+            if label is None:
+                continue
+            part = intersect(shift_box(box, label.offset), whole_box(label.source.shape))
+            warnings += [] if part is None else lacking(label.source, part, must=False)
     return warnings
 
 

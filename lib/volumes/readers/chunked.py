@@ -17,11 +17,14 @@ from lib.volumes.readers.axes import Axes
 from lib.volumes.readers.chunked_sizes import Grid, Level, array_grid, multiscale_level
 from lib.volumes.readers.precomputed_chunks import PrecomputedChunks
 from lib.volumes.readers.remote import Folder, context_of, kvstore_of
-from lib.volumes.readers.roles import Role, choose_dataset
+from lib.volumes.readers.roles import Role, choose_dataset, finest_of
 from lib.volumes.readers.stored import stored_chunks
 from lib.volumes.readers.stored_chunks import check_any_stored, count_chunks, nothing_stored
 from lib.volumes.readers.webknossos import Layer, find_layer
 from lib.volumes.source import Source, SourceInfo, Stored, damaged
+
+OF_PYRAMIDS = ("pixelResolution", "resolution", "axes", "units", "offset")
+"""Attributes that N5 programs keep at the group of a pyramid for all its levels."""
 
 DRIVERS = {".zarray": "zarr", "zarr.json": "zarr3", "attributes.json": "n5"}
 
@@ -103,8 +106,10 @@ def open_zarr(path: Folder, dataset: str, role: Role) -> Source:
         level = multiscale_level(target.parent, read_json, target.name)
     else:
         arrays = dict(list_arrays(path))
-        name = choose_dataset(path, dataset, role, arrays)
-        return open_zarr(path, name, role) if _is_group(path / name) else _open(path, name, None)
+        name = (None if dataset else finest_of(arrays)) or choose_dataset(
+            path, dataset, role, arrays
+        )
+        return open_zarr(path, name, role)
     name = _inside(target, path) if target != path else ""
     return _open(path, name, level)
 
@@ -197,10 +202,6 @@ def _inside(target: Folder, path: Folder) -> str:
     return str(target).removeprefix(str(path)).strip("/")
 
 
-def _is_group(folder: Folder) -> bool:
-    return _driver(folder) is None
-
-
 def _open(path: Folder, name: str, level: Level | None) -> Source:
     folder = path / name if name else path
     driver = _driver(folder)
@@ -233,7 +234,9 @@ def _grid(
     """How an array lies in space: by the metadata around it, else by its own."""
     labels = [str(label) for label in store.domain.labels]
     if outer is None:
-        return array_grid(folder, store.shape, attributes, driver, labels)
+        around = _attributes(folder.parent, driver) if driver == "n5" else {}
+        shared = {k: v for k, v in around.items() if k in OF_PYRAMIDS}
+        return array_grid(folder, store.shape, {**shared, **attributes}, driver, labels)
     grid = outer.grid(folder, store.shape)
     if any(labels):
         own = array_grid(folder, store.shape, {}, driver, labels)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal
 
 from lib.volumes.errors import VolumeError
@@ -16,6 +18,23 @@ USUAL: dict[Role, tuple[str, ...]] = {
     "instance": ("volumes/labels/neuron_ids", "instance"),
 }
 """Dataset paths that are looked for first (CREMI, https://cremi.org/data)."""
+
+
+_LEVEL = re.compile(r"(?:.*/)?s?(\d+)")
+
+
+def finest_of(present: Mapping[str, tuple[int, ...]]) -> str | None:
+    """The finest level where all arrays are levels of one pyramid (s0, s1, ...), else None."""
+    levels = {int(m[1]): n for n in present if (m := _LEVEL.fullmatch(n))}
+    groups = {name.rpartition("/")[0] for name in present}
+    if len(levels) != len(present) or len(present) < 2 or len(groups) != 1:
+        return None
+    shapes = [present[levels[k]] for k in sorted(levels)]
+    coarser = all(
+        len(a) == len(b) and a != b and all(m >= n for m, n in zip(a, b, strict=True))
+        for a, b in pairwise(shapes)
+    )
+    return levels[min(levels)] if coarser else None
 
 
 def choose_dataset(

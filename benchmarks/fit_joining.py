@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from lib.adaptation.rehearsal import Reservoir, reservoir_path  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy  # noqa: E402
 from lib.metrics.object_scores import adapted_rand_error, contingency  # noqa: E402
+from lib.networks.digests import digest_of  # noqa: E402
 from lib.networks.weights import rewrite_meta  # noqa: E402
 from lib.prediction.instances import Fragments  # noqa: E402
 from lib.prediction.joining import JoinModel, KnownJoins, fit_joining, known_joins  # noqa: E402
@@ -136,8 +138,16 @@ def main() -> int:
         print(f"offset {offset}: " + " ".join(f"{e:.3f}" for e in each), flush=True)
     best = min(errors, key=lambda o: errors[o])
     print(f"offset {best}: mean ARE {errors[best]:.3f}")
-    rewrite_meta(args.weights, {"joining": replace(model, offset=best).to_dict()})
+    store(args.weights, replace(model, offset=best))
     return 0
+
+
+def store(weights: Path, model: JoinModel) -> None:
+    """Put the model into the file; rehearsal rows beside it, of the same parameters, follow."""
+    before, rows = digest_of(weights), reservoir_path(weights)
+    rewrite_meta(weights, {"joining": model.to_dict()})
+    if rows.exists() and (kept := Reservoir.load(rows)).weights == before:
+        replace(kept, weights=digest_of(weights)).save(rows)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from lib.engine.patch_objects import group_patch
 from lib.engine.validation import Place
 from lib.labels.colors import Rgb, id_colors, overlay, set_colors
 from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.devices import Autocast
 from lib.networks.model import NeuropilNet
 
 GAP_PIXELS = 4
@@ -27,7 +27,7 @@ def place_picture(
     net: NeuropilNet,
     inference: InferenceSettings,
     device: torch.device,
-    autocast: Callable[[], AbstractContextManager[object]],
+    autocast: Autocast,
 ) -> Rgb:
     """The picture of a validation place as a network sees it now."""
     hierarchy = place.item.hierarchy

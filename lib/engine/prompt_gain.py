@@ -8,8 +8,7 @@ difference is what the network makes of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from lib.configs.settings import Settings
 from lib.data.batches import Batch
 from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.devices import Autocast
 from lib.networks.model import NeuropilNet
 from lib.prompts.points import NEGATIVE, POSITIVE, PointPrompts
 from lib.prompts.sampling import SampledPrompts, sample_prompts
@@ -62,7 +62,7 @@ def score_prompts(
     batch: Batch,
     settings: Settings,
     hierarchy: LabelHierarchy,
-    autocast: Callable[[], AbstractContextManager[object]],
+    autocast: Autocast,
     seed: int,
 ) -> list[tuple[float, float]]:
     """Click a few objects of one patch.

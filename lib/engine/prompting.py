@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from lib.configs.settings import Settings
 from lib.data.batches import Batch
 from lib.labels.hierarchy import LabelHierarchy
+from lib.networks.devices import Autocast
 from lib.networks.model import NeuropilNet
 from lib.prompts.errors import correct_errors, draw_rounds, every_second, thinned
 from lib.prompts.points import PointPrompts
@@ -81,7 +81,7 @@ def draw_prompts(
 def corrected_prompts(
     net: NeuropilNet,
     settings: Settings,
-    autocast: Callable[[], AbstractContextManager[object]],
+    autocast: Autocast,
     features: Tensor,
     prompts: SampledPrompts,
     generators: Sequence[torch.Generator],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -16,19 +15,18 @@ from lib.configs.settings import Settings
 from lib.data.batches import Batch, collate, to_device
 from lib.data.prefetch import Prefetcher
 from lib.data.sampler import PatchSampler, network_patch
+from lib.engine.judge import OLD_PLACES, Judge
 from lib.engine.log import LARGEST_WEIGHT, RESIDUAL_RATIO, TrainingLog, step_scalars
 from lib.engine.optimise import Guard, clip_gradients
 from lib.engine.options import RunOptions as RunOptions
 from lib.engine.options import RunResult as RunResult
 from lib.engine.options import load_items
-from lib.engine.pictures import place_picture
 from lib.engine.prompting import draw_prompts, prompt_generators
-from lib.engine.publish import Publisher
 from lib.engine.recipe import told
 from lib.engine.report import ReportWriter
 from lib.engine.state import RunState
 from lib.engine.step import StepContext, StepResult, combined_step
-from lib.engine.validation import ValidationReport, validate, validation_places
+from lib.engine.validation import validation_places
 from lib.losses.criterion import Criterion
 from lib.networks.devices import (
     amp_type,
@@ -38,11 +36,7 @@ from lib.networks.devices import (
     compile_backbone,
     mean_over_processes,
 )
-from lib.networks.model import NeuropilNet
-from lib.networks.weights import check_fits, load_weights, save_weights, with_new_parts
-
-OLD_PLACES = 6
-"""Places of the rehearsal data that a candidate must not get worse on."""
+from lib.networks.weights import check_fits, load_weights, with_new_parts
 
 NOTHING_VALIDATES = (
     "a handful of voxels is annotated in one place: nothing can be held back to tell whether "
@@ -97,7 +91,6 @@ class Run:
             {item.group: options.rehearsal_share for item in rehearsed},
         )
         self.places = validation_places(items, patch_size, options.validation_limit)
-        self.old_places = validation_places(rehearsed, patch_size, OLD_PLACES)
         if options.published is not None and options.published.exists() and not self.places:
             raise ValueError(NOTHING_VALIDATES)
         self.device = choose_device(options.device)
@@ -120,10 +113,13 @@ class Run:
         self.guard = Guard(options.out_dir / "faults", self.leads)
         self.log = TrainingLog(options.out_dir / "events", self.leads, self.state.step)
         self.reports = ReportWriter(options.out_dir, self.leads)
-        self.publisher = self._publisher()
         self.result = RunResult(best=self.state.best)
+        old_places = validation_places(rehearsed, patch_size, OLD_PLACES)
+        self.judge = Judge(
+            self.places, old_places, self.state, self.result, options, self.log, self.reports,
+            self.device, self.autocast, self.leads,
+        )  # fmt: skip
         self._speed = (time.perf_counter(), 0.0)
-        self._parts: dict[str, float] = {}
 
     @property
     def checkpoint(self) -> Path:
@@ -163,7 +159,7 @@ class Run:
             self.options.note(f"{self.checkpoint} is of a finished run: nothing left to train")
         if not self.result.stopped:
             if self.state.validated_at != self.state.step or self.result.report is None:
-                self._validate()
+                self.judge.validate()
             self._save(finished=True)
         self.result.steps, self.result.best = self.state.step, self.state.best
         self.reports.result(self.result)
@@ -189,14 +185,6 @@ class Run:
 
     def _place_names(self) -> list[str]:
         return [f"{place.item.id} {place.box}" for place in self.places]
-
-    def _publisher(self) -> Publisher | None:
-        if self.options.published is None:
-            return None
-        return Publisher(
-            self.options.published, self.settings, self.hierarchy, self._score, self.device,
-            self.options.adapt, lambda: self._parts,
-        )  # fmt: skip
 
     def _engine(self) -> Engine:
         training = self.settings.training
@@ -292,76 +280,12 @@ class Run:
         self.state.epoch = epoch
         due = epoch % training.val_interval == 0 or self.state.step >= self.total
         if due:
-            self._validate()
+            self.judge.validate()
         if epoch % training.image_interval == 0 and self.leads and self.places:
-            with self.state.averaged():
-                picture = place_picture(
-                    self.places[0],
-                    self.state.net,
-                    self.settings.inference,
-                    self.device,
-                    self.autocast,
-                )
-            self.log.picture("val/section", picture, self.state.step)
+            self.judge.show()
         if self.guard.in_a_row == 0:
             self._save()
         self._speed = (time.perf_counter(), self._loader.waited_seconds)
-
-    def _validate(self) -> None:
-        """Score the current weights, keep the best, publish better ones."""
-        started = time.perf_counter()
-        self.state.validated_at = self.state.step
-        if not self.places:
-            self.options.note("no validation voxel is annotated: nothing to score")
-        with self.state.averaged():
-            report = self._report(self.state.net)
-            parts = self._parts_of(report, self.state.net)
-        self.result.report = report
-        figures = report.scalars()
-        self.log.scalars(figures, self.state.step)
-        self.reports.validation(report, self.state)
-        best = self.state.best
-        if not self.places or best is None or not report.score <= best:
-            self.state.best = report.score if self.places else None
-            self._keep_best(report, parts)
-        text = ", ".join(f"{k.removeprefix('val/')} {v:.3f}" for k, v in list(figures.items())[:9])
-        seconds = time.perf_counter() - started
-        self.options.note(f"step {self.state.step}: {text or 'no figures'} ({seconds:.0f} s)")
-
-    def _keep_best(self, report: ValidationReport, parts: Mapping[str, float]) -> None:
-        if not self.leads:
-            return
-        meta = {"step": self.state.step, "score": report.score, "figures": report.scalars()}
-        meta |= self.state.joining()
-        weights = self.state.average.state()
-        save_weights(self.options.out_dir / "best.pt", weights, self.settings, self.hierarchy, meta)
-        if self.publisher is not None:
-            done, self.result.reason = self.publisher.offer(weights, report.score, meta, parts)
-            self.result.published |= done
-            self.options.note(("published: " if done else "not published: ") + self.result.reason)
-
-    def _report(self, net: NeuropilNet, alone: bool = False) -> ValidationReport:
-        return validate(
-            net, self.places, self.settings, self.hierarchy, self.device, self.autocast, alone
-        )
-
-    def _score(self, net: NeuropilNet) -> float:
-        report = self._report(net, alone=True)
-        self._parts = self._parts_of(report, net, alone=True)
-        return report.score
-
-    def _parts_of(
-        self, report: ValidationReport, net: NeuropilNet, alone: bool = False
-    ) -> dict[str, float]:
-        """Figures on the study and on the rehearsal data, by name; those that exist."""
-        parts = dict(report.parts)
-        if self.old_places and self.publisher is not None:
-            old = validate(
-                net, self.old_places, self.settings, self.hierarchy, self.device, self.autocast,
-                alone,
-            )  # fmt: skip
-            parts |= {f"{name}, rehearsal data": figure for name, figure in old.parts.items()}
-        return {name: figure for name, figure in parts.items() if not math.isnan(figure)}
 
     def _save(self, finished: bool = False) -> None:
         if self.leads:

@@ -14,7 +14,7 @@ Source: spec/training-modes.md, sections 1 to 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,6 +27,7 @@ from lib.engine.prompting import corrected_prompts, fractionary_samples
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.losses.criterion import Criterion
 from lib.losses.mask import mask_loss
+from lib.networks.devices import Autocast
 from lib.networks.model import NeuropilNet
 from lib.prompts.points import PointPrompts
 from lib.prompts.sampling import SampledPrompts
@@ -74,7 +75,7 @@ class StepContext:
     criterion: Criterion
     settings: Settings
     hierarchy: LabelHierarchy
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    autocast: Autocast = nullcontext
     scale: Callable[[Tensor], Tensor] = lambda loss: loss
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -25,6 +24,7 @@ from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.losses.criterion import Criterion
 from lib.metrics.class_scores import ClassReport, ClassScores
 from lib.metrics.object_scores import adapted_rand_error, contingency
+from lib.networks.devices import Autocast
 from lib.networks.model import NeuropilNet
 from lib.targets.prepare import prepare_targets
 from lib.targets.processes import one_process
@@ -158,7 +158,7 @@ def validate(
     settings: Settings,
     hierarchy: LabelHierarchy,
     device: torch.device,
-    autocast: Callable[[], AbstractContextManager[object]],
+    autocast: Autocast,
     alone: bool = False,
 ) -> ValidationReport:
     """Score a network; the processes share the places, and all get the report.

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from lib.configs.settings import TrainingSettings
 from lib.networks.model import NeuropilNet
 
+Autocast = Callable[[], AbstractContextManager[object]]
+"""Opens a region of mixed precision."""
+
 
 def choose_device(name: str | None = None) -> torch.device:
     """The device a run uses: the one named, else the local GPU, else the CPU.
@@ -45,9 +48,7 @@ def amp_type(training: TrainingSettings, device: torch.device) -> torch.dtype | 
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else None
 
 
-def autocast_for(
-    device: torch.device, dtype: torch.dtype | None
-) -> Callable[[], AbstractContextManager[object]]:
+def autocast_for(device: torch.device, dtype: torch.dtype | None) -> Autocast:
     """Opens a region of mixed precision on a device."""
     if dtype is None:
         return nullcontext

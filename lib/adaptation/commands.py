@@ -14,6 +14,7 @@ from lib.configs.places import PUBLISHED
 from lib.networks.devices import choose_device
 from lib.networks.digests import digest_of
 from lib.networks.weights import load_network
+from lib.prediction.joining import joining_of
 from lib.volumes.study import Study
 
 
@@ -59,6 +60,7 @@ def run_adapt(args: argparse.Namespace) -> int:
     network = Network(
         net, hierarchy, digest, trained.model.finest_nm, trained.model.most_split,
         settings.inference, lambda: reservoir_for(args.weights, digest, net, hierarchy),
+        joining_of(net),
     )  # fmt: skip
     study = Study(args.studies, hierarchy, settings.data.spacing_unit)
     stored = StudyLearner(study, settings.adaptation).learn(network)

@@ -65,11 +65,13 @@ class Stored:
         learned: of the newest refit.
         heads: in use; None where nothing is.
         history: of the refits before, oldest first.
+        joining: slope and offset of the contacts' log odds, in use; None where none are.
     """
 
     learned: Learned
     heads: StudyHeads | None
     history: tuple[Learned, ...] = ()
+    joining: tuple[float, float] | None = None
 
 
 def heads_path(root: Path) -> Path:
@@ -87,6 +89,7 @@ def save_heads(root: Path, stored: Stored) -> None:
         "history": history,
         "heads": None if heads is None else dict(heads.state_dict()),
         "outputs": {} if heads is None else dict(heads.outputs),
+        "joining": None if stored.joining is None else list(stored.joining),
     }
     written = io.BytesIO()
     torch.save(data, written)
@@ -108,7 +111,9 @@ def load_heads(root: Path) -> Stored | None:
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']}, expected {FORMAT}")
         history = tuple(Learned(**entry) for entry in data["history"])
-        return Stored(Learned(**data["learned"]), _heads_of(data), history)
+        joining = data.get("joining")
+        pair = None if joining is None else (float(joining[0]), float(joining[1]))
+        return Stored(Learned(**data["learned"]), _heads_of(data), history, pair)
     except FileNotFoundError:
         return None  # reset meanwhile
     except Exception as error:  # torch.load raises many kinds for a damaged file

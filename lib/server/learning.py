@@ -139,8 +139,9 @@ class Learning:
 
         finest_nm, most_split = loaded.predictor.finest_nm, loaded.predictor.most_split
         network = Network(
-            loaded.net, loaded.hierarchy, loaded.digest, finest_nm, most_split, inference, rehearsal
-        )
+            loaded.net, loaded.hierarchy, loaded.digest, finest_nm, most_split, inference,
+            rehearsal, loaded.predictor.joining, loaded.predictor.call,
+        )  # fmt: skip
         stored = self._learner.learn(network)
         logger.info("%s (%.1f s)", stored.learned.sentence, stored.learned.seconds)
         if self.network.digest() != loaded.digest:

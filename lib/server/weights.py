@@ -165,15 +165,18 @@ class SharedNetwork:
         """
         loaded = self.published(device)
         version, stored = self._study_heads()
-        if stored is None or stored.heads is None or stored.learned.parent != loaded.digest:
+        if stored is None or not stored.learned.used or stored.learned.parent != loaded.digest:
             return loaded
         with self._loading:
             adapted = self._adapted.get(device)
             wanted = (loaded.version, version)
             if adapted is None or (adapted.version, adapted.heads) != wanted:
-                heads = copy.deepcopy(stored.heads).to(device)
-                net = with_study_heads(loaded.net, heads)
-                predictor = replace(loaded.predictor, net=net)
+                heads = None if stored.heads is None else copy.deepcopy(stored.heads).to(device)
+                net, joining = with_study_heads(loaded.net, heads), loaded.predictor.joining
+                if stored.joining is not None:
+                    slope, offset = stored.joining
+                    joining = replace(joining, slope=slope, offset=offset)
+                predictor = replace(loaded.predictor, net=net, joining=joining)
                 adapted = replace(loaded, predictor=predictor, heads=version)
                 self._adapted[device] = adapted
         return adapted

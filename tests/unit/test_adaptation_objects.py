@@ -1,12 +1,18 @@
 """Objects learn at once: the grouping is calibrated to marked objects where that helps."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from adaptation_cases import HIERARCHY
+from adaptation_cases import HIERARCHY, VOXEL, published, striped
 
+from lib.adaptation.learner import StudyLearner
 from lib.adaptation.objects import LEAST_OBJECTS, Annotated, annotated, learn_objects
+from lib.adaptation.store import load_heads
+from lib.configs.settings import AdaptationSettings
 from lib.prediction.graph import REACHES, FragmentGraph
 from lib.prediction.joining import JoinModel
+from lib.volumes.study import Study
 
 SIDE, HALF = 8, 4
 """So many cells along each of two axes, each of HALF x HALF voxels, two fragments a cell."""
@@ -71,3 +77,18 @@ def test_held_back_objects_do_not_teach() -> None:
         ends = volume.owner[volume.graph.edges[known]]
         assert not np.isin(ends, list(held)).any()
     assert len(set(volume.part.values())) == 4
+
+
+def test_marked_objects_of_a_study_are_learned_or_refused_in_words(tmp_path: Path) -> None:
+    image, sets = striped()
+    image, sets = image[:48, :32], sets[:48, :32]
+    ids = np.broadcast_to((np.arange(48) // 4 + 1)[:, None, None], image.shape).astype(np.int64)
+    study = Study(tmp_path, HIERARCHY)
+    study.add_item("stripes", image, VOXEL, sets, ids, true_instances=True)
+    settings = AdaptationSettings(steps=20, width=8, most_rows=1000)
+    stored = StudyLearner(study, settings).learn(published())
+    assert "objects" in stored.learned.sentence
+    assert (stored.joining is not None) == ("marked objects, in use" in stored.learned.sentence)
+    kept = load_heads(tmp_path)
+    assert kept is not None and kept.joining == stored.joining
+    assert kept.learned == stored.learned

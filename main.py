@@ -25,7 +25,11 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
-from lib.activelearning.background import score_at_start, score_if_stale
+from lib.activelearning.background import (
+    look_through_at_start,
+    score_at_start,
+    score_if_stale,
+)
 from lib.activelearning.doubtful import STRATEGY as DOUBTFUL
 from lib.activelearning.parts import QueryParts
 from lib.activelearning.scoring import scoring_methods
@@ -152,6 +156,7 @@ class NeuropilApp(MONAILabelApp):
         self.submissions.recover()
         super().on_init_complete()
         if in_server():
+            look_through_at_start(self.queries, self.datastore())
             self.submissions.taken_in = self.network.changed = self.learning.ask
             self.learning.ask_if_stale()
         if stock_settings.MONAI_LABEL_AUTO_UPDATE_SCORING and self.settings.queries.score_at_start:

@@ -51,6 +51,19 @@ def _failed(work: str) -> bool:
     return any(t["status"] == "ERROR" and t["request"].get("work") == work for t in last)
 
 
+def look_through_at_start(queries: QueryParts, datastore: Any) -> threading.Thread:
+    """Read the headers of all items beside the first requests, so that no sample waits for it."""
+
+    def look() -> None:
+        store = queries.store(datastore)
+        with store.lock:  # a sample asked for meanwhile waits, and finds it done
+            store.usable_items()
+
+    thread = threading.Thread(target=look, name="study", daemon=True)
+    thread.start()
+    return thread
+
+
 def score_at_start(queries: QueryParts, datastore: Any) -> threading.Thread:
     """`score_if_stale` beside the first requests: looking through a large study takes a while."""
     thread = threading.Thread(

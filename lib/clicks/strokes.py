@@ -41,13 +41,13 @@ def stroke_points(
 
 
 def fewer_points(
-    points: Sequence[Sequence[int]], voxel_size_nm: Sequence[float]
+    points: Sequence[Sequence[int]], voxel_size_nm: Sequence[float], most: int = MOST_POINTS
 ) -> list[list[int]]:
     """Points that stand for a stroke of many; the same list where it has few."""
     rows = np.asarray(points, np.int64).reshape(-1, 3)
-    if len(rows) <= MOST_POINTS:
+    if len(rows) <= most:
         return [list(p) for p in points]
-    return _listed(spread_points(rows, MOST_POINTS, voxel_size_nm))
+    return _listed(spread_points(rows, most, voxel_size_nm))
 
 
 def spread_points(points: Points, count: int, voxel_size_nm: Sequence[float]) -> Points:

@@ -7,6 +7,7 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from lib.clicks.class_map import segment_classes
+from lib.clicks.strokes import fewer_points
 from lib.clicks.viewer import click_source
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
 from lib.infers.clicks import clicked_class, viewer_points
@@ -14,6 +15,10 @@ from lib.infers.image import RequestImage
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.server.weights import Loaded
 from lib.volumes.boxes import whole_box
+
+MOST_CLASS_POINTS = 100
+"""Of all classes together: each costs a hundredth of a second, and more than its share where
+there are many."""
 
 
 class ProofreadClasses(NeuropilTask):
@@ -35,6 +40,13 @@ class ProofreadClasses(NeuropilTask):
         predictor = loaded.predictor
         frame = predictor.frame(image.shape, image.voxel_size_nm)
         clicks, warnings = self._clicks(request)
+        given = sum(len(points) for points in clicks.values())
+        if given > MOST_CLASS_POINTS:
+            each = MOST_CLASS_POINTS // len(clicks)
+            size = image.voxel_size_nm
+            clicks = {c: fewer_points(points, size, each) for c, points in clicks.items()}
+            left = sum(len(points) for points in clicks.values())
+            warnings.append(f"{left} points, spread over all, stand for the {given} given")
         source = click_source(
             predictor.net,
             loaded.version,

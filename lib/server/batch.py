@@ -27,7 +27,8 @@ class BatchInfer(BatchInferTask):
         self, request: dict[str, Any], datastore: Datastore, infer: Callable[..., Any]
     ) -> Any:
         gpus = torch.cuda.device_count()
-        request = {"max_workers": 1, **request}
+        # The stock default is an enumeration, whose text is no name of a folder.
+        request = {"max_workers": 1, "label_tag": "original", **request}
         request["multi_gpu"] = bool(request.get("multi_gpu", gpus > 1)) and gpus > 1
         if not gpus:
             request["device"] = "cpu"

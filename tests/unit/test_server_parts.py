@@ -93,6 +93,7 @@ def test_batches_run_on_a_machine_without_gpus(monkeypatch):
 
 def test_a_batch_names_what_cannot_be_read_and_does_the_rest():
     def infer(request, _datastore):
+        assert type(request["label_tag"]) is str and request["label_tag"] == "original"
         if request["image"] == "a":
             raise VolumeError("a.nii", "truncated or damaged")
         return {"label": "b"}

@@ -138,3 +138,15 @@ def test_imagej_units_of_each_axis(tmp_path):
         metadata=metadata,
     )
     assert open_source(str(tmp_path / "v.tif")).info.voxel_size_nm == pytest.approx(SIZE_NM)
+
+
+def test_pixel_sizes_of_electron_microscopes(tmp_path):
+    """FEI and Zeiss write them into tags of their own, in metres and in words."""
+    page = volume((6, 5, 1))[:, :, 0].T
+    fei = "[Scan]\r\nPixelWidth=4e-09\r\nPixelHeight=5e-09\r\n"
+    zeiss = "0\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 4.500 nm\r\n"
+    for tag, text, wanted in ((34682, fei, (4, 5, 4)), (34118, zeiss, (4.5, 4.5, 4.5))):
+        extra = [(tag, "s", len(text) + 1, text, True)]
+        tifffile.imwrite(tmp_path / "v.tif", page, metadata=None, extratags=extra)
+        source = open_source(str(tmp_path / "v.tif"))
+        assert source.info.voxel_size_nm == pytest.approx(wanted), text

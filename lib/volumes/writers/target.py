@@ -49,7 +49,7 @@ class TargetSpec:
     @property
     def where(self) -> str:
         """The target's name in messages."""
-        return f"{self.path}:{self.dataset}"
+        return f"{self.path}:{self.dataset}" if self.dataset else str(self.path)
 
     @property
     def shape(self) -> Triple:

@@ -228,11 +228,16 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
     parser.add_argument("--data", nargs="+", choices=tuple(BLOCKS), default=["fib25"])
     parser.add_argument("--are", nargs="+", type=float, default=[0.05])
+    parser.add_argument("--size", nargs=3, type=int, metavar=("X", "Y", "Z"), help="of the block")
     options = parser.parse_args()
     print("| block | ARE under | order | actions | ARE before | best | seconds |")
     print("|---|---|---|---|---|---|---|")
     for name in options.data:
-        for row in run(name, BLOCKS[name](), options.weights, options.are):
+        block = BLOCKS[name]()
+        if options.size:
+            part = tuple(slice(0, n) for n in options.size)
+            block = Block(block.image[part], block.truth[part], block.voxel_size_nm)
+        for row in run(name, block, options.weights, options.are):
             print(row, flush=True)
 
 

@@ -145,8 +145,15 @@ class Combined(TrainTask):
             **{key: asked[key] for key in NUMBERS},
             "point_sample_mode": asked["point_sample_mode"],
         }
-        training = {**settings.training.model_dump(), **changed, "val_interval": 1}
-        checked = load_settings(None, {f"training.{key}": value for key, value in training.items()})
+        # Checked with the losses: some of a run's settings need one of theirs.
+        sections = {
+            "loss": settings.loss.model_dump(),
+            "training": {**settings.training.model_dump(), **changed, "val_interval": 1},
+        }
+        checked = load_settings(
+            None,
+            {f"{s}.{key}": v for s, keys in sections.items() for key, v in keys.items()},
+        )
         once = {"val_interval": checked.training.max_epochs}  # at the end: a viewer's run is short
         settings = settings.model_copy(
             update={"training": checked.training.model_copy(update=once)}

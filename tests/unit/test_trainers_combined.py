@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from engine_cases import HIERARCHY, tiny_settings, tiny_study
 
+from lib.configs.places import PUBLISHED
+from lib.configs.settings import Settings
 from lib.engine.checkpoints import save_checkpoint
 from lib.engine.run import RunResult
 from lib.networks.model import build_network
@@ -90,6 +92,22 @@ def test_options_that_are_not_offered_are_named(
     with pytest.raises(ValueError, match=key) as refused:
         trainer.plan(first_choices(trainer, **{key: value}))
     assert told in str(refused.value)
+
+
+def test_weights_trained_on_errors_of_their_answers_train_on(trainer: Combined) -> None:
+    """What such a run needs of the losses comes along with the weights' recipe."""
+    settings = tiny_settings(training__error_rounds=3)
+    net = build_network(settings.model, settings.loss, HIERARCHY)
+    save_weights(trainer.published, net.state_dict(), settings, HIERARCHY)
+    trainer.settings = Settings()
+    planned, _ = trainer.plan(first_choices(trainer))
+    assert planned.training.error_rounds == 3 and planned.loss.weight_prompt > 0
+
+
+def test_the_shipped_weights_train_on_as_a_viewer_asks(trainer: Combined) -> None:
+    trainer.published, trainer.settings = PUBLISHED, Settings()
+    _, options = trainer.plan(first_choices(trainer))
+    assert options.start == PUBLISHED
 
 
 def test_training_publishes_weights_and_figures_without_nan(trainer: Combined) -> None:

@@ -16,6 +16,7 @@ import psutil
 from tqdm import tqdm
 
 from lib.blocks.engine import Engine, OneProcess, cluster_at, local_workers, slurm_workers
+from lib.blocks.fragments import sampled_scale
 from lib.blocks.ledger import Entry, Ledger, holder
 from lib.blocks.plan import BlockPlan, Task, cut, read_plan
 from lib.blocks.run import Outcome, begin, check_memory, check_space, drive
@@ -40,7 +41,7 @@ from lib.volumes.boxes import (
 )
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.opening import open_source
-from lib.volumes.readers.region import volume_contrast
+from lib.volumes.readers.region import RegionSource, volume_contrast
 from lib.volumes.readers.remote import is_remote
 from lib.volumes.record import check_voxel_size
 from lib.volumes.source import Source
@@ -53,7 +54,7 @@ LISTED = 10
 
 def add_predict_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Declare `predict` on the command line's sub-parsers."""
-    parser = commands.add_predict_parser(subparsers)
+    parser = commands.add_predict_parser(subparsers, ("both",))
     group = parser.add_argument_group(
         "volumes larger than memory",
         "--image SRC --out NAME.zarr works block by block and writes OME-Zarr 0.5; the same "
@@ -84,6 +85,8 @@ def run_predict(args: argparse.Namespace) -> int:
     """
     if args.image is not None and args.out is not None and args.out.suffix == ".zarr":
         return predict_blocks(args, settings_from(args))
+    if args.task == "both":
+        raise ValueError("--task both: expected --image and an --out that ends in .zarr")
     return commands.run_predict(args)
 
 
@@ -111,8 +114,6 @@ def make_plan(
     args: argparse.Namespace, settings: Settings
 ) -> tuple[BlockPlan, LabelHierarchy, str]:
     """The plan of a command, the network's classes, and a line about the cut."""
-    if args.task != "segmentation":
-        raise ValueError(f"--task {args.task}: .zarr outputs hold classes only; use .nii.gz")
     source = open_source(args.image, "image", settings.data.spacing_unit)
     size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
     if size is None:
@@ -125,6 +126,15 @@ def make_plan(
     box = _box(args.box, source)
     core, chunk = cut(frame, box_shape(box), settings)
     inference = settings.inference.model_dump(mode="json")
+    before = read_plan(args.out)  # what was sampled then holds
+    contrast = volume_contrast(source) if before is None else before.contrast
+    scale = None if before is None else before.scale
+    if before is None and args.task != "segmentation":
+        whole = RegionSource(source, whole_box(source.shape), contrast)
+        found = sampled_scale(
+            predictor, frame.view(whole), frame.network_voxel_size_nm, frame.network_box(box)
+        )
+        scale = (found.strong, found.inside)
     plan = BlockPlan(
         source=args.image if is_remote(args.image) else str(Path(args.image).absolute()),
         source_shape=source.shape,
@@ -133,13 +143,14 @@ def make_plan(
         box=box,
         core=core,
         chunk=chunk,
-        contrast=volume_contrast(source),
+        contrast=contrast,
         task=cast(Task, args.task),
         level=args.level or settings.inference.level,
         weights=str(args.weights.absolute()),
         weights_sha256=hashlib.sha256(args.weights.read_bytes()).hexdigest(),
         inference={key: value for key, value in inference.items() if key not in FREE},
         tile_bytes=settings.blocks.tile_bytes,
+        scale=scale,
         device=args.device or "",
     )
     source.close()

@@ -26,7 +26,11 @@ FOLDER = ".neuropil"
 FORMAT = 1
 Task = Literal["segmentation", "instances", "both"]
 LAYERS = {"segmentation": ("classes",), "instances": ("objects",), "both": ("classes", "objects")}
-DTYPES: dict[str, np.dtype[Any]] = {"classes": np.dtype(np.uint8), "objects": np.dtype(np.uint64)}
+FRAGMENTS = "fragments"
+"""What objects are joined of; an array without coarser resolutions."""
+DTYPES: dict[str, np.dtype[Any]] = {
+    "classes": np.dtype(np.uint8), "objects": np.dtype(np.uint64), FRAGMENTS: np.dtype(np.uint64)
+}  # fmt: skip
 PROCESS_BYTES = 900 * 2**20
 """A process with torch, the network and one window at work."""
 TILE_FACTOR = 3.0
@@ -56,6 +60,7 @@ class BlockPlan:
         weights_sha256: of its content.
         inference: settings that the result depends on.
         tile_bytes: most outputs held at once; the result does not depend on it.
+        scale: what counts as a boundary, (strong, inside), for objects; None without.
         device: that was asked for; "" for what a worker has.
     """
 
@@ -73,6 +78,7 @@ class BlockPlan:
     weights_sha256: str
     inference: dict[str, Any]
     tile_bytes: int
+    scale: tuple[float, float] | None = None
     device: str = ""
 
     @property
@@ -82,8 +88,13 @@ class BlockPlan:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the label images that are written."""
+        """Names of the label images that viewers are to see."""
         return LAYERS[self.task]
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of all arrays."""
+        return (*self.layers, FRAGMENTS) if "objects" in self.layers else self.layers
 
     def worker_bytes(self) -> int:
         """What a worker needs at most: measured, benchmarks/blockwise.py."""
@@ -96,7 +107,7 @@ class BlockPlan:
 
     def least_disk_bytes(self) -> int:
         """Of the output, however well it packs."""
-        return int(math.prod(self.shape) * LEAST_PACKED * len(self.layers))
+        return int(math.prod(self.shape) * LEAST_PACKED * len(self.written))
 
     def image(self, out: Path, layer: str) -> LabelImage:
         """One of the label images of the output."""
@@ -104,7 +115,7 @@ class BlockPlan:
         x, y, z = (p * v for p, v in zip(place, self.voxel_size_nm, strict=True))
         return LabelImage(
             out / layer, self.shape, DTYPES[layer], self.chunk, self.core, self.voxel_size_nm,
-            (x, y, z), layer,
+            (x, y, z), layer, layer != FRAGMENTS,
         )  # fmt: skip
 
     def write(self, out: Path) -> None:

@@ -60,7 +60,7 @@ def begin(out: Path, plan: BlockPlan, hierarchy: LabelHierarchy) -> BlockPlan:
         raise VolumeError(out, "exists and is no blockwise run", remedy="choose another --out")
     make_folder(out / FOLDER)
     make_group(out, {"neuropil": {"layers": list(plan.layers)}})
-    for layer in plan.layers:
+    for layer in plan.written:
         plan.image(out, layer).create(_about(layer, hierarchy))
     plan.write(out)
     return plan

@@ -15,12 +15,20 @@ from typing import Any, cast
 
 import numpy as np
 
-from lib.blocks.plan import BlockPlan, plan_path, read_plan
+from lib.blocks.fragments import (
+    contacts_between,
+    fragments_in,
+    join_fragments,
+    objects_of,
+    save_part,
+)
+from lib.blocks.plan import FRAGMENTS, BlockPlan, plan_path, read_plan
 from lib.configs.settings import Settings
 from lib.networks.devices import choose_device
+from lib.prediction.boundary import BoundaryScale
 from lib.prediction.classes import Level
 from lib.prediction.predictor import Predictor, load_predictor
-from lib.volumes.boxes import Box, Triple, box_origin, shift_box, whole_box
+from lib.volumes.boxes import Box, Triple, box_origin, box_slices, minus, shift_box, whole_box
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.opening import open_source
 from lib.volumes.readers.region import RegionSource
@@ -43,6 +51,10 @@ def stages(plan: BlockPlan, out: Path) -> Iterator[Stage]:
     """The steps of a run; each needs those before it whole."""
     first = plan.image(out, plan.layers[0])
     yield Stage("predict", first.blocks(0))
+    if "objects" in plan.layers:
+        yield Stage("contacts", first.blocks(0))
+        yield Stage("join", [(0, 0, 0)])
+        yield Stage("objects", first.blocks(0))
     for layer in plan.layers:
         image = plan.image(out, layer)
         for level in range(1, len(image.levels)):
@@ -101,6 +113,16 @@ def run_block(out: str, stage: str, index: Triple) -> dict[str, Any]:
     kind, *words = stage.split(" ")
     if kind == "predict":
         return _predict(work, index)
+    if kind == "contacts":
+        frame = work.predictor.frame(work.image.shape, work.plan.voxel_size_nm)
+        return {"contacts": contacts_between(work.out, index, frame.network_voxel_size_nm)}
+    if kind == "join":
+        return join_fragments(work.out, work.predictor)
+    if kind == "objects":
+        fragments = work.plan.image(work.out, FRAGMENTS)
+        ids = fragments.read(fragments.block_box(0, index))
+        work.plan.image(work.out, "objects").write(index, objects_of(work.out, ids))
+        return {}
     assert kind == "coarsen", stage
     work.plan.image(work.out, words[0]).coarsen(int(words[1]), index)
     return {}
@@ -120,9 +142,32 @@ def _workspace(out: str, written: int) -> Workspace:
 
 def _predict(work: Workspace, index: Triple) -> dict[str, Any]:
     plan = work.plan
+    if "objects" in plan.layers:
+        return _predict_objects(work, index)
     classes = work.predictor.classes(
         work.image, plan.voxel_size_nm, cast(Level, plan.level), box=work.core(index)
     )
     plan.image(work.out, "classes").write(index, classes)
     counts = np.bincount(classes.ravel())
     return {"voxels": {str(v): int(counts[v]) for v in np.flatnonzero(counts)}}
+
+
+def _predict_objects(work: Workspace, index: Triple) -> dict[str, Any]:
+    plan, predictor = work.plan, work.predictor
+    assert plan.scale is not None
+    core = work.core(index)
+    frame = predictor.frame(work.image.shape, plan.voxel_size_nm)
+    network = frame.network_box(core)
+    found = fragments_in(
+        predictor, frame.view(work.image), frame.network_voxel_size_nm, network,
+        BoundaryScale(*plan.scale), work.out,
+    )  # fmt: skip
+    whole = frame.viewer_box(network)
+    at = box_slices(shift_box(core, minus(box_origin(whole))))
+    ids = frame.mask_to_viewer(found.ids, network)[at]
+    plan.image(work.out, FRAGMENTS).write(index, ids)
+    if "classes" in plan.layers:
+        classes = frame.mask_to_viewer(found.classes, network)[at]
+        plan.image(work.out, "classes").write(index, classes)
+    save_part(work.out, index, found)
+    return {"fragments": len(found.voted), "contacts": len(found.contacts.edges)}

@@ -25,8 +25,14 @@ TAGS = {"segmentation": "original", "instances": "instance_predicted"}
 """Where a task's map of a study item goes: labels/<tag>/."""
 
 
-def add_predict_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Declare `predict` on the command line's sub-parsers."""
+def add_predict_parser(
+    subparsers: Any, more_tasks: tuple[str, ...] = ()
+) -> argparse.ArgumentParser:
+    """Declare `predict` on the command line's sub-parsers.
+
+    Args:
+        more_tasks: further choices of --task, that the caller sees to.
+    """
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "predict",
         help="segment a study's items or a file",
@@ -46,7 +52,7 @@ def add_predict_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, help="folder for a study's maps, .nii.gz or .zarr for --image"
     )
-    parser.add_argument("--task", choices=tuple(TAGS), default="segmentation")
+    parser.add_argument("--task", choices=(*TAGS, *more_tasks), default="segmentation")
     parser.add_argument("--level", choices=("fine", "coarse", "fallback"))
     add_predictor_options(parser)
     return parser

@@ -24,7 +24,7 @@ from lib.prediction.features import Shelf
 from lib.prediction.forward import View
 from lib.prediction.scratch import Scratch
 from lib.targets.pairs import NEAREST, Offset, pair_offsets
-from lib.volumes.boxes import Box, box_slices
+from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage
 
 
@@ -73,17 +73,25 @@ def collect_evidence(
     scratch: Scratch,
     progress: Progress | None = None,
     shelf: Shelf | None = None,
+    box: Box | None = None,
 ) -> Evidence:
-    """Run the network over a volume and keep affinities, classes and foreground."""
+    """Run the network over a volume and keep affinities, classes and foreground.
+
+    Args:
+        box: the part that is wanted, with the very values that a run over everything gives;
+            None: all.
+    """
     heads = ("semantic", "instance", "affinity")
     dense = DensePass(net, volume, inference, heads, shelf=shelf)
     grid = dense.grid
     offsets = pair_offsets(voxel_size_nm, inference.long_range, grid.window)
+    part = whole_box(grid.shape) if box is None else box
+    shape = box_shape(part)
     evidence = Evidence(
-        scratch.array((len(offsets), *grid.shape), np.float16),
+        scratch.array((len(offsets), *shape), np.float16),
         offsets,
-        scratch.array(grid.shape, np.uint8),
-        scratch.array(grid.shape, np.bool_),
+        scratch.array(shape, np.uint8),
+        scratch.array(shape, np.bool_),
         hierarchy.num_classes + FINE_VALUE,
     )
     can_be_object = torch.tensor([c.object for c in hierarchy.classes], device=dense.forward.device)
@@ -99,8 +107,8 @@ def collect_evidence(
         )
         return {"semantic": p, "pairs": pairs}
 
-    def consume(box: Box, outputs: Mapping[str, Tensor]) -> None:
-        where = box_slices(box)
+    def consume(done: Box, outputs: Mapping[str, Tensor]) -> None:
+        where = box_slices(shift_box(done, minus(box_origin(part))))
         semantic = outputs["semantic"]
         evidence.classes[where] = (semantic.argmax(0) + FINE_VALUE).to(torch.uint8).cpu().numpy()
         of_objects = semantic[can_be_object].sum(0) >= inference.object_threshold
@@ -108,5 +116,6 @@ def collect_evidence(
         evidence.affinities[(slice(None), *where)] = outputs["pairs"].half().cpu().numpy()
 
     channels = hierarchy.num_classes + len(offsets)
-    dense.run(decode, consume, channels, pair_offsets={"pairs": offsets}, progress=progress)
+    pairs = {"pairs": offsets}
+    dense.run(decode, consume, channels, box=part, pair_offsets=pairs, progress=progress)
     return evidence

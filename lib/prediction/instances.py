@@ -220,7 +220,7 @@ def group_volume(
         call: how the work of a block is called.
     """
     blocks = cut_blocks(
-        evidence.shape, inference.instance_block, _block_overlap(voxel_size_nm, inference)
+        evidence.shape, inference.instance_block, block_overlap(voxel_size_nm, inference)
     )
     scale = evidence_scale(evidence, [b.core for b in blocks], voxel_size_nm)
     ids = np.zeros(evidence.shape, np.uint32)
@@ -327,7 +327,7 @@ def count_contacts(
     return found
 
 
-def _block_overlap(
+def block_overlap(
     voxel_size_nm: Sequence[float], inference: InferenceSettings
 ) -> tuple[int, int, int]:
     """The same overlap in nm along each axis, at least two sections and below half a block."""

@@ -53,6 +53,7 @@ class LabelImage:
         voxel_size_nm: (x, y, z).
         offset_nm: place of the first voxel's corner in the source's space.
         name: for viewers.
+        coarser: whether there are coarser resolutions.
     """
 
     folder: Path
@@ -63,12 +64,13 @@ class LabelImage:
     voxel_size_nm: tuple[float, float, float]
     offset_nm: tuple[float, float, float]
     name: str
+    coarser: bool = True
 
     @property
     def levels(self) -> list[Level]:
         """From the finest on, each half of the one before, down to one shard."""
         found = [Level((1, 1, 1), self.shape)]
-        while any(n > s for n, s in zip(found[-1].shape, self.shard, strict=True)):
+        while self.coarser and any(n > s for n, s in zip(found[-1].shape, self.shard, strict=True)):
             step = _step(found[-1], self.voxel_size_nm)
             if step == (1, 1, 1):
                 break

@@ -7,6 +7,7 @@ is ever numbered anew. What blocks say of contacts adds up exactly.
     .neuropil/parts/X-Y-Z.part.npz      contacts and votes of one block
     .neuropil/parts/X-Y-Z.faces.npz     what its contacts with the next blocks need
     .neuropil/parts/X-Y-Z.between.npz   these contacts
+    .neuropil/graph.npz         the fragment graph, fragments numbered as in `names`
     .neuropil/lut-*.npy         fragment -> object, sorted by fragment
     .neuropil/objects.npz       objects with their classes and sizes
 """
@@ -350,7 +351,6 @@ def join_fragments(out: Path, predictor: Predictor) -> dict[str, Any]:
     votes[0] = sum(p["background"] for p in loaded)
     contacts = [_numbered(part, names) for part in [*loaded, *between]]
     graph = merge_contacts(contacts, votes)
-    graph.save(out / FOLDER / "graph.npz")
     one_voxel_each = np.arange(len(names) + 1, dtype=np.uint32).reshape(-1, 1, 1)
     found = Fragments(one_voxel_each, graph).objects(
         predictor.joining, predictor.hierarchy, predictor.inference.min_object_voxels
@@ -360,6 +360,10 @@ def join_fragments(out: Path, predictor: Predictor) -> dict[str, Any]:
     np.minimum.at(named, cells, names)
     named[0] = 0
     with StagedFiles() as staged:
+        kept = staged.create(out / FOLDER / "graph.npz")
+        np.savez_compressed(
+            kept, names=names, edges=graph.edges, stats=graph.stats, votes=graph.votes
+        )
         np.save(staged.create(out / FOLDER / "lut-fragments.npy"), names)
         np.save(staged.create(out / FOLDER / "lut-objects.npy"), named[cells])
         table = staged.create(out / FOLDER / "objects.npz")

@@ -51,7 +51,7 @@ class Study:
     """
 
     def __init__(self, fragments: NDArray[np.uint32], cells: Ids, truth: Ids) -> None:
-        self.table = contingency(truth, fragments)
+        self.table = contingency(truth, fragments).of_objects()
         self.cells = cells.copy()
         known = self.table.truth > 0
         self.votes = np.zeros((len(cells), 1 + int(self.table.truth.max())), np.int64)
@@ -62,8 +62,12 @@ class Study:
 
     def are(self) -> float:
         """Adapted Rand error of the cells as they are."""
-        guess = self.cells[self.table.guess]
-        return adapted_rand_error(Contingency(self.table.truth, guess, self.table.counts))
+        base = int(self.cells.max()) + 1
+        keys, index = np.unique(
+            self.table.truth * base + self.cells[self.table.guess], return_inverse=True
+        )
+        counts = np.bincount(index.ravel(), self.table.counts).astype(np.int64)
+        return adapted_rand_error(Contingency(keys // base, keys % base, counts))
 
     def body(self, fragments: Ids) -> int:
         """The true body that most of some fragments are of."""

@@ -19,7 +19,7 @@ CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install serve demo train tensorboard weights test test-s3 test-viewers lint format lock clean
+.PHONY: help install serve demo train tensorboard weights test test-s3 test-viewers fuzz lint format lock clean
 
 help:
 	@echo "make serve     serve STUDIES: a folder or a DICOMweb address (without: a demo study)"
@@ -31,6 +31,7 @@ help:
 	@echo "make test      lint, unit and contract tests"
 	@echo "make test-s3   chunked volumes in a local object store"
 	@echo "make test-viewers   the tests in OHIF and with Slicer's plugin"
+	@echo "make fuzz      damaged labels and 20,000 requests, hours: [ARGS='--cases N --seed N']"
 	@echo "make lint      ruff, mypy        make format    ruff --fix and format"
 	@echo "make install   the locked requirements in $(VENV), nothing more"
 	@echo "make lock      compile requirements/*.in again"
@@ -88,6 +89,14 @@ test-s3: $(TOOLS)
 
 test-viewers: $(TOOLS)
 	@VENV=$(VENV) sh tests/viewers/run.sh
+
+# Everything the server's schema allows, with ids that exist: 20,000 requests, hours on two
+# cores, so not in CI. schemathesis lives in an environment of its own; the app does not need it.
+fuzz: $(TOOLS)
+	@test -x .venv-fuzz/bin/python || $(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/pip install --quiet --disable-pip-version-check "schemathesis>=4,<5"
+	OMP_NUM_THREADS=1 $(PY) benchmarks/fuzz_labels.py --count 1000
+	.venv-fuzz/bin/python benchmarks/fuzz_requests.py --python $(PY) $(ARGS)
 
 # uv lives in an environment of its own; the app does not need it.
 lock:

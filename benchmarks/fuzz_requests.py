@@ -1,0 +1,152 @@
+"""Ask a server everything that its schema allows, with ids that exist: no answer may be a 5xx.
+
+    make fuzz [ARGS='--cases 20000 --seed 0']
+
+Needs schemathesis, which `make fuzz` puts into an environment of its own (.venv-fuzz); the server
+runs from the app's. Studies, weights and sessions are made for the run and removed after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 120
+IDS = ("synthetic-000", "synthetic-001", "a b.c", "nothing")
+KNOWN: dict[str, tuple[str, ...]] = {
+    "image": IDS, "label": IDS, "id": IDS, "tag": ("final", "original", "instance", "mine"),
+    "model": ("segmentation", "instances", "proofread", "proofread_classes", "combined"),
+    "strategy": ("random", "uncertainty", "hierarchy", "diverse"),
+    "method": ("uncertainty", "agreement"),
+}  # fmt: skip
+"""Argument -> values that mean something, in place of four of five random ones."""
+
+BUSY = (502, 503, 507)
+"""Answers that say what is wrong outside of the server: a store, a device, a disk."""
+
+STARTER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.conftest import make_app, make_study, start_server
+folder = Path(sys.argv[2])
+make_app(folder / "app")
+make_study(folder / "studies")
+item = folder / "studies" / "synthetic-002.nii"
+(folder / "studies" / "a b.c.nii").write_bytes(item.read_bytes())
+server = start_server(folder / "app", folder / "studies")
+print(server.url, server.log, flush=True)
+sys.stdin.read()
+server.stop()
+"""
+"""Run by the app's interpreter: starts a server and ends it with its standard input."""
+
+
+def known_values(case: Any, session: str, chance: random.Random) -> None:
+    """Put ids that exist into a case, in place."""
+    for place in (case.path_parameters, case.query):
+        for key in list(place or {}):
+            values = (session,) if key == "session_id" else KNOWN.get(key)
+            if values and chance.random() < 0.8:
+                place[key] = chance.choice(values)
+
+
+def run(url: str, cases: int, start: int, stop: tuple[str, ...]) -> tuple[Counter[str], list[str]]:
+    """Ask, operation by operation, and count.
+
+    Args:
+        url: of the server.
+        cases: requests in all.
+        start: seed of the first; the same one asks the same.
+        stop: operations ("DELETE /train/") that are left out.
+
+    Returns:
+        Statuses of all operations, and each 5xx or hang once.
+    """
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    operations = [o.ok() for o in schema.get_all_operations()]
+    operations = [o for o in operations if f"{o.method.upper()} {o.path}" not in stop]
+    each = max(1, cases // len(operations))
+    image = requests.get(f"{url}/datastore/image?image=a%20b.c", timeout=SECONDS).content
+    upload = requests.put(f"{url}/session/", files={"files": ("s.nii", image)}, timeout=SECONDS)
+    session = upload.json()["session_id"]
+    statuses: Counter[str] = Counter()
+    faults: dict[str, str] = {}
+    chance = random.Random(start)
+
+    def ask(name: str, case: Any) -> None:
+        known_values(case, session, chance)
+        try:
+            answer = case.call(base_url=url, timeout=SECONDS)
+        except (requests.Timeout, requests.ConnectionError) as error:
+            faults.setdefault(f"{name}: {type(error).__name__}", str(error)[:300])
+            return
+        except (requests.RequestException, ValueError):
+            return  # what cannot be sent at all asks nothing of the server
+        statuses[str(answer.status_code)] += 1
+        if answer.status_code >= 500 and answer.status_code not in BUSY:
+            told = f"{answer.request.url} {str(answer.request.body)[:300]} {answer.text[:200]}"
+            faults.setdefault(f"{name}: {answer.status_code}", told)
+
+    def asker(name: str) -> Callable[[Any], None]:
+        def once(case: Any) -> None:  # hypothesis wants a function with a name
+            ask(name, case)
+
+        return once
+
+    for operation in operations:
+        name = f"{operation.method.upper()} {operation.path}"
+        every = settings(
+            max_examples=each, deadline=None, database=None, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        begin = time.monotonic()
+        every(seed(start)(given(case=operation.as_strategy())(asker(name))))()
+        print(f"{name}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+    return statuses, [f"{name} {told}" for name, told in sorted(faults.items())]
+
+
+def main() -> int:
+    """Run it; exit status 1 where an answer was a 5xx or none came."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--python", default=str(ROOT / ".venv" / "bin" / "python"))
+    # Removing images, weights and the labels under test would leave nothing to ask about.
+    left_out = ("DELETE /datastore/image", "DELETE /datastore/", "DELETE /model/{model}")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        server = subprocess.Popen(
+            [args.python, "-c", STARTER, str(ROOT), folder],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert server.stdin is not None and server.stdout is not None
+        try:
+            url, log = server.stdout.readline().split(maxsplit=1)
+            statuses, faults = run(url, args.cases, args.seed, left_out)
+            lives = requests.get(f"{url}/info/", timeout=SECONDS).ok
+            traces = Path(log.strip()).read_text(errors="replace").count("Traceback")
+        finally:
+            server.stdin.close()
+            server.wait(60)
+    print(f"{sum(statuses.values())} requests: {dict(sorted(statuses.items()))}, traces {traces}")
+    for fault in faults:
+        print(f"fault: {fault}")
+    return 0 if lives and not faults else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

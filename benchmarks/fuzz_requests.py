@@ -128,7 +128,7 @@ def main() -> int:
     # Removing images, weights and the labels under test would leave nothing to ask about.
     left_out = ("DELETE /datastore/image", "DELETE /datastore/", "DELETE /model/{model}")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         server = subprocess.Popen(
             [args.python, "-c", STARTER, str(ROOT), folder],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

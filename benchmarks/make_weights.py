@@ -10,7 +10,8 @@ says so.
 On a GPU that is lent for minutes, with nothing but what is carried there (see
 benchmarks/data_pack.py), the run goes on from slice to slice:
 
-    python benchmarks/data_pack.py pack PACK runs/weights/real      once, where the data are
+    python benchmarks/import_shared_data.py HELD --hold-back        once, where the data are
+    python benchmarks/data_pack.py pack PACK HELD                   36 MB
     make weights ARGS="--pack PACK --parts PARTS --minutes 9"       again and again
     make weights ARGS="--parts PARTS"                               publishes, where the data are
 

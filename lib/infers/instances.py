@@ -108,4 +108,7 @@ def _joins(objects: Objects, loaded: Loaded, image: RequestImage) -> Joins | Non
     )
     frame = predictor.frame(image.shape, image.voxel_size_nm)
     places = frame.to_viewer(found.places).astype(np.int32)
-    return replace(found, places=places).and_also(ends_of_map(objects.ids, image.voxel_size_nm))
+    sides = frame.to_viewer(found.sides.reshape(-1, 3)).astype(np.int32).reshape(-1, 2, 3)
+    return replace(found, places=places, sides=sides).and_also(
+        ends_of_map(objects.ids, image.voxel_size_nm)
+    )

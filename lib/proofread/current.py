@@ -21,7 +21,7 @@ from lib.labels.hierarchy import normalize_name
 from lib.proofread.edits import Edit
 from lib.proofread.log import EditLog
 from lib.proofread.machine import Ids, MachineObjects
-from lib.proofread.replay import NONE, Standing, replay
+from lib.proofread.replay import NONE, Drawn, Standing, replay
 from lib.volumes.boxes import (
     Box,
     Triple,
@@ -147,6 +147,10 @@ class CurrentObjects:
         if self._here is None:
             return np.arange(highest + 1, dtype=np.uint32)
         return self._here[: highest + 1]
+
+    def mask_of(self, drawn: Drawn) -> Mask:
+        """The voxels that an edit drew, on its box."""
+        return self._mask(drawn.mask, box_shape(drawn.box))
 
     def at(self, points: Sequence[Sequence[int]]) -> list[int]:
         """The object at each voxel; 0 none, also outside the item."""

@@ -56,7 +56,7 @@ def doubts_of(
 ) -> list[Doubt]:
     """All places of an item where a correction may be due, the most rewarding first.
 
-    What people accepted is not asked about again, and neither is the inside of what they made.
+    What people accepted is not asked about again, and neither is what they joined or cut.
 
     Args:
         objects: as they stand.
@@ -65,17 +65,16 @@ def doubts_of(
         hierarchy: of the classes.
     """
     standing = objects.standing()
-    owners = _owners(objects, joins.pairs)
+    owners = _owners(objects, joins)
     ends = joins.pairs[:, 1] == NONE
     wrong = np.where(
         ends, _end_chances(owners, classes, hierarchy), _chances(joins, owners, classes)
     )
     done = np.isin(owners, list(standing.accepted)).any(1)
     inner = joins.pairs[:, 0] == joins.pairs[:, 1]
-    touched = np.isin(owners[:, 0], list(standing.touched - standing.accepted)) & inner
     same = owners[:, 0] == owners[:, 1]
     present = (owners[:, 0] != NONE) & ((owners[:, 1] != NONE) | ends)
-    asked = ~done & ~touched & present & (same == inner) & (wrong > LEAST_CHANCE)
+    asked = ~done & present & (same == inner) & (wrong > LEAST_CHANCE)
     asked &= ~(ends & np.isin(owners[:, 0], list(standing.touched)))
     score = wrong * joins.changes
     found = []
@@ -107,13 +106,20 @@ def region_around(place: Triple, shape: Triple, region: Triple) -> Box:
     return x, y, z
 
 
-def _owners(objects: CurrentObjects, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(J, 2) the current object of each side."""
+def _owners(objects: CurrentObjects, joins: Joins) -> NDArray[np.int64]:
+    """(J, 2) the current object of each side: what was drawn lies over what the machine found."""
     standing = objects.standing()
-    highest = int(pairs.max(initial=0))
-    here = objects.ids_here(highest).astype(np.int64)
-    owner = np.array([standing.machine.get(int(i), int(i)) for i in here], np.int64)
-    return owner[pairs]
+    here = objects.ids_here(int(joins.pairs.max(initial=0))).astype(np.int64)
+    table = np.array([standing.machine.get(int(i), int(i)) for i in here], np.int64)
+    owners = table[joins.pairs]
+    for drawn in standing.drawn:
+        low, high = np.array(drawn.box).T
+        near = ((joins.sides >= low) & (joins.sides < high)).all(2)
+        at = joins.sides[near] - low
+        taken = objects.mask_of(drawn)[tuple(at.T)]
+        owners[near] = np.where(taken, drawn.object, owners[near])
+    owners[joins.pairs == NONE] = NONE
+    return owners
 
 
 def _chances(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cc3d
@@ -44,12 +44,14 @@ class Joins:
         logits: (J,) float32 log odds that both sides belong together; nan: nothing is known.
         places: (J, 3) int32 voxel in the middle of the contact, or the tip.
         changes: (J,) int64 voxels of the smaller side, or of the object that ends.
+        sides: (J, 2, 3) int32 a voxel of each side where they touch; an end has its tip twice.
     """
 
     pairs: NDArray[np.int64]
     logits: NDArray[np.float32]
     places: NDArray[np.int32]
     changes: NDArray[np.int64]
+    sides: NDArray[np.int32]
 
     def and_also(self, other: Joins) -> Joins:
         """Both tables in one."""
@@ -58,14 +60,13 @@ class Joins:
             np.concatenate([self.logits, other.logits]),
             np.concatenate([self.places, other.places]),
             np.concatenate([self.changes, other.changes]),
+            np.concatenate([self.sides, other.sides]),
         )
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
         content = io.BytesIO()
-        np.savez_compressed(
-            content, pairs=self.pairs, logits=self.logits, places=self.places, changes=self.changes
-        )
+        np.savez_compressed(content, **vars(self))
         write_bytes(path, content.getvalue())
 
 
@@ -77,7 +78,7 @@ def load_joins(path: Path) -> Joins:
     """
     try:
         with np.load(path, allow_pickle=False) as data:
-            return Joins(data["pairs"], data["logits"], data["places"], data["changes"])
+            return Joins(*(data[f.name] for f in fields(Joins)))
     except (OSError, ValueError, KeyError) as error:
         raise VolumeError(path, f"cannot be read ({error})", remedy="run instances again") from None
 
@@ -88,11 +89,11 @@ def joins_of_map(ids: Ids) -> Joins:
     Args:
         ids: (X, Y, Z), 0 none.
     """
-    pairs, places, _ = contacts(ids)
+    pairs, places, _, sides = contacts(ids)
     known, sizes = fastremap.unique(ids, return_counts=True)
     size = sizes[np.searchsorted(known, pairs)] if len(pairs) else np.zeros((0, 2), np.int64)
     unknown = np.full(len(pairs), np.nan, np.float32)
-    return Joins(pairs, unknown, places, size.min(1, initial=np.iinfo(np.int64).max))
+    return Joins(pairs, unknown, places, size.min(1, initial=np.iinfo(np.int64).max), sides)
 
 
 def joins_of_fragments(
@@ -115,7 +116,7 @@ def joins_of_fragments(
         logits: (E,) log odds of each contact.
         sizes: (F + 1,) voxels of each fragment.
     """
-    pairs, places, areas = contacts(fragments)
+    pairs, places, areas, sides = contacts(fragments)
     keys = {(int(a), int(b)): n for n, (a, b) in enumerate(pairs)}
     at = np.array([keys.get((int(a), int(b)), -1) for a, b in np.sort(edges, 1)], np.int64)
     seen = at >= 0
@@ -128,12 +129,13 @@ def joins_of_fragments(
     inside = np.flatnonzero(inner)[tree]
     between, group = _between(np.sort(owners, 1), here & (owners[:, 0] != owners[:, 1]))
     best = _surest(group, logits[between], areas[at[between]])
-    joined = np.sort(owners, 1)[between][best]
+    joined = owners[between][best]
     return Joins(
         np.concatenate([joined, owners[inside]]).astype(np.int64),
         np.concatenate([logits[between][best], logits[inside]]).astype(np.float32),
         np.concatenate([places[at[between]][best], places[at[inside]]]).astype(np.int32),
         np.concatenate([total[joined].min(1, initial=np.iinfo(np.int64).max), smaller]),
+        np.concatenate([sides[at[between]][best], sides[at[inside]]]),
     )
 
 
@@ -165,47 +167,53 @@ def ends_of_map(ids: Ids, voxel_size_nm: Sequence[float]) -> Joins:
         for tip in voxels[[int(np.argmin(along)), int(np.argmax(along))]]:
             if ((tip >= BORDER) & (tip < size - BORDER)).all():
                 rows.append((real[n], (int(tip[0]), int(tip[1]), int(tip[2])), count))
+    places = np.array([place for _, place, _ in rows], np.int32).reshape(-1, 3)
     return Joins(
         np.array([(i, 0) for i, _, _ in rows], np.int64).reshape(-1, 2),
         np.full(len(rows), np.nan, np.float32),
-        np.array([place for _, place, _ in rows], np.int32).reshape(-1, 3),
+        places,
         np.array([count for _, _, count in rows], np.int64),
+        np.stack([places, places], 1),
     )
 
 
 def contacts(
     ids: Ids,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
     """Which ids of a map touch by faces of voxels.
 
     Returns:
         (C, 2) pairs, the smaller id first, ascending; (C, 3) the mean place of each contact;
-        (C,) its faces.
+        (C,) its faces; (C, 2, 3) two voxels that touch there, in the order of the pair.
     """
-    keys, sums, counts = [], [], []
-    compact, table = fastremap.renumber(ids, preserve_zero=True)
-    real = np.zeros(len(table) + 1, np.int64)
-    for old, new in table.items():
-        real[int(new)] = int(old)
-    base = np.int64(len(real))
+    names = fastremap.unique(ids)
+    compact = np.searchsorted(names, ids)
+    base = len(names)
+    keys, sums, counts, touching = [], [], [], []
     for axis in range(3):
-        one = compact[tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))]
-        two = compact[tuple(slice(1, None) if a == axis else slice(None) for a in range(3))]
-        at = np.nonzero((one != two) & (one > 0) & (two > 0))
-        a, b = real[one[at]], real[two[at]]
-        low, high = np.minimum(a, b), np.maximum(a, b)
-        order = np.searchsorted(np.sort(real), low) * base + np.searchsorted(np.sort(real), high)
-        found, index, count = np.unique(order, return_inverse=True, return_counts=True)
+        one, two = (
+            compact.take(range(ids.shape[axis] - 1), axis),
+            compact.take(range(1, ids.shape[axis]), axis),
+        )
+        at = np.nonzero((one != two) & (names[one] > 0) & (names[two] > 0))
+        a, b = one[at], two[at]
+        found, first, index, count = np.unique(
+            np.minimum(a, b) * base + np.maximum(a, b),
+            return_index=True, return_inverse=True, return_counts=True,
+        )  # fmt: skip
         keys.append(found)
         counts.append(count)
         sums.append(np.stack([np.bincount(index, c, len(found)) for c in at], 1))
-    every, index = np.unique(np.concatenate(keys), return_inverse=True)
-    faces = np.bincount(index, np.concatenate(counts), len(every)).astype(np.int64)
+        here = np.stack([c[first] for c in at], 1)
+        both = np.stack([here, here + np.eye(3, dtype=np.int64)[axis]], 1)
+        touching.append(np.where((a[first] > b[first])[:, None, None], both[:, ::-1], both))
+    every, first, index = np.unique(np.concatenate(keys), return_index=True, return_inverse=True)
+    faces = np.bincount(index.ravel(), np.concatenate(counts), len(every)).astype(np.int64)
     place = np.zeros((len(every), 3))
-    np.add.at(place, index, np.concatenate(sums))
-    names = np.sort(real)
-    pairs = np.stack([names[every // base], names[every % base]], 1).reshape(-1, 2)
-    return pairs, (place / np.maximum(faces, 1)[:, None]).astype(np.int32), faces
+    np.add.at(place, index.ravel(), np.concatenate(sums))
+    pairs = np.stack([names[every // base], names[every % base]], 1).astype(np.int64)
+    middle = (place / np.maximum(faces, 1)[:, None]).astype(np.int32)
+    return pairs, middle, faces, np.concatenate(touching)[first].astype(np.int32)
 
 
 def _between(

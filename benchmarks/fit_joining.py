@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from lib.adaptation.rehearsal import Reservoir, reservoir_path  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
-from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy  # noqa: E402
+from lib.labels.class_sets import cells_only  # noqa: E402
 from lib.metrics.object_scores import adapted_rand_error, contingency  # noqa: E402
 from lib.networks.digests import digest_of  # noqa: E402
 from lib.networks.weights import rewrite_meta  # noqa: E402
@@ -49,15 +49,6 @@ def training_box(item: StudyItem, shape: tuple[int, int, int]) -> Box:
     return spans[0], spans[1], spans[2]
 
 
-def cells_only(
-    ids: NDArray[np.int64], sets: NDArray[np.int32], hierarchy: LabelHierarchy
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Ids of cells and sets of their classes; voxels of an organelle say nothing."""
-    inside = (sets & ~hierarchy.inside_set) == 0
-    told = np.where(inside, 0, sets & ~hierarchy.inside_set)
-    return np.where(inside, IGNORE_INDEX, ids), told.astype(np.int32)
-
-
 def example(
     predictor: Predictor, item: StudyItem
 ) -> tuple[Fragments, KnownJoins, NDArray[np.int64]]:
@@ -71,7 +62,8 @@ def example(
     everything = whole_box(inner.network_shape)
     ids = inner.labels_to_network(item.read_instances(part), everything)
     sets = inner.labels_to_network(item.read_class_sets(part), everything)
-    cells, told = cells_only(ids.astype(np.int64), sets, predictor.hierarchy)
+    cells = cells_only(ids.astype(np.int64), sets, predictor.hierarchy)
+    told = (sets & ~predictor.hierarchy.inside_set).astype(np.int32)  # 0: an organelle alone
     known = known_joins(found.graph, found.ids, cells, told)
     if not item.record.true_instances:  # ids hold within sections only
         across = found.graph.stats[:, 0, 0] == 0

@@ -27,6 +27,7 @@ from lib.engine.optimise import build_optimiser, clip_gradients
 from lib.engine.patch_objects import group_patch
 from lib.engine.prompting import draw_prompts
 from lib.engine.step import StepContext, combined_step
+from lib.labels.class_sets import cells_only
 from lib.labels.hierarchy import LabelHierarchy
 from lib.losses.criterion import Criterion
 from lib.metrics.class_scores import ClassScores
@@ -61,7 +62,8 @@ def scores(context: StepContext, batch: Batch, seed: int) -> dict[str, tuple[flo
         counts = ClassScores(hierarchy)
         counts.update(batch["class_sets"][0].numpy(), outputs["semantic"][0].argmax(0).numpy())
         ids = group_patch(net, outputs, batch, hierarchy, context.settings.inference)
-        table = contingency(batch["instance"][0].numpy(), ids.numpy())
+        truth = cells_only(batch["instance"][0].numpy(), batch["class_sets"][0].numpy(), hierarchy)
+        table = contingency(truth, ids.numpy())
         found[mode] = (counts.result().mean_iou, adapted_rand_error(table))
     net.train()
     return found

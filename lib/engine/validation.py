@@ -20,6 +20,7 @@ from lib.data.sampler import patch_shape
 from lib.data.splits import Box, Triple
 from lib.engine.patch_objects import group_patch
 from lib.engine.prompt_gain import PromptScores, score_prompts
+from lib.labels.class_sets import cells_only
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.losses.criterion import Criterion
 from lib.metrics.class_scores import ClassReport, ClassScores
@@ -195,7 +196,12 @@ def validate(
             )
             if number < GROUPED_PLACES and bool((batch["instance"] > 0).any()):
                 found = group_patch(net, outputs, batch, hierarchy, settings.inference)
-                table = contingency(batch["instance"][0].cpu().numpy(), found.numpy())
+                truth = cells_only(
+                    batch["instance"][0].cpu().numpy(),
+                    targets.class_sets[0].cpu().numpy(),
+                    hierarchy,
+                )
+                table = contingency(truth, found.numpy())
                 tally.rand_errors.append(adapted_rand_error(table))
             tally.prompted += score_prompts(
                 net,

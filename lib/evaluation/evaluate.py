@@ -14,6 +14,7 @@ from lib.clicks.sessions import app_answers, click_sessions
 from lib.evaluation.figures import Evaluation, ItemFigures
 from lib.evaluation.truth import Part, Split, Truth, parts_of, read_truth
 from lib.evaluation.worst_cases import WorstCases, class_picture, click_picture, object_picture
+from lib.labels.class_sets import cells_only
 from lib.labels.hierarchy import LabelHierarchy
 from lib.metrics.class_scores import ClassScores
 from lib.metrics.click_scores import ClickScores
@@ -129,7 +130,8 @@ def evaluate_item(
             classes.merge(scores)
     if truth.objects_known:
         ids = predictor.objects(image, voxel, step).ids
-        table = contingency(truth.instances, ids)
+        cells = cells_only(truth.instances, truth.class_sets, predictor.hierarchy)
+        table = contingency(cells, ids)
         objects = object_report(table, min_voxels=options.min_voxels)
         overlaps = best_overlaps(table, options.min_voxels)
         speckle = speckle_of(truth.instances, predicted, predictor.hierarchy)
@@ -187,7 +189,8 @@ def _measure_sections(
     measured, image = [], item.open_image()
     for part in parts:
         box = box_slices(part.box)
-        error = adapted_rand_error(contingency(truth.instances[box], ids[box]))
+        cells = cells_only(truth.instances[box], truth.class_sets[box], item.study.hierarchy)
+        error = adapted_rand_error(contingency(cells, ids[box]))
         if math.isnan(error):
             continue
         measured.append(error)

@@ -6,7 +6,9 @@ classes a voxel may be (see lib/labels/hierarchy.py).
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
@@ -66,3 +68,19 @@ def coarse_targets(class_sets: Tensor, hierarchy: LabelHierarchy) -> tuple[Tenso
         return empty, empty
     valid = known_mask(class_sets, hierarchy).unsqueeze(1)
     return torch.stack(bits, 1) & valid, torch.stack(known, 1) & valid
+
+
+def cells_only(
+    ids: NDArray[np.int64], sets: NDArray[np.int32], hierarchy: LabelHierarchy
+) -> NDArray[np.int64]:
+    """True ids as predicted cells are compared with them.
+
+    A predicted cell holds its organelles; where organelles have ids of their own, their voxels
+    say nothing of the cell.
+
+    Args:
+        ids: any shape, 0 none, -1 unknown.
+        sets: class sets of the same voxels.
+        hierarchy: says which classes lie inside others.
+    """
+    return np.where((sets & ~hierarchy.inside_set) == 0, IGNORE_INDEX, ids)

@@ -24,11 +24,11 @@ def test_a_session_teaches(tmp_path: Path) -> None:
     plan = SessionPlan(tmp_path / "session", rounds=2)
     said: list[str] = []
     first, last = simulate_session(plan, load_settings(SESSION_SETTINGS), said.append)
-    assert last.mean_iou > first.mean_iou
+    assert last.mean_iou >= first.mean_iou, "a run publishes what is better, or nothing"
     assert 0 < first.annotated_share < last.annotated_share < 1
     assert first.click_iou is None and last.click_iou is not None
     assert first.refit_iou is None and last.refit_iou is not None
-    assert last.refit_iou > first.mean_iou - 0.05, "a refit never harms by much"
+    assert last.refit_iou > first.mean_iou + 0.02, "a refit teaches within the session"
     assert sum(sentence.startswith("refitted") for sentence in said) == 1 and len(said) == 4
     study = Study(plan.folder / "study", load_hierarchy())
     assert len(versions(study, WORKED_ON)) == 2 * plan.regions

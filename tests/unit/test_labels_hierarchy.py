@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.labels.class_sets import coarse_targets, fine_labels, known_mask, set_members
+from lib.labels.class_sets import cells_only, coarse_targets, fine_labels, known_mask, set_members
 from lib.labels.hierarchy import (
     FineClass,
     LabelHierarchy,
@@ -148,3 +148,10 @@ def test_coarse_bits_are_known_where_all_classes_agree(values):
 def test_without_groups_there_are_no_coarse_targets():
     bits, known = coarse_targets(sets(1, 2), flat_hierarchy(2))
     assert bits.shape == known.shape == (1, 0, 2)
+
+
+def test_organelles_say_nothing_of_the_cell_around_them() -> None:
+    h = load_hierarchy()
+    axon, nucleus = (1 << h.class_names.index(name) for name in ("axon", "nucleus"))
+    sets = np.array([axon, nucleus, axon | nucleus, h.unknown], np.int32)
+    assert cells_only(np.array([5, 6, 5, -1]), sets, h).tolist() == [5, -1, 5, -1]

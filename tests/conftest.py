@@ -167,12 +167,17 @@ def start_server(
     raise AssertionError(f"the server did not start:\n{text}")
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all contract tests."""
+def run_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server on a demo study of its own, until the fixture ends."""
     folder = tmp_path_factory.mktemp("server")
     make_app(folder / "app")
     make_study(folder / "studies")
     running = start_server(folder / "app", folder / "studies")
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all contract tests that leave the study's regions and objects alone."""
+    yield from run_server(tmp_path_factory)

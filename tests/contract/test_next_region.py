@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,16 @@ import pytest
 import requests
 
 from lib.networks.digests import place_weights
-from tests.conftest import Server, make_app, make_study, make_weights, start_server
+from tests.conftest import Server, make_app, make_study, make_weights, run_server, start_server
 
 pytestmark = pytest.mark.contract
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One of their own: what other tests submitted would decide what is found here."""
+    yield from run_server(tmp_path_factory)
+
 
 STRATEGIES = ("random", "uncertainty", "hierarchy", "diverse")
 

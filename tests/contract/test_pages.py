@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 import requests
 
 from lib.engine.publish import keep_version
-from tests.conftest import Server
+from tests.conftest import Server, run_server
 
 pytestmark = pytest.mark.contract
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One of their own: what other tests submitted would decide what is found here."""
+    yield from run_server(tmp_path_factory)
 
 
 @pytest.mark.parametrize(

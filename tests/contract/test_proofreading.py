@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -11,10 +12,17 @@ import numpy as np
 import pytest
 import requests
 
+from tests.conftest import Server, run_server
 from tests.contract.conftest import SLICER, voxels, write_nifti
 
 ITEM = "proofed"
 SHAPE = (64, 64, 16)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One of their own: objects that other tests found would be in the queue."""
+    yield from run_server(tmp_path_factory)
 
 
 @pytest.fixture

@@ -299,10 +299,11 @@ class Checks:
             raise refuse("image: this session holds several files; there is no one image to send")
 
     def logs(self, call: dict[str, Any]) -> None:
-        for key in ("lines", "refresh"):
+        # Without a number of lines the file itself is sent, which grows meanwhile.
+        for key, least in (("lines", 1), ("refresh", 0)):
             value = call.get(key)
-            if value is not None and not 0 <= value <= MOST_LINES:
-                raise refuse(f"{key}: expected 0 to {MOST_LINES}, found {value}")
+            if value is not None and not least <= value <= MOST_LINES:
+                raise refuse(f"{key}: expected {least} to {MOST_LINES}, found {value}")
 
     def model(self, call: dict[str, Any]) -> None:
         self._known("models", call["model"])

@@ -190,3 +190,9 @@ def test_session_uploads_are_checked_before_they_are_unpacked():
         CHECKS["api_create_session"]({"files": [upload], "uncompress": True})
     _refused("api_create_session", {"files": [SimpleNamespace(filename="../a.nii")]})
     CHECKS["api_create_session"]({"files": [SimpleNamespace(filename="my image (1).nii")]})
+
+
+def test_a_log_that_grows_is_sent_by_its_last_lines():
+    for call in ({"lines": 0}, {"lines": -1}, {"lines": 10**20}, {"refresh": -1}):
+        assert next(iter(call)) in _refused("api_get_logs", call).detail
+    CHECKS["api_get_logs"]({"lines": 300, "refresh": 0})

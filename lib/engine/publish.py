@@ -97,7 +97,7 @@ class Publisher:
         for name, figure in (parts or {}).items():
             old = self._parts.get(name, math.nan)
             if figure < old - LARGEST_LOSS:
-                return False, f"{name} would fall from {old:.3f} to {figure:.3f}"
+                return False, f"{name} would be {figure:.4f}, before {old:.4f}"
         keep_version(self.path)
         save_weights(self.path, state, self.settings, self.hierarchy, meta)
         self._known = (self.path.stat().st_mtime_ns, score)

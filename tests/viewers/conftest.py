@@ -31,6 +31,7 @@ CONFIGURATION = """
 training: {max_epochs: 2, steps_per_epoch: 2, val_interval: 1, warmup_steps: 0, image_interval: 1}
 data: {patch_size: [64, 64, 8]}
 inference: {min_object_voxels: 5}
+adaptation: {enabled: false}
 """
 SLICER_PYTHON = Path(os.environ.get("VIEWERS_VENV", ROOT / ".venv-viewers")) / "bin" / "python"
 PLUGIN = ROOT / ".venv" / "monailabel" / "plugins" / "slicer" / "MONAILabel"

@@ -193,7 +193,7 @@ def test_submission_with_own_segments(
     folder = tmp_path / "session"
     held = run_session(slicer_python, study_server, folder, extension, steps)
     item = Study(study_server.studies, HIERARCHY).item(sample_of(held))
-    check_submission(item.read_class_sets(), item.read_instances(), held[-1])
+    check_submission(item.read_class_sets(shown=True), item.read_instances(shown=True), held[-1])
     kept = list((study_server.studies / "labels" / "submitted").glob(f"{item.id}.*"))
     assert [p.name for p in kept] == [f"{item.id}{extension}"], "the submission itself is kept"
 
@@ -250,7 +250,7 @@ def test_objects(
     colors = {tuple(s["color"]) for s in held[2].report["segments"]}
     assert len(colors) > min(len(masks), 20) / 2, "objects must be told apart by colour"
     # back through the submission: the same objects
-    back = Study(study_server.studies, HIERARCHY).item(image).read_instances()
+    back = Study(study_server.studies, HIERARCHY).item(image).read_instances(shown=True)
     for mask in masks:
         only_object(back, mask)
 

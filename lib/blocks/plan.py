@@ -97,7 +97,7 @@ class BlockPlan:
         return (*self.layers, FRAGMENTS) if "objects" in self.layers else self.layers
 
     def worker_bytes(self) -> int:
-        """What a worker needs at most: measured, benchmarks/blockwise.py."""
+        """What a worker needs at most, an estimate; benchmarks/blockwise.py measures it."""
         core = math.prod(self.core)
         per_voxel = {"classes": CLASSES_BYTES, "objects": OBJECTS_BYTES}
         return int(

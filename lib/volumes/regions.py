@@ -147,7 +147,7 @@ def write_shown(image: Path, most_voxels: int = MOST_SHOWN) -> Path:
             raise VolumeError(
                 image, f"{voxels / 1e6:.0f} million voxels, too many to send to a viewer",
                 f"at most {most_voxels / 1e6:.0f} million",
-                "ask for the next sample, which makes a region, or `main.py view`",
+                "ask for the next sample, which makes a region",
             )  # fmt: skip
         size = region.info.voxel_size_nm
         assert size is not None, image

@@ -76,10 +76,10 @@ format: $(TOOLS)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-# The contract tests share one real server, so they run in one process of their own.
+# The contract tests start real servers, one for each process, so few of them go at once.
 test: lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(CORES) --dist loadfile tests/unit
-	OMP_NUM_THREADS=1 $(PY) -m pytest tests/contract
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile tests/contract
 
 # A local S3 (moto does not resolve beside the lock, so it lives in an environment of its own).
 test-s3: $(TOOLS)

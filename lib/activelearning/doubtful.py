@@ -12,9 +12,8 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.activelearning.parts import QueryParts
-from lib.proofread.current import CurrentObjects
-from lib.proofread.doubts import Doubt, doubts_of, region_around
-from lib.proofread.naming import current_classes
+from lib.proofread.doubts import Doubt, region_around
+from lib.proofread.queue import DoubtQueue
 from lib.proofread.store import ObjectStore
 from lib.queries.ledger import HandedOut, Ledger
 from lib.queries.select import NoRegion, Query
@@ -38,7 +37,8 @@ class Doubtful(Strategy):
         super().__init__("Proofreading: the join whose correction would change most")
         self.parts, self.objects = parts, objects
         self._lock = threading.Lock()
-        self._ranked: dict[str, tuple[str, list[Doubt]]] = {}
+        names = parts.settings.labels.segment_names
+        self.queue = DoubtQueue(objects, parts.hierarchy, names)
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """The next place to look at.
@@ -75,7 +75,7 @@ class Doubtful(Strategy):
             if objects.machine is None:
                 continue
             known += 1
-            for doubt in self._ranked_doubts(item, objects):
+            for doubt in self.queue.of(item.id, objects, item.voxel_size_nm):
                 if best is not None and doubt.score <= best[1].score:
                     break
                 box = region_around(doubt.place, item.shape, store.queries.region)
@@ -94,22 +94,3 @@ class Doubtful(Strategy):
         item, doubt, box = best
         query = Query(item.id, box, doubt.place, STRATEGY, doubt.score, doubt.reason, 0.0)
         return item, doubt, query
-
-    def _ranked_doubts(self, item: StudyItem, objects: CurrentObjects) -> list[Doubt]:
-        """Doubts of an item, ranked again when anybody has edited it."""
-        version = objects.version
-        held = self._ranked.get(item.id)
-        if held is not None and held[0] == version:
-            return held[1]
-        joins = self.objects.joins(item.id, objects, item.voxel_size_nm)
-        assert joins is not None, item.id
-        hierarchy = self.parts.hierarchy
-        classes = current_classes(
-            objects,
-            self.objects.classes(item.id, objects),
-            hierarchy,
-            self.parts.settings.labels.segment_names,
-        )
-        ranked = doubts_of(objects, joins, classes, hierarchy)
-        self._ranked[item.id] = version, ranked
-        return ranked

@@ -10,17 +10,16 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 from numpy.typing import NDArray
 
 from lib.clicks.answer import ClickAnswer
-from lib.clicks.source import ClickSource
 from lib.clicks.strokes import box_points, fewer_points
-from lib.clicks.viewer import ViewerRequest, click_source, segment_in_viewer
+from lib.clicks.viewer import ViewerRequest
 from lib.infers.base import Answer, NeuropilTask, Parts
 from lib.infers.clicks import clicked_class, named_points, starting_mask, viewer_points
-from lib.infers.editing import ACTIONS, Editor, EditRequest
 from lib.infers.image import RequestImage, item_id
 from lib.infers.writer import cropped_affine, result_dtype, result_extension, write_label
-from lib.proofread.answering import Over, answer_clicks, answer_many
+from lib.proofread.answering import Over, answer_many
+from lib.proofread.asking import Asking
 from lib.proofread.current import CurrentObjects, Placed
-from lib.proofread.drafts import WithDrafts
+from lib.proofread.editing import ACTIONS, Editor, EditRequest
 from lib.proofread.submitted import done_in
 from lib.server.errors import refuse
 from lib.server.regions import region
@@ -135,32 +134,20 @@ class Proofread(NeuropilTask):
     def _class_of(self, turn: Turn, name: Any) -> int:
         return clicked_class(name, turn.loaded.predictor.hierarchy, self.settings.labels)
 
-    def _source(self, turn: Turn, asked: ViewerRequest) -> ClickSource:
-        predictor, image = turn.loaded.predictor, turn.image
-        fragments = None
-        if predictor.inference.click_fragments and turn.standing is not None:
-            name = item_id(image.path)
-            drafts = self.drafts.others(turn.client, name, turn.name, asked.positive)
-            fragments = WithDrafts(turn.standing, drafts)
-        return click_source(
-            predictor.net,
-            turn.loaded.version,
+    def _answer(self, turn: Turn, asked: ViewerRequest) -> ClickAnswer:
+        image, loaded = turn.image, turn.loaded
+        asking = Asking(
+            loaded.predictor,
+            loaded.version,
+            loaded.heads,
             image.voxels,
             image.key,
-            predictor.frame(image.shape, image.voxel_size_nm),
+            image.voxel_size_nm,
             self.cache,
-            predictor.inference,
-            fragments,
-            turn.loaded.heads,
+            lambda: self.network.turn("click", turn.device),
         )
-
-    def _answer(self, turn: Turn, asked: ViewerRequest) -> ClickAnswer:
-        def find(asked: ViewerRequest) -> ClickAnswer:
-            frame = turn.loaded.predictor.frame(turn.image.shape, turn.image.voxel_size_nm)
-            with self.network.turn("click", turn.device):
-                return segment_in_viewer(self._source(turn, asked), frame, asked)
-
-        return answer_clicks(turn.standing, asked, find, turn.over)
+        drafts = self.drafts.others(turn.client, item_id(image.path), turn.name, asked.positive)
+        return asking.answer(turn.standing, asked, drafts, turn.over)
 
     def _note(self, turn: Turn, found: ClickAnswer) -> None:
         placed = Placed(found.mask, found.box)

@@ -1,4 +1,4 @@
-"""What people do to objects by a request: the option `do` of `proofread`."""
+"""What people do to objects by clicks: the option `do` of `proofread`, keys of Neuroglancer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from lib.proofread.current import CurrentObjects, Placed
 from lib.proofread.edits import Edit
 from lib.proofread.naming import identify
 from lib.proofread.replay import NONE
-from lib.server.errors import refuse
 
 ACTIONS = ("answer", "accept", "split", "merge", "delete", "name", "undo", "redo")
 """Without an edit, or with one: the first is the default."""
@@ -58,7 +57,7 @@ class Editor:
             answer: to the request's points, asked for where the edit needs it.
 
         Raises:
-            HTTPException: 400 where the points do not say what is to be done.
+            ValueError: the points do not say what is to be done.
         """
         try:
             if asked.action in ("undo", "redo"):
@@ -67,7 +66,7 @@ class Editor:
                 return self._by_answer(objects, asked, answer())
             return self._by_points(objects, asked)
         except ValueError as error:
-            raise refuse(f"do={asked.action}: {error}") from error
+            raise ValueError(f"do={asked.action}: {error}") from error
 
     def _step(
         self, objects: CurrentObjects, asked: EditRequest, answer: Callable[[], ClickAnswer]

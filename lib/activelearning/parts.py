@@ -11,7 +11,7 @@ from monailabel.interfaces.datastore import Datastore
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.networks.weights import load_weights
+from lib.networks.weights import load_weights, trained_settings
 from lib.queries.store import ScoreStore, weights_version
 from lib.server.weights import SharedNetwork, device_named
 from lib.volumes.study import Study
@@ -68,7 +68,7 @@ class QueryParts:
             ValueError: nothing is published yet.
         """
         loaded = self.network.get(device_named(device))
-        trained = Settings.model_validate(load_weights(self.network.path)["settings"])
+        trained = trained_settings(load_weights(self.network.path))
         settings = trained.model_copy(update={"inference": self.settings.inference})
         return loaded.net, settings, loaded.hierarchy
 

@@ -104,14 +104,21 @@ def load_network(
         ValueError: see `load_weights`.
     """
     data = load_weights(path)
-    # How to run is the reader's choice, and its keys change between versions.
-    settings = Settings.model_validate({**data["settings"], "inference": {}})
+    settings = trained_settings(data)
     hierarchy = hierarchy_from_dict(data["hierarchy"])
     net = build_network(settings.model, settings.loss, hierarchy)
     net.load_state_dict(data["model"])
     net.joining = data["meta"].get("joining")
     net.to(device).eval()
     return net, settings, hierarchy, data["meta"]
+
+
+def trained_settings(data: Mapping[str, Any]) -> Settings:
+    """The settings that a file of `load_weights` was trained with.
+
+    How to run is the reader's choice, and its keys change between versions: it is left out.
+    """
+    return Settings.model_validate({**data["settings"], "inference": {}})
 
 
 def differences(

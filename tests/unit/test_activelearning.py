@@ -18,6 +18,7 @@ from lib.activelearning.strategies import strategies
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
 from lib.demo.items import write_synthetic_item
+from lib.networks.digests import digest_path
 from lib.networks.model import build_network
 from lib.networks.weights import save_weights
 from lib.proofread.store import ObjectStore
@@ -91,6 +92,17 @@ def test_from_no_weights_to_scores_to_the_next_region(
 
     publish(parts, 1)
     assert "earlier weights" in chosen["uncertainty"]({}, datastore)["region"]["reason"]
+
+
+def test_weights_made_before_an_inference_setting_went_away_still_score(tmp_path: Path) -> None:
+    parts = make_parts(tmp_path)
+    publish(parts, 0)
+    data = torch.load(parts.network.path, weights_only=True)
+    data["settings"]["inference"]["gone"] = 1
+    torch.save(data, parts.network.path)
+    digest_path(parts.network.path).unlink(missing_ok=True)
+    _, settings, _ = parts.load("cpu")
+    assert settings.model == SETTINGS.model and settings.inference == SETTINGS.inference
 
 
 def test_agreement_goes_into_the_items_info(tmp_path: Path, datastore: StudyDatastore) -> None:

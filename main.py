@@ -38,7 +38,6 @@ from lib.configs.load import hierarchy_of, load_from_conf
 from lib.configs.places import PUBLISHED
 from lib.infers.base import Parts
 from lib.infers.current import Current
-from lib.infers.image import ImageStore, image_identity
 from lib.infers.instances import Instances
 from lib.infers.proofread import Proofread
 from lib.infers.proofread_classes import ProofreadClasses
@@ -59,6 +58,7 @@ from lib.server.mend import in_server, mend_server
 from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork
 from lib.trainers.combined import Combined
+from lib.volumes.opened import ImageStore, image_identity
 from lib.volumes.readers.region import REGION
 
 TOLD = ("notes", "known_share", "touched_share", "machine_share", "accepted", "done")

@@ -13,13 +13,13 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.configs.settings import Settings
-from lib.infers.image import ImageStore, RequestImage
 from lib.infers.viewer_labels import ViewerLabels
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
 from lib.proofread.store import ObjectStore
 from lib.server.errors import refuse
 from lib.server.weights import Loaded, SharedNetwork, device_named
+from lib.volumes.opened import ImageStore, RequestImage
 
 logger = logging.getLogger("neuropil.infer")
 

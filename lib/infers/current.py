@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from lib.infers.base import Answer, Parts
-from lib.infers.image import RequestImage, item_id
 from lib.infers.objects_task import ObjectsTask
 from lib.proofread.naming import current_classes
 from lib.proofread.submitted import done_in
 from lib.server.errors import refuse
 from lib.server.weights import Loaded
 from lib.volumes.boxes import whole_box
+from lib.volumes.opened import RequestImage, item_id
 
 STEPS = ("show", "undo", "redo")
 

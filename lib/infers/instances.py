@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from lib.infers.base import Answer, Parts, log_progress
-from lib.infers.image import RequestImage, item_id
 from lib.infers.objects_task import ObjectsTask
 from lib.infers.region import in_region
 from lib.infers.writer import write_label
@@ -21,6 +20,7 @@ from lib.proofread.store import MACHINE_TAG
 from lib.server.regions import region
 from lib.server.weights import Loaded
 from lib.volumes.boxes import Box, whole_box
+from lib.volumes.opened import RequestImage, item_id
 
 
 class Instances(ObjectsTask):

@@ -10,7 +10,6 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 from numpy.typing import NDArray
 
 from lib.infers.base import Answer, NeuropilTask, Parts
-from lib.infers.image import RequestImage
 from lib.infers.objects_shown import (
     SHOWN_BY_UINT8,
     named_segments,
@@ -18,6 +17,7 @@ from lib.infers.objects_shown import (
     spread_values,
 )
 from lib.infers.writer import NamedSegment, result_dtype, result_extension, write_label
+from lib.volumes.opened import RequestImage
 
 MOST_SEGMENTS = 100_000
 

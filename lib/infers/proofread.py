@@ -14,7 +14,6 @@ from lib.clicks.strokes import box_points, fewer_points
 from lib.clicks.viewer import ViewerRequest
 from lib.infers.base import Answer, NeuropilTask, Parts
 from lib.infers.clicks import clicked_class, named_points, starting_mask, viewer_points
-from lib.infers.image import RequestImage, item_id
 from lib.infers.writer import cropped_affine, result_dtype, result_extension, write_label
 from lib.proofread.answering import Over, answer_many
 from lib.proofread.asking import Asking
@@ -25,6 +24,7 @@ from lib.server.errors import refuse
 from lib.server.regions import region
 from lib.server.weights import Loaded
 from lib.volumes.boxes import Box, Triple, box_slices, intersect, shift_box
+from lib.volumes.opened import RequestImage, item_id
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from lib.clicks.strokes import fewer_points
 from lib.clicks.viewer import click_source
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
 from lib.infers.clicks import clicked_class, viewer_points
-from lib.infers.image import RequestImage
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.server.weights import Loaded
 from lib.volumes.boxes import whole_box
+from lib.volumes.opened import RequestImage
 
 MOST_CLASS_POINTS = 100
 """Of all classes together: each costs a hundredth of a second, and more than its share where

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.infers.image import RequestImage
-from lib.infers.writer import Affine
 from lib.volumes.boxes import Box, Triple, box_origin, box_slices
+from lib.volumes.opened import Affine, RequestImage
 from lib.volumes.regions import MOST_SHOWN
 
 

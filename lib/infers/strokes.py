@@ -12,12 +12,12 @@ from lib.clicks.strokes import stroke_points
 from lib.clicks.viewer import ViewerRequest
 from lib.infers.base import Answer, Parts
 from lib.infers.clicks import starting_mask
-from lib.infers.image import RequestImage
 from lib.infers.proofread import Proofread, Turn
 from lib.labels.hierarchy import normalize_name
 from lib.server.errors import refuse
 from lib.server.weights import Loaded
 from lib.volumes.boxes import Box
+from lib.volumes.opened import RequestImage
 
 FOREGROUND, BACKGROUND = "foreground scribbles", "background scribbles"
 """Names of the layers that 3D Slicer's module paints in, normalised."""

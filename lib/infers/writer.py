@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 
 from lib.server.errors import refuse
 from lib.volumes.boxes import Box, box_origin
-
-Affine = NDArray[np.float64]
-"""(4, 4): voxel [i, j, k, 1] of an image as loaded -> RAS coordinates, viewer units."""
+from lib.volumes.opened import Affine
 
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 EXTENSIONS = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii")

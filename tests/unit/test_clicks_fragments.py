@@ -15,7 +15,6 @@ from lib.clicks.fragments import UNKNOWN, FramedLabels
 from lib.clicks.source import Clicks
 from lib.configs.settings import InferenceSettings, Settings
 from lib.infers.base import Parts
-from lib.infers.image import ImageStore
 from lib.infers.proofread import Proofread
 from lib.infers.viewer_labels import ViewerLabels
 from lib.labels.hierarchy import flat_hierarchy
@@ -24,6 +23,7 @@ from lib.prediction.predictor import Predictor
 from lib.proofread.store import MACHINE_TAG, ObjectStore
 from lib.volumes.boxes import box_slices, whole_box
 from lib.volumes.frames import viewer_frame
+from lib.volumes.opened import ImageStore
 
 BODY = (slice(2, 30), slice(4, 12), slice(1, 7))
 """One object of one grey value; the fragments disagree with it on purpose."""

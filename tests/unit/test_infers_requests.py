@@ -13,11 +13,11 @@ from fastapi import HTTPException
 
 from lib.infers.base import NeuropilTask, log_progress
 from lib.infers.clicks import MOST_OBJECTS, MOST_POINTS, named_points, viewer_points
-from lib.infers.image import ImageStore, image_identity, item_id
 from lib.infers.objects_shown import object_color
 from lib.infers.writer import cropped_affine, write_label
 from lib.labels.hierarchy import load_hierarchy
 from lib.volumes.errors import VolumeError
+from lib.volumes.opened import ImageStore, image_identity, item_id
 from lib.volumes.study import Study
 
 HIERARCHY = load_hierarchy()

@@ -10,12 +10,12 @@ from block_cases import make_volume, make_weights
 from engine_cases import tiny_settings
 
 from lib.configs.settings import Settings
-from lib.infers.image import RequestImage
 from lib.infers.region import in_region
 from lib.prediction.predictor import Predictor, load_predictor
 from lib.volumes.boxes import Box, box_slices
 from lib.volumes.contrast import intensity_window
 from lib.volumes.crop import Crop
+from lib.volumes.opened import RequestImage
 from lib.volumes.readers.opening import open_source
 from lib.volumes.readers.region import RegionSource
 

@@ -356,8 +356,8 @@ def test_an_image_without_a_voxel_size_is_taken_as_it_is_and_says_so(tmp_path, r
 def test_replies_about_an_image_without_a_voxel_size_say_so(tmp_path, name):
     from PIL import Image
 
-    from lib.infers.image import ImageStore
     from lib.volumes.frames import viewer_frame
+    from lib.volumes.opened import ImageStore
 
     if name.endswith("png"):
         Image.fromarray(np.zeros((50, 60), np.uint8)).save(tmp_path / name)

@@ -1,4 +1,4 @@
-"""The image of a request, as voxels for the network and as a frame for the answer."""
+"""Images that viewers work on: voxels for the network, and a frame for the answer; kept open."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lib.infers.writer import Affine
 from lib.volumes.errors import VolumeError
 from lib.volumes.listing import split_name
 from lib.volumes.nifti import NiftiSource
@@ -23,6 +23,9 @@ MOST_DECODED = 8 * 2**30
 """A compressed image up to this size is decoded whole into memory."""
 
 MOST_KEPT = 16
+
+Affine = NDArray[np.float64]
+"""(4, 4): voxel [i, j, k, 1] of an image as loaded -> RAS coordinates, viewer units."""
 
 
 @dataclass(frozen=True)

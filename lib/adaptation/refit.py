@@ -21,6 +21,8 @@ from lib.networks.study_heads import CLASSES, StudyHeads, with_study_heads
 
 GROUPS = "coarse"
 BATCH = 512
+ONE_SIDED = 0.1
+"""Voxels known not to be of a class, as a share of those known to be, below which IoU is blind."""
 WARMUP = 0.05
 """Of the steps, over which the rate rises."""
 
@@ -46,7 +48,7 @@ class RefitOptions:
     decay: float = 1e-3
     width: int = 64
     rehearsal: float = 0.5
-    unknown: float = 0.1
+    unknown: float = 1.0
     coarse: float = 0.2
     seed: int = 0
 
@@ -165,7 +167,8 @@ def one_sided(rows: Rows, kind: int, hierarchy: LabelHierarchy) -> bool:
     known = rows.sets != hierarchy.unknown
     true = known & ((rows.sets & ~kind) == 0)
     false = known & ((rows.sets & kind) == 0)
-    return float(rows.weight[false].sum()) < float(rows.weight[true].sum())
+    negatives, positives = (float(rows.weight[where].sum()) for where in (false, true))
+    return negatives < ONE_SIDED * positives
 
 
 def _one_sided(rows: Rows, hierarchy: LabelHierarchy) -> bool:

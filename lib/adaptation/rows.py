@@ -26,8 +26,10 @@ FOLDS = 4
 """So many parts of the rows are held back in turn."""
 GAP = (5, 5, 1)
 """Voxels around a block that do not train while it is held back."""
-LEAST_BLOCKS = 8
-"""Blocks are made smaller where an item's annotation touches fewer of them."""
+LEAST_BLOCKS = 12
+"""Blocks are made smaller where the rarest class set of an annotation touches fewer of them."""
+LEAST_SHARE = 0.01
+"""Class sets with a smaller share of an annotation do not make the blocks smaller."""
 SIZES = ((64, 64, 16), (32, 32, 8), (16, 16, 4))
 """Edges of a block, network voxels, from the largest on."""
 
@@ -89,17 +91,22 @@ class Lattice:
     size: tuple[int, int, int]
 
     @staticmethod
-    def fitting(name: str, known: NDArray[np.int64]) -> Lattice:
-        """The largest blocks of which the known voxels touch enough.
+    def fitting(name: str, known: NDArray[np.int64], sets: NDArray[np.int32]) -> Lattice:
+        """The largest blocks of which each annotated class set touches enough.
 
         Args:
             name: of the item.
             known: (K, 3) voxels.
+            sets: (K,) their class sets.
         """
+        kinds, counts = np.unique(sets, return_counts=True)
+        kinds = kinds[counts >= LEAST_SHARE * counts.sum()]
         lattice = Lattice(name, SIZES[0])
         for size in SIZES:
             lattice = Lattice(name, size)
-            if len(np.unique(known // np.array(size), axis=0)) >= LEAST_BLOCKS:
+            places = known // np.array(size)
+            touched = [len(np.unique(places[sets == kind], axis=0)) for kind in kinds]
+            if min(touched, default=0) >= LEAST_BLOCKS:
                 break
         return lattice
 
@@ -189,9 +196,9 @@ def read_rows(
     known = np.concatenate([np.zeros(0, bool), *(s.known for s in samples)])
     weight = np.concatenate([np.zeros(0), *(s.weight for s in samples)])
     window = np.repeat(np.arange(len(samples)), [len(s.voxels) for s in samples])
-    lattice = Lattice.fitting(name, voxels[known])
-    block, fold, near = lattice.place(voxels)
     values = sets[tuple(voxels.T)]
+    lattice = Lattice.fitting(name, voxels[known], values[known])
+    block, fold, near = lattice.place(voxels)
     kept, weight = _thinned(block, values, weight, known, most, generator)
     features = torch.zeros((len(kept), source.net.feature_channels))
     with torch.inference_mode():

@@ -201,7 +201,7 @@ class AdaptationSettings(Section):
     learning_rate: Positive = 3e-2
     width: Count = 64  # hidden channels of the study's heads
     rehearsal_weight: Weight = 0.5  # of rows of the training data, beside the study's
-    unknown_weight: Weight = 0.1  # of unknown voxels staying as they are, see docs/learning.md
+    unknown_weight: Weight = 1.0  # of unknown voxels staying as they are, see docs/learning.md
     most_rows: Count = 40_000  # known voxels that are learned from, per item
     most_windows: Count = 48  # whose features are computed for a refit, over all items
     most_object_voxels: Count = 8_000_000  # of items whose marked objects calibrate the grouping

@@ -49,6 +49,25 @@ def test_harm_is_refused() -> None:
     assert "better" in verdict.reason and not any(f.used for f in verdict.figures)
 
 
+def test_labels_that_say_nothing_about_the_image_are_refused() -> None:
+    """Half of everything is called axon at random: calling all of it axon raises the IoU."""
+    random = torch.rand(COUNT, generator=torch.Generator().manual_seed(2)) < 0.5
+    truth = torch.where(random, AXON, DENDRITE)
+    rarely = mistaken(torch.full((COUNT,), DENDRITE), 0.05, AXON, DENDRITE, seed=3)
+    verdict = case(1 << truth, rarely, torch.full((COUNT,), AXON))
+    axon = next(f for f in verdict.figures if f.name == "axon")
+    assert axon.after > axon.before + 0.3 and axon.sure < 0.9
+    assert not verdict.passed
+
+
+def test_a_small_gain_within_one_box_is_not_trusted() -> None:
+    truth = half(AXON, DENDRITE)
+    before, after = (mistaken(truth, share, MYELIN, AXON) for share in (0.10, 0.08))
+    verdict = case(1 << truth, before, after)
+    axon = next(f for f in verdict.figures if f.name == "axon")
+    assert not verdict.passed and axon.after > axon.before
+
+
 def test_a_gain_in_one_block_only_is_chance() -> None:
     truth = half(AXON, DENDRITE)
     rows_in_one_block = torch.arange(COUNT) % 16 == 3

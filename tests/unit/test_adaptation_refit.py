@@ -94,12 +94,14 @@ def test_rehearsal_rows_are_not_forgotten() -> None:
     assert kept[1.0] > 0.95 and kept[1.0] > kept[0.0] + 0.2
 
 
-def test_one_sided_means_fewer_negatives_than_positives() -> None:
-    features = torch.zeros((4, 2))
-    sets = torch.tensor([1 << AXON, 1 << AXON, UNKNOWN, 1 << DENDRITE])
-    rows = rows_of(features, sets)
+def test_one_sided_means_next_to_no_negatives() -> None:
+    sets = torch.full((24,), 1 << AXON)
+    sets[:2], sets[2] = UNKNOWN, 1 << DENDRITE
+    rows = rows_of(torch.zeros((24, 2)), sets)
     assert one_sided(rows, 1 << AXON, HIERARCHY)
     assert not one_sided(rows, 1 << DENDRITE, HIERARCHY)
+    sets[3:5] = 1 << DENDRITE
+    assert not one_sided(rows_of(torch.zeros((24, 2)), sets), 1 << AXON, HIERARCHY)
 
 
 def test_the_network_without_heads_is_asked_about_rows() -> None:

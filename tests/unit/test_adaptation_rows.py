@@ -84,7 +84,13 @@ def test_neighbours_of_a_block_that_is_held_back_do_not_train() -> None:
 
 def test_blocks_get_smaller_where_little_is_annotated() -> None:
     grid = np.array(list(itertools.product(range(512), range(0, 512, 4), [0])), np.int64)
-    assert Lattice.fitting("a", grid).size == (64, 64, 16)
-    assert Lattice.fitting("a", grid[(grid < 100).all(1)]).size == (32, 32, 8)
+    sets = np.full(len(grid), 1, np.int32)
+    assert Lattice.fitting("a", grid, sets).size == (64, 64, 16)
+    small = (grid < 100).all(1)
+    assert Lattice.fitting("a", grid[small], sets[small]).size == (32, 32, 8)
+    sets[small] = 2
+    assert Lattice.fitting("a", grid, sets).size == (32, 32, 8), "the rarest class set decides"
+    sets[10:] = 1
+    assert Lattice.fitting("a", grid, sets).size == (64, 64, 16), "next to nothing does not"
     one, other = (Lattice(name, (16, 16, 4)).place(grid[:5])[0] for name in ("a", "b"))
     assert not np.isin(one, other).any(), "blocks of two items are never one"

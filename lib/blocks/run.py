@@ -11,6 +11,7 @@ from typing import Any
 
 from lib.blocks.engine import Engine, Work
 from lib.blocks.ledger import Entry, Ledger, only_driver
+from lib.blocks.parts import remove_faces
 from lib.blocks.plan import FOLDER, BlockPlan, plan_path, read_plan
 from lib.blocks.tasks import Stage, run_block, stages
 from lib.labels.hierarchy import LabelHierarchy
@@ -88,7 +89,8 @@ def drive(
         for stage in stages(plan, out):
             _drive_stage(out, stage, ledger, outcome, engine, progress, work)
             if outcome.failed:
-                break  # what follows needs every block of this stage
+                return outcome  # what follows needs every block of this stage
+        remove_faces(out)
         return outcome
 
 

@@ -15,20 +15,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from lib.blocks.fragments import (
-    contacts_between,
-    fragments_in,
-    join_fragments,
-    objects_of,
-    save_part,
-)
+from lib.blocks.fragments import fragments_in
+from lib.blocks.objects import join_fragments, objects_of
+from lib.blocks.parts import contacts_between, save_part
 from lib.blocks.plan import FRAGMENTS, BlockPlan, plan_path, read_plan
 from lib.configs.settings import Settings
 from lib.networks.devices import choose_device
 from lib.prediction.boundary import BoundaryScale
 from lib.prediction.classes import Level
 from lib.prediction.predictor import Predictor, load_predictor
-from lib.volumes.boxes import Box, Triple, box_origin, box_slices, minus, shift_box, whole_box
+from lib.volumes.boxes import Box, Triple, box_origin, box_slices, minus, shift_box
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.opening import open_source
 from lib.volumes.readers.region import RegionSource
@@ -74,7 +70,11 @@ class Workspace:
 
     @cached_property
     def image(self) -> RegionSource:
-        """The whole source: what lies around a box is the network's context."""
+        """The source: what lies around the box is the network's context.
+
+        It begins so that one of the network's voxels begins where the box does, as blocks then
+        all do: two blocks would else both count what lies in a voxel that they share.
+        """
         source = open_source(self.plan.source)
         if source.shape != self.plan.source_shape:
             raise VolumeError(
@@ -82,7 +82,11 @@ class Workspace:
                 f"{self.plan.source_shape} as when the run began",
                 "start anew in another --out",
             )  # fmt: skip
-        return RegionSource(source, whole_box(source.shape), self.plan.contrast)
+        frame = self.predictor.frame(source.shape, self.plan.voxel_size_nm)
+        spans = [(0, n) for n in source.shape]
+        for axis, bins in zip(frame.order, frame.bins, strict=True):
+            spans[axis] = (self.plan.box[axis][0] % bins, source.shape[axis])
+        return RegionSource(source, (spans[0], spans[1], spans[2]), self.plan.contrast)
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -98,9 +102,10 @@ class Workspace:
         return load_predictor(path, settings, choose_device(plan.device or None))
 
     def core(self, index: Triple) -> Box:
-        """What a block writes, in the source's voxels."""
+        """What a block writes, in the image's voxels."""
         image = self.plan.image(self.out, self.plan.layers[0])
-        return shift_box(image.block_box(0, index), box_origin(self.plan.box))
+        start = box_origin(shift_box(self.plan.box, minus(box_origin(self.image.box))))
+        return shift_box(image.block_box(0, index), start)
 
 
 def run_block(out: str, stage: str, index: Triple) -> dict[str, Any]:
@@ -115,7 +120,9 @@ def run_block(out: str, stage: str, index: Triple) -> dict[str, Any]:
         return _predict(work, index)
     if kind == "contacts":
         frame = work.predictor.frame(work.image.shape, work.plan.voxel_size_nm)
-        return {"contacts": contacts_between(work.out, index, frame.network_voxel_size_nm)}
+        blocks = work.plan.image(work.out, "objects").blocks(0)
+        found = contacts_between(work.out, index, blocks, frame.network_voxel_size_nm)
+        return {"contacts": found}
     if kind == "join":
         return join_fragments(work.out, work.predictor)
     if kind == "objects":

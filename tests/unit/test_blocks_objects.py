@@ -13,8 +13,9 @@ from engine_cases import HIERARCHY
 from scipy.spatial import cKDTree
 
 from lib.blocks import fragments
-from lib.blocks.fragments import GUARD, join_fragments
-from lib.blocks.ledger import Ledger
+from lib.blocks.ledger import Entry, Ledger
+from lib.blocks.objects import GUARD, join_fragments, objects_of
+from lib.blocks.parts import contacts_between, save_part
 from lib.commands import main
 from lib.configs.settings import InferenceSettings
 from lib.metrics.object_scores import adapted_rand_error, contingency
@@ -23,6 +24,7 @@ from lib.prediction.evidence import Evidence
 from lib.prediction.instances import group_volume
 from lib.prediction.joining import PLAIN
 from lib.volumes.boxes import Box, Triple, box_slices, tile_boxes, whole_box
+from lib.volumes.errors import VolumeError
 from lib.volumes.readers.opening import open_source
 
 OPTIONS = ["inference.object_threshold=0.0", "inference.min_object_voxels=1",
@@ -34,9 +36,11 @@ def objects(out: Path) -> np.ndarray:
     return np.asarray(open_source(str(out / "objects")))
 
 
-def run(folder: Path, out: str, *more: str, core: str = "[16,16,8]", task: str = "both") -> None:
+def run(
+    folder: Path, out: str, *more: str, core: str = "[16,16,8]", task: str = "both", code: int = 0
+) -> None:
     words = command(folder, *more, out=out, task=task)
-    assert main([*words, *OPTIONS, f"blocks.core={core}"]) == 0
+    assert main([*words, *OPTIONS, f"blocks.core={core}"]) == code
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +130,12 @@ def test_objects_are_as_true_as_in_one_piece_however_the_volume_is_cut(
     indices = [tuple(s.index(b[0]) for s, b in zip(starts, box, strict=True)) for box in boxes]
     for index, box in zip(indices, boxes, strict=True):
         part = fragments.fragments_in(predictor, view, VOXEL, box, scale, tmp_path)
-        fragments.save_part(tmp_path, index, part)
+        save_part(tmp_path, index, part)
         found[box_slices(box)] = part.ids
     for index in indices:
-        fragments.contacts_between(tmp_path, index, VOXEL)
+        contacts_between(tmp_path, index, indices, VOXEL)
     told = join_fragments(tmp_path, predictor)
-    ids = fragments.objects_of(tmp_path, found).astype(np.int64)
+    ids = objects_of(tmp_path, found).astype(np.int64)
     inference = inference.model_copy(update={"instance_block": (80, 80, 80)})
     one = group_volume(whole, VOXEL, inference).objects(PLAIN, HIERARCHY, 5).ids
     error, alone = (adapted_rand_error(contingency(truth, i)) for i in (ids, one))
@@ -149,15 +153,42 @@ def test_joining_again_gives_the_same(folder: Path) -> None:
     assert (out / ".neuropil" / "lut-objects.npy").read_bytes() == before
 
 
-def test_a_run_that_lost_blocks_ends_with_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    other = case(tmp_path)
-    run(other, "seg.zarr")
-    ledger = other / "seg.zarr" / ".neuropil" / "ledger.jsonl"
-    lines = ledger.read_text().splitlines()
-    kept = [line for line in lines if '"predict"' in line][:5]
-    ledger.write_text("\n".join(kept))  # as if the driver had died after five blocks
+def test_a_run_that_died_ends_with_the_same_bytes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, add, blocks = case(tmp_path), Ledger.add, [0]
+
+    def died(ledger: Ledger, entry: Entry) -> None:
+        blocks[0] += 1
+        if blocks[0] == 5:
+            raise KeyboardInterrupt
+        add(ledger, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "add", died)
+        run(other, "seg.zarr", code=130)
     run(other, "seg.zarr")
     assert bytes_of(other / "seg.zarr") == bytes_of(folder / "seg.zarr")
+
+
+def test_what_only_neighbours_needed_goes_when_the_run_is_whole(folder: Path) -> None:
+    parts = folder / "seg.zarr" / ".neuropil" / "parts"
+    assert sorted(parts.glob("*.part.npz")) and not sorted(parts.glob("*.faces.npz"))
+    with pytest.raises(VolumeError, match=r"faces\.npz: no such file"):
+        contacts_between(folder / "seg.zarr", (0, 0, 0), [(0, 0, 0), (1, 0, 0)], VOXEL)
+
+
+@pytest.mark.parametrize("box", ["1:36,3:26,2:17", "0:37,0:26,0:17", "5:7,0:9,0:5"])
+def test_each_voxel_of_the_network_counts_once_wherever_the_box_begins(
+    tmp_path: Path, box: str
+) -> None:
+    root = case(tmp_path)
+    (root / "em.zarr" / ".zattrs").write_text('{"resolution": [40, 4, 4]}')  # two in one
+    run(root, "seg.zarr", "--box", box, task="instances")
+    x, y, z = (int(b) - int(a) for a, b in (span.split(":") for span in box.split(",")))
+    with np.load(root / "seg.zarr" / ".neuropil" / "graph.npz") as graph:
+        assert graph["votes"].sum() == -(-x // 2) * -(-y // 2) * z
+    assert objects(root / "seg.zarr").shape == (x, y, z)
 
 
 def test_both_is_for_volumes_in_zarr(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,7 @@ def settings_of(modes: Sequence[str], steps: int, seed: int, patch: Sequence[int
             "training.workers": 1,
             "training.seed": seed,
             "data.patch_size": list(patch),
+            "server.follow_links": True,
         },
     )
 

@@ -98,6 +98,7 @@ def run_variant(name: str, args: argparse.Namespace) -> dict[str, Any]:
             "training.ema_decay": 0.98,
             "data.patch_size": list(args.patch),
             "training.seed": args.seed,
+            "server.follow_links": True,
         }
         if args.groups:
             fixed["data.group_weights"] = {}

@@ -12,7 +12,8 @@ from lib.data.holding import hold_back
 from lib.data.items import DataItem, labelled_items
 from lib.engine.validation import ValidationReport
 from lib.networks.model import NeuropilNet
-from lib.volumes.study import Study
+from lib.volumes.errors import VolumeError
+from lib.volumes.options import open_study
 
 
 def _never() -> bool:
@@ -85,17 +86,29 @@ class RunResult:
     report: ValidationReport | None = None
 
 
-def load_items(settings: Settings, studies: tuple[Path, ...]) -> list[DataItem]:
-    """The labelled items of all studies."""
-    hierarchy = hierarchy_of(settings)
-    sources = [
-        item
-        for root in studies
-        for item in Study(root, hierarchy, settings.data.spacing_unit).items()
-    ]
+def load_items(
+    settings: Settings, studies: tuple[Path, ...], note: Callable[[str], None] = _ignore
+) -> list[DataItem]:
+    """The labelled items of all studies.
+
+    Args:
+        note: told of each file that is left out, and why.
+    """
+    sources = []
+    for root in studies:
+        study = open_study(root, settings)
+        listing = study.listing()
+        for left in listing.skipped:
+            note(f"left out: {root / left.name}: {left.reason}")
+        for item in study.items_of(listing):
+            try:
+                item.check_labels()
+                sources.append(item)
+            except VolumeError as error:
+                note(f"left out: {error}")
     items = labelled_items(
         sources,
-        hierarchy,
+        hierarchy_of(settings),
         settings.training.val_fraction,
         settings.data.cache_bytes,
         settings.model.finest_nm,

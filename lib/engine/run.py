@@ -69,7 +69,7 @@ class Run:
         self.hierarchy = hierarchy_of(settings)
         self.rank, self.world = idist.get_rank(), idist.get_world_size()
         self.leads = self.rank == 0
-        items = load_items(settings, options.studies)
+        items = load_items(settings, options.studies, options.note)
         rehearsal = () if options.rehearsal is None else (options.rehearsal,)
         rehearsed = load_items(settings, rehearsal) if items else []
         if not items:

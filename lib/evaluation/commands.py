@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         ValueError: nothing to measure, or weights of other classes.
     """
     found = _evaluate(args)
+    for reason in found.left_out:
+        print(f"left out: {reason}", file=sys.stderr)
     if args.json:
         write_json(args.json, {"about": _about(args), **found.to_dict()})
     print(evaluation_table(found))

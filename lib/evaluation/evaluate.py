@@ -27,6 +27,7 @@ from lib.metrics.object_scores import (
 from lib.metrics.speckle import speckle_of
 from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import box_slices
+from lib.volumes.errors import DiskError, VolumeError
 from lib.volumes.study import Study, StudyItem
 
 LEAST_SHARE = 0.005
@@ -68,7 +69,7 @@ def evaluate(
     options: EvaluationOptions,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Predict and measure the annotated items of studies.
+    """Predict and measure the annotated items of studies that can be read.
 
     Args:
         predictor: the weights.
@@ -76,22 +77,35 @@ def evaluate(
         options: what to measure.
         progress: called with (item, windows or sessions done, windows or sessions in all).
 
+    Returns:
+        The figures, and what is left out of them.
+
     Raises:
-        ValueError: nothing to measure.
+        ValueError: nothing to measure, or an item that was named cannot be read.
     """
     found = Evaluation(worst=WorstCases(options.worst))
     for study in studies:
-        for item in study.items():
+        listing = study.listing()
+        if not options.items:
+            found.left_out += [f"{study.root / s.name}: {s.reason}" for s in listing.skipped]
+        for item in study.items_of(listing):
             if options.items and item.id not in options.items:
                 continue
-            figures = evaluate_item(predictor, item, options, progress, found.worst)
+            try:
+                figures = evaluate_item(predictor, item, options, progress, found.worst)
+            except VolumeError as error:
+                if options.items or isinstance(error, DiskError):
+                    raise
+                found.left_out.append(str(error))
+                continue
             if figures is not None:
                 found.items.append(figures)
     if not found.items:
         wanted = f" among {', '.join(options.items)}" if options.items else ""
+        told = "".join(f"; left out: {reason}" for reason in found.left_out[:3])
         raise ValueError(
             f"no item{wanted} with a known voxel in split {options.split!r}; annotate some, or "
-            "choose --split all"
+            f"choose --split all{told}"
         )
     return found
 

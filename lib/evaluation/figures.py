@@ -44,19 +44,27 @@ class ItemFigures:
 
 @dataclass
 class Evaluation:
-    """The figures of all items, and pooled by data set; the worst cases."""
+    """The figures of all items, and pooled by data set; the worst cases.
+
+    Args:
+        items: what was measured.
+        worst: pictures.
+        left_out: files that could not be read, with the reason.
+    """
 
     items: list[ItemFigures] = field(default_factory=list)
     worst: WorstCases = field(default_factory=WorstCases)
+    left_out: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form: `items` and `data_sets`, the same keys in both."""
+        """JSON form: `items` and `data_sets`, the same keys in both, and `left_out`."""
         by_set: dict[str, list[ItemFigures]] = {}
         for item in self.items:
             by_set.setdefault(item.data_set, []).append(item)
         return {
             "data_sets": {name: _figures(members) for name, members in by_set.items()},
             "items": {i.item: {"data_set": i.data_set, **_figures([i])} for i in self.items},
+            "left_out": list(self.left_out),
         }
 
 

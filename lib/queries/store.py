@@ -162,7 +162,7 @@ class ScoreStore:
         label = item.label_path("final")
         if is_volume(item):
             return self._parts.share(self.study, item, grid)
-        if not label.exists():
+        if not item.has_label("final"):
             return np.zeros(grid.count, np.float32)
         cells = "x".join(map(str, grid.cells))
         key = f"{_stamp(label)}-{cells}"

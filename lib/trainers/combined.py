@@ -20,7 +20,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.others.generic import device_list
 
 from lib.adaptation.baseline import RefitAlone, rehearsal_study
-from lib.configs.load import hierarchy_of, load_settings
+from lib.configs.load import load_settings
 from lib.configs.settings import Settings
 from lib.engine.recipe import SET, origins_of, with_recipe_of
 from lib.engine.report import finite_or_none
@@ -28,7 +28,7 @@ from lib.engine.run import RunOptions, RunResult, train
 from lib.networks.weights import load_weights
 from lib.trainers.tracking import Tracker
 from lib.volumes.atomic import write_json
-from lib.volumes.study import Study
+from lib.volumes.options import open_study
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Combined(TrainTask):
 
     def check(self) -> str | None:
         """Why training cannot start now, None when it can; answers at once."""
-        study = Study(self.study, hierarchy_of(self.settings), self.settings.data.spacing_unit)
+        study = open_study(self.study, self.settings)
         labelled = (i.has_label("final") or i.has_label("instance") for i in study.items())
         return None if any(labelled) else NOTHING_ANNOTATED
 

@@ -15,6 +15,7 @@ from lib.labels.hierarchy import IGNORE_INDEX
 from lib.volumes.atomic import write_json
 from lib.volumes.boxes import Box, box_shape, whole_box
 from lib.volumes.errors import VolumeError
+from lib.volumes.listing import leads_out
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
 from lib.volumes.record import ItemRecord, read_record, record_path
@@ -92,16 +93,33 @@ class StudyItem:
         return self.source
 
     def label_path(self, tag: str) -> Path:
-        """The label file of a tag; where it would be written if there is none."""
+        """The label file of a tag; where it would be written if there is none.
+
+        A link out of the study is none, unless the study follows them.
+        """
+        return self._label_path(tag) or label_file(self.study.root, tag, self.id)
+
+    def _label_path(self, tag: str) -> Path | None:
+        root = self.study.root
         for suffix in LABEL_SUFFIXES:
-            path = self.study.root / "labels" / tag / f"{self.id}{suffix}"
-            if path.exists():
+            path = root / "labels" / tag / f"{self.id}{suffix}"
+            if path.exists() and (self.study.follow_links or not leads_out(path, root)):
                 return path
-        return label_file(self.study.root, tag, self.id)
+        return None
 
     def has_label(self, tag: str) -> bool:
         """Whether there is a label of this tag."""
-        return self.label_path(tag).exists()
+        return self._label_path(tag) is not None
+
+    def check_labels(self) -> None:
+        """Open the labels, and the image where there are any.
+
+        Raises:
+            VolumeError: one cannot be read, or is not on the image's grid.
+        """
+        for tag in ("final", "instance", TOUCHED):
+            if self.has_label(tag):
+                self._open_label(tag)
 
     def read_class_sets(self, box: Box | None = None, shown: bool = False) -> NDArray[np.int32]:
         """Class sets of a box (of everything by default); unknown where nothing is labelled.
@@ -188,7 +206,10 @@ class StudyItem:
         return open_file(self.image_path, self.study.spacing_unit)
 
     def _read_label(self, tag: str, box: Box) -> NDArray[Any]:
-        """Read from a file that stays open: compressed labels go on from where they are."""
+        return self._open_label(tag).read(box)
+
+    def _open_label(self, tag: str) -> Source:
+        """A file that stays open: compressed labels go on from where they are."""
         path = self.label_path(tag)
         state = path.stat()
         key = (str(path), state.st_ino, state.st_mtime_ns)
@@ -200,4 +221,4 @@ class StudyItem:
                     "import the label again on the image's own grid",
                 )  # fmt: skip
             self._labels[tag] = key, source
-        return self._labels[tag][1].read(box)
+        return self._labels[tag][1]

@@ -131,7 +131,7 @@ def _fault(entry: os.DirEntry[str], item_id: str, follow_links: bool) -> str:
             return "a link to a file that does not exist"
         if not follow_links and leads_out(Path(entry.path), Path(entry.path).parent):
             return (
-                "a link out of the study, which this server does not follow; copy the file, or "
+                "a link out of the study, which is not followed; copy the file, or "
                 "set server.follow_links"
             )
     return "" if entry.is_file() else "not a file"

@@ -21,7 +21,9 @@ def add_study_option(parser: argparse.ArgumentParser) -> None:
 
 def open_study(root: Path, settings: Settings) -> Study:
     """The study in a folder, with the settings' hierarchy; the folder may yet be made."""
-    return Study(root, hierarchy_of(settings), settings.data.spacing_unit)
+    return Study(
+        root, hierarchy_of(settings), settings.data.spacing_unit, settings.server.follow_links
+    )
 
 
 def existing_study(root: Path, settings: Settings) -> Study:

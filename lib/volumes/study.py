@@ -44,7 +44,7 @@ class Study:
         root: the folder; made by the first `add_item`.
         hierarchy: what label values mean.
         spacing_unit: of images without a record ("nm", "um" or "mm").
-        follow_links: whether links that lead out of the folder are items.
+        follow_links: whether links that lead out of the folder are items and labels.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Study:
         root: Path | str,
         hierarchy: LabelHierarchy,
         spacing_unit: str = "nm",
-        follow_links: bool = True,
+        follow_links: bool = False,
     ) -> None:
         self.root = Path(root)
         self.hierarchy = hierarchy

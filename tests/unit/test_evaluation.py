@@ -13,6 +13,7 @@ from PIL import Image
 from lib.clicks.sessions import clickable_objects
 from lib.commands import main
 from lib.configs.settings import InferenceSettings, ModelSettings, Settings
+from lib.engine.options import load_items
 from lib.evaluation.evaluate import EvaluationOptions, evaluate
 from lib.evaluation.figures import pool_objects
 from lib.evaluation.table import evaluation_table
@@ -26,6 +27,7 @@ from lib.networks.model import build_network
 from lib.networks.weights import save_weights
 from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import box_slices
+from lib.volumes.options import existing_study
 from lib.volumes.study import Study
 
 HIERARCHY = load_hierarchy()
@@ -112,6 +114,68 @@ def test_clicks_are_measured_on_objects_that_are_large_enough(study: Study) -> N
     ids = np.repeat([0, -1, 5, 6, 7], [9, 9, 3, 4, 5])
     assert clickable_objects(ids, 4) == [6, 7]
     assert clickable_objects(ids, 0, most=2) == [5, 7]
+
+
+def spoil(study: Study) -> None:
+    """One image and one label become unreadable; they are those of two items."""
+    (study.root / "set-a.nii").write_bytes(b"no image" * 50)
+    (study.root / "labels" / "final" / "other.nii.gz").write_bytes(b"no label" * 50)
+    (study.root / "a:b.txt.nii").symlink_to(study.root / "nowhere")
+
+
+def test_what_cannot_be_read_is_left_out_and_named(
+    study: Study, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(study)
+    words = ["--studies", str(study.root), "--weights", str(weights), "--clicks", "0", "--quiet"]
+    assert main(["evaluate", *words, "--split", "all"]) == 0
+    told = capsys.readouterr()
+    assert "set-b" in told.out and "set-a" not in told.out
+    left_out = [line for line in told.err.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == 3
+    for name in ("set-a.nii", "other.nii.gz", "a:b.txt.nii"):
+        assert any(name in line for line in left_out)
+    assert main(["evaluate", *words, "--items", "set-a"]) == 1, "it was asked for by name"
+    assert "set-a.nii" in capsys.readouterr().err
+
+
+def test_nothing_but_unreadable_items_is_an_error_that_says_why(study: Study) -> None:
+    for path in study.root.glob("*.nii"):
+        path.write_bytes(b"no image" * 50)
+    with pytest.raises(ValueError, match=r"no item with a known voxel.*left out: .*bare\.nii"):
+        evaluate(predictor(), [study], EvaluationOptions())
+
+
+def test_training_leaves_out_and_names_what_cannot_be_read(study: Study) -> None:
+    spoil(study)
+    said: list[str] = []
+    items = load_items(Settings(), (study.root,), said.append)
+    assert [item.id for item in items] == ["set-b", "set-c"]
+    assert len(said) == 3 and all(s.startswith("left out: ") for s in said)
+
+
+def test_links_out_of_the_study_neither_train_nor_measure(study: Study, tmp_path: Path) -> None:
+    """Images and labels, each with the other inside the study."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    labels = study.root / "labels" / "final"
+    for path in (study.root / "set-a.nii", labels / "set-b.nii.gz", labels / "other.nii.gz"):
+        path.rename(outside / path.name)
+        path.symlink_to(outside / path.name)
+    (study.root / "labels" / "instance" / "other.nii.gz").unlink()
+    said: list[str] = []
+    items = load_items(Settings(), (study.root,), said.append)
+    assert [item.id for item in items] == ["set-b", "set-c"], "set-b by its objects"
+    assert "set-a.nii: a link out of the study" in said[0] and "follow_links" in said[0]
+    assert not study.item("set-b").has_label("final")
+    assert (study.item("set-b").read_class_sets() == HIERARCHY.unknown).all()
+    follow = Settings.model_validate({"server": {"follow_links": True}})
+    followed = load_items(follow, (study.root,), said.append)
+    assert [item.id for item in followed] == ["other", "set-a", "set-b", "set-c"]
+    both = (existing_study(study.root, s) for s in (Settings(), follow))
+    options = EvaluationOptions(split="all")
+    measured = [[i.item for i in evaluate(predictor(), [s], options).items] for s in both]
+    assert measured == [["set-b", "set-c"], ["other", "set-a", "set-b", "set-c"]]
 
 
 def test_a_study_without_known_voxels_says_so(study: Study) -> None:
@@ -210,7 +274,7 @@ def test_the_evaluate_command_prints_and_writes(
     printed = capsys.readouterr().out
     assert "**set**" in printed and "axon" in printed and "ARE" in printed
     found = json.loads(out.read_text())
-    assert set(found) == {"about", "data_sets", "items"}
+    assert set(found) == {"about", "data_sets", "items", "left_out"}
     about, digest = found["about"], hashlib.sha256(weights.read_bytes()).hexdigest()
     assert about["weights"]["sha256"] == digest and about["split"] == "val"
     figures = found["data_sets"]["set"]

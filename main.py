@@ -56,8 +56,9 @@ from lib.server.inference import run_task
 from lib.server.learning import Learning
 from lib.server.mend import in_server, mend_server
 from lib.server.submissions import Submissions
-from lib.server.weights import SharedNetwork
+from lib.server.weights import SharedNetwork, device_named
 from lib.trainers.combined import Combined
+from lib.view.neuroglancer.scene import Desk
 from lib.volumes.opened import ImageStore, image_identity
 from lib.volumes.readers.region import REGION
 
@@ -237,6 +238,26 @@ class NeuropilApp(MONAILabelApp):
     def learned(self) -> dict[str, Any]:
         """What the study's heads learned, as `/info/` tells it."""
         return self.learning.status()
+
+    def desk(self) -> Desk:
+        """What Neuroglancer's viewers work with."""
+
+        def taken_in() -> None:
+            self.datastore().refresh()
+            self.submissions.taken_in()
+
+        return Desk(
+            self.settings,
+            self.hierarchy,
+            self.network,
+            device_named(None),
+            self.images,
+            self.cache,
+            self.objects,
+            self.score_store(),
+            taken_in,
+            "labels of a DICOM store are submitted from OHIF or Slicer" if self.remote else "",
+        )
 
     def names_of(self, kind: str) -> list[str]:
         """The names of models, trainers, strategies or scoring methods."""

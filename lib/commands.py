@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": ("lib.evaluation.commands", "measure weights on annotated items"),
     "predict": ("lib.blocks.commands", "segment a study's items, a file, or a larger volume"),
     "measure": ("lib.shapes.commands", "a table of objects; their skeletons and meshes"),
+    "view": ("lib.server.viewing", "a volume or an item in Neuroglancer, to be proofread"),
     "status": ("lib.blocks.commands", "tell how far a blockwise prediction is"),
 }
 """Command -> (module with `add_<command>_parser` and `run_<command>`, one line of help)."""

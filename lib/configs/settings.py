@@ -218,6 +218,15 @@ class ServerSettings(Section):
     submission_seconds: Positive = 120.0  # most a small image's submission is derived for
 
 
+class ViewSettings(Section):
+    """Neuroglancer (lib/view/neuroglancer)."""
+
+    enabled: bool = True  # the server offers it, on a port of its own
+    port: Annotated[int, Field(ge=0, le=65535)] = 0  # of Neuroglancer's server; 0: any free one
+    viewers: Count = 16  # most that are open at once; the oldest goes
+    region: tuple[Count, Count, Count] = (256, 256, 32)  # most voxels of a screen, sections last
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -231,6 +240,7 @@ class Settings(Section):
     blocks: BlockSettings = BlockSettings()
     adaptation: AdaptationSettings = AdaptationSettings()
     server: ServerSettings = ServerSettings()
+    view: ViewSettings = ViewSettings()
 
     @model_validator(mode="after")
     def _errors_have_a_head(self) -> Settings:

@@ -1,16 +1,26 @@
-"""A submission's objects that a person made: each is accepted, and nothing else is."""
+"""Submissions and current objects: what a person sent is accepted, what stands is submitted."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
+from lib.annotation.deriving import Derived
+from lib.annotation.submissions import submit
+from lib.annotation.versions import SubmissionOptions
+from lib.labels.hierarchy import normalize_name
+from lib.labels.segment_names import object_name
 from lib.proofread.answering import Over
 from lib.proofread.current import CurrentObjects, Placed
 from lib.proofread.machine import MachineObjects
-from lib.volumes.boxes import Box
+from lib.volumes.boxes import Box, box_slices
 from lib.volumes.readers.opening import open_file
 from lib.volumes.study import StudyItem
 
@@ -70,6 +80,60 @@ def done_in(objects: CurrentObjects, box: Box | None) -> dict[str, int]:
         "objects": len(present),
         "accepted": len(objects.standing().accepted.intersection(present)),
     }
+
+
+def declare_annotated(
+    item: StudyItem,
+    objects: CurrentObjects,
+    ids: NDArray[np.uint32],
+    classes: NDArray[np.uint8],
+    box: Box,
+    mapping: Mapping[str, str],
+    by: str = "",
+) -> Derived:
+    """Submit a region as its objects stand: these and their classes are known from now on.
+
+    Voxels without an object keep the labels that they have.
+
+    Args:
+        item: that is annotated.
+        objects: whose names the objects bear.
+        ids: (x, y, z) objects of the region, 0 none.
+        classes: (N + 1,) fine class + 1 of each object, 0 unknown.
+        box: the region, voxels of the item.
+        mapping: names of the lab -> class or group names.
+        by: who declares it.
+
+    Returns:
+        What the item's labels hold now.
+    """
+    hierarchy, standing = item.study.hierarchy, objects.standing()
+    found, values = np.unique(ids, return_inverse=True)
+    names: dict[int, str] = {}
+    for number in found[found > 0].tolist():
+        fine = int(classes[number]) if number < len(classes) else 0
+        own = standing.names.get(number, "")
+        plain = object_name(1 << fine - 1 if fine else hierarchy.unknown, number, hierarchy)
+        names[number] = own if own and own not in names.values() else plain
+    whole = np.zeros(item.shape, np.uint16 if len(found) < 2**16 else np.uint32, order="F")
+    first = 0 if found[0] == 0 else 1
+    whole[box_slices(box)] = values.reshape(ids.shape) + first
+    info: list[dict[str, Any]] = [
+        {"name": name, "idx": value} for value, name in enumerate(names.values(), 1)
+    ]
+    options = SubmissionOptions(
+        roi=box,
+        mode="merge",
+        params={"client_id": by, "declared": True},
+        names={normalize_name(name): number for number, name in names.items()},
+        first_free=objects.new_id(),
+    )
+    with tempfile.TemporaryDirectory(prefix="neuropil-") as folder:
+        path = Path(folder) / "declared.nii.gz"
+        affine = np.eye(4) if item.source.affine is None else item.source.affine
+        image: Any = nib
+        image.save(image.Nifti1Image(whole, affine), path)
+        return submit(item.study, item.id, path, info, options, mapping)
 
 
 def _accept(

@@ -31,17 +31,23 @@ def is_loopback(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-def serves_others(arguments: Sequence[str]) -> bool:
-    """Whether the command line names a host that other machines can reach.
-
-    Without one the stock server listens to every network, unasked.
-    """
+def named_host(arguments: Sequence[str]) -> str:
+    """The host that the command line names; "" where it names none."""
     named = ""
     for i, word in enumerate(arguments):
         if word in ("-i", "--host") and i + 1 < len(arguments):
             named = arguments[i + 1]
         elif word.startswith("--host="):
             named = word.partition("=")[2]
+    return named
+
+
+def serves_others(arguments: Sequence[str]) -> bool:
+    """Whether the command line names a host that other machines can reach.
+
+    Without one the stock server listens to every network, unasked.
+    """
+    named = named_host(arguments)
     return bool(named) and not is_loopback(named)
 
 

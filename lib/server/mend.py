@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from lib.configs.settings import ServerSettings
 from lib.server.checks import Checks, Known
 from lib.server.download import mend_download
-from lib.server.gate import LOOPBACK_ORIGIN, Gate, serves_others
+from lib.server.gate import LOOPBACK_ORIGIN, Gate, named_host, serves_others
 from lib.server.inference import mend_inference
 from lib.server.models import mend_models
 from lib.server.pages import Shown, mend_pages
@@ -85,12 +85,14 @@ def mend_server(app: Served, settings: ServerSettings) -> bool:
     mend_uploads(datastore)
     web = module.app
     guard = auth.RBAC(stock_settings.MONAI_LABEL_AUTH_ROLE_USER)
-    mend_pages(app, web, ohif, logs, training_runs, guard)
+    others = serves_others(sys.argv)
+    host = named_host(sys.argv) if others else "127.0.0.1"
+    mend_pages(app, web, ohif, logs, training_runs, guard, host)
     origins = [str(origin) for origin in stock_settings.MONAI_LABEL_CORS_ORIGINS]
     web.user_middleware = [
         Middleware(
             Gate,
-            remote=serves_others(sys.argv),
+            remote=others,
             max_body_bytes=settings.max_upload_bytes,
             origins=origins,
         ),

@@ -24,7 +24,9 @@ from lib.proofread.store import ObjectStore
 from lib.queries.ledger import HandedOut
 from lib.queries.store import ScoreStore
 from lib.server.errors import NOT_FOUND, as_answer, refuse
+from lib.server.viewing import NeuroglancerPage
 from lib.view.api import Endpoint, endpoints
+from lib.view.neuroglancer.scene import Desk
 from lib.view.overview import PAGE, card, overview, recent_regions
 from lib.view.render import POLICY, STATIC, render
 from lib.view.runs import last_figures, newest_run, refits
@@ -54,6 +56,8 @@ class Shown(Protocol):
 
     def learned(self) -> dict[str, Any]: ...
 
+    def desk(self) -> Desk: ...
+
 
 @dataclass(frozen=True)
 class Pages:
@@ -80,6 +84,7 @@ class Pages:
             "overview": overview(store, start),
             "page_size": PAGE,
             "tensorboard": _tensorboard(request),
+            "neuroglancer": self._neuroglancer,
             **self._progress(),
         }
         return _page("home.html", values)
@@ -95,6 +100,7 @@ class Pages:
         store, item = self._item(image)
         shown = card(store, item, recent_regions(store))
         values: dict[str, Any] = {"item": shown, "rectangles": [], "tags": []}
+        values["neuroglancer"] = self._neuroglancer
         if not shown.trouble:
             axis = section_axis(item)
             wanted = shown.section if section is None else section
@@ -168,13 +174,23 @@ class Pages:
         except ValueError as error:
             raise refuse(str(error), NOT_FOUND) from error
 
+    @property
+    def _neuroglancer(self) -> bool:
+        return self.app.desk().settings.view.enabled
+
     @cached_property
     def _legend(self) -> list[tuple[str, str]]:
         return [(c.name, "#" + bytes(c.color).hex()) for c in self.app.hierarchy.classes]
 
 
 def mend_pages(
-    app: Shown, web: FastAPI, ohif: ModuleType, logs: ModuleType, running: Any, guard: Any
+    app: Shown,
+    web: FastAPI,
+    ohif: ModuleType,
+    logs: ModuleType,
+    running: Any,
+    guard: Any,
+    host: str = "127.0.0.1",
 ) -> None:
     """Put the pages in place of the stock ones.
 
@@ -182,13 +198,15 @@ def mend_pages(
         app, web, running: see `Pages`.
         ohif, logs: the stock endpoints' modules.
         guard: who may look, as for the stock endpoints; a dependency.
+        host: where Neuroglancer's server is to listen.
     """
     pages = Pages(app, web, running)
     router = APIRouter(include_in_schema=False, dependencies=[Depends(guard)])
+    live = NeuroglancerPage(app, host)
     for path, page in (
         ("/", pages.home), ("/docs", pages.api), ("/page/progress", pages.progress),
         ("/page/item", pages.item), ("/page/section", pages.section),
-        ("/page/volume", pages.volume),
+        ("/page/volume", pages.volume), ("/neuroglancer", live.open),
     ):  # fmt: skip
         router.add_api_route(path, page, methods=["GET"])
     router.add_api_route("/page/restore", pages.restore, methods=["POST"])

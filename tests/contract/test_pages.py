@@ -77,3 +77,23 @@ def test_kept_weights_are_restored_from_the_page(server: Server) -> None:
     foreign = {"Origin": "https://elsewhere.example"}
     refused = requests.post(restore, data={"version": kept.name}, headers=foreign)
     assert refused.status_code == 403
+
+
+def test_neuroglancer_is_linked_and_opens(server: Server) -> None:
+    home = requests.get(server.url, timeout=120).text
+    assert "/neuroglancer?image=synthetic-000" in home
+    ask = {"image": "synthetic-000", "at": "10,12,3"}
+    page = f"{server.url}/neuroglancer"
+    first, second = (
+        requests.get(page, params=ask, timeout=120, allow_redirects=False) for _ in range(2)
+    )
+    assert first.status_code == second.status_code == 303
+    address = first.headers["Location"]
+    assert address.startswith("http://127.0.0.1:") and address != second.headers["Location"]
+    client = requests.get(address, timeout=60)
+    assert client.status_code == 200 and "<script" in client.text
+    token = address.rstrip("/").rpartition("/")[2]
+    wrong = address.replace(token, "0" * len(token))
+    assert requests.get(wrong, timeout=60).status_code == 404, "viewers cannot be guessed"
+    missing = requests.get(page, params={"image": "../x"}, timeout=60)
+    assert missing.status_code == 404 and "no image" in missing.text

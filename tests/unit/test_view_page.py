@@ -145,6 +145,7 @@ def test_corrections_show_as_current_objects_and_are_told(study: Study) -> None:
     colored = np.ptp(picture, axis=2) > 0
     assert colored[:10, :8].all() and colored.sum() == 80
     page = render("item.html", {"item": shown, "rectangles": [], "tags": [], "section": 2,
+                                "neuroglancer": True,
                                 "layer": "classes", "classes": []})  # fmt: skip
     assert "accept of axon 7" in page and ">ann<" in page
 

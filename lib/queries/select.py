@@ -20,33 +20,20 @@ from lib.queries.acquisition import (
     choose_uncertain,
 )
 from lib.queries.ledger import HandedOut, Ledger
-from lib.queries.regions import RegionGrid, centre
-from lib.queries.scores import ItemScores
+from lib.queries.pools import NoRegion as NoRegion
+from lib.queries.pools import Pool, gather, open_pools
+from lib.queries.regions import centre
 from lib.queries.store import ScoreStore
-from lib.queries.volumes import is_volume, item_around, without_parts
+from lib.queries.volumes import is_volume, item_around
 from lib.volumes.boxes import Box, Triple, box_slices
 from lib.volumes.errors import VolumeError
 from lib.volumes.listing import Skipped
-from lib.volumes.study import StudyItem
 
 Strategy = Literal["random", "uncertainty", "hierarchy", "diverse"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 TRIES = 24
 """Regions looked at when no scores tell where tissue is."""
-
-
-class NoRegion(ValueError):
-    """There is nothing to hand out; the message says why and what to do.
-
-    Args:
-        status: "empty" (no items), "finished" (all annotated) or "reserved" (all that is left
-            was handed out to others a moment ago).
-    """
-
-    def __init__(self, status: Literal["empty", "finished", "reserved"], message: str) -> None:
-        self.status = status
-        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -88,18 +75,6 @@ class Query:
         }
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """The regions of one item that are still open, and the features of those that are not."""
-
-    item: StudyItem
-    grid: RegionGrid
-    scores: ItemScores | None
-    known: NDArray[np.float32]
-    open: NDArray[np.int64]
-    covered: NDArray[np.int64]
-
-
 def next_region(
     store: ScoreStore,
     strategy: Strategy,
@@ -132,13 +107,13 @@ def next_region(
     rng = np.random.default_rng() if rng is None else rng
     ledger = Ledger(store.study.root, 60.0 * store.queries.reserve_minutes)
     with store.lock:
-        pools, skipped = _open_pools(store, ledger.recent(now), client)
+        pools, skipped = open_pools(store, ledger.recent(now), client)
         scored = [p for p in pools if p.scores is not None and len(p.open)]
         if scored:
             query = _from_scores(store, strategy, scored, pools, weights, ledger.served, rng)
         else:
-            open_pools = [p for p in pools if len(p.open)]
-            query = _without_scores(store, strategy, open_pools, skipped, rng)
+            left = [p for p in pools if len(p.open)]
+            query = _without_scores(store, strategy, left, skipped, rng)
         ledger.add(HandedOut(query.item, query.box, client, strategy, now))
         item = store.study.item(query.item)
         if is_volume(item):
@@ -147,80 +122,11 @@ def next_region(
     return replace(query, skipped=tuple(skipped))
 
 
-def _open_pools(
-    store: ScoreStore, recent: list[HandedOut], client: str
-) -> tuple[list[_Pool], list[Skipped]]:
-    """The items with what is open in them, and the files that are left out.
-
-    Recent regions are taken out; where nothing else is left, the client's own come back.
-
-    Raises:
-        NoRegion: no items, nothing left to annotate, or all of it with others.
-    """
-    found, skipped = store.usable_items()
-    items = without_parts(found)
-    if not items:
-        told = "".join(f"; {s.name}: {s.reason}" for s in skipped[:3])
-        raise NoRegion(
-            "empty",
-            f"the study {store.study.root} has no images that can be read; import some with "
-            f"`python main.py import` or make a demo study with `python main.py demo`{told}",
-        )
-    for reserved in (recent, [e for e in recent if e.client != client]):
-        pools = _pools(store, items, reserved, skipped)
-        if any(len(p.open) for p in pools):
-            return pools, skipped
-    if any((p.known < store.queries.annotated_share).any() for p in pools):
-        minutes = store.queries.reserve_minutes
-        raise NoRegion(
-            "reserved",
-            f"every region that is left was handed out to others in the last {minutes:g} "
-            "minutes; ask again later",
-        )
-    raise NoRegion(
-        "finished",
-        f"no unlabelled region is left: all {len(items)} items are annotated to "
-        f"{store.queries.annotated_share:.0%} or more everywhere",
-    )
-
-
-def _pools(
-    store: ScoreStore, items: list[StudyItem], reserved: list[HandedOut], skipped: list[Skipped]
-) -> list[_Pool]:
-    """A pool for each item; one whose label cannot be read is left out, and named."""
-    taken: dict[str, list[Box]] = {}
-    for entry in reserved:
-        taken.setdefault(entry.item, []).append(entry.box)
-    known_bad = {s.name for s in skipped}
-    pools = []
-    for item in items:
-        try:
-            pools.append(_pool(store, item, taken.get(item.id, [])))
-        except VolumeError as error:
-            if item.image_path.name not in known_bad:
-                skipped.append(Skipped(item.image_path.name, str(error)))
-    return pools
-
-
-def _pool(store: ScoreStore, item: StudyItem, taken: list[Box]) -> _Pool:
-    scores = store.scores(item)
-    grid = scores.grid if scores is not None else store.grid_of(item)
-    known = store.known_share(item, grid)
-    done = known >= store.queries.annotated_share
-    for box in taken:
-        done = done.copy()
-        done[grid.overlapping(box)] = True
-    missing = None if scores is not None else store.missing(item, grid)
-    if missing is not None:  # of a sparse volume: there is nothing to know
-        known, done = np.where(missing, np.float32(1), known), done | missing
-    return _Pool(item, grid, scores, known, np.flatnonzero(~done), np.flatnonzero(done))
-
-
 def _from_scores(
     store: ScoreStore,
     strategy: Strategy,
-    scored: list[_Pool],
-    pools: list[_Pool],
+    scored: list[Pool],
+    pools: list[Pool],
     weights: str,
     served: int,
     rng: np.random.Generator,
@@ -245,17 +151,6 @@ def _from_scores(
     return _query(pool, region, strategy, choice, _remark(store, pool, weights))
 
 
-def gather(pools: list[_Pool]) -> Candidates:
-    """The figures of all open regions of the items, one after another."""
-    columns: dict[str, list[NDArray[np.float32]]] = {}
-    for pool in pools:
-        assert pool.scores is not None
-        for name in Candidates.__dataclass_fields__:
-            values = pool.known if name == "known" else getattr(pool.scores, name)
-            columns.setdefault(name, []).append(values[pool.open])
-    return Candidates(**{name: np.concatenate(parts) for name, parts in columns.items()})
-
-
 def tissue_classes(hierarchy: LabelHierarchy) -> tuple[int, ...]:
     """The classes that are not in the group of non-tissue; all classes without such a group."""
     for (name, _), members in zip(hierarchy.groups, hierarchy.group_sets, strict=True):
@@ -264,7 +159,7 @@ def tissue_classes(hierarchy: LabelHierarchy) -> tuple[int, ...]:
     return hierarchy.members(hierarchy.unknown)
 
 
-def _covered_features(pools: list[_Pool], candidates: Candidates) -> NDArray[np.float32]:
+def _covered_features(pools: list[Pool], candidates: Candidates) -> NDArray[np.float32]:
     found = [p.scores.features[p.covered] for p in pools if p.scores is not None]
     width = candidates.features.shape[1]
     return np.concatenate([*found, np.zeros((0, width), np.float32)])
@@ -273,13 +168,13 @@ def _covered_features(pools: list[_Pool], candidates: Candidates) -> NDArray[np.
 def _without_scores(
     store: ScoreStore,
     strategy: Strategy,
-    pools: list[_Pool],
+    pools: list[Pool],
     skipped: list[Skipped],
     rng: np.random.Generator,
 ) -> Query:
     """A random region that shows something: the most varied of a few, by its grey values."""
     sizes = np.array([len(p.open) for p in pools], float)
-    best: tuple[float, _Pool, int] | None = None
+    best: tuple[float, Pool, int] | None = None
     tries = 0
     while tries < TRIES and sizes.any():
         which = int(rng.choice(len(pools), p=sizes / sizes.sum()))
@@ -315,14 +210,14 @@ def _progress(store: ScoreStore) -> str:
     return "no item has scores yet; run the scoring method `uncertainty`"
 
 
-def _remark(store: ScoreStore, pool: _Pool, weights: str) -> str:
+def _remark(store: ScoreStore, pool: Pool, weights: str) -> str:
     assert pool.scores is not None
     if weights and pool.scores.weights != weights:
         return "; the scores are of earlier weights"
     return ""
 
 
-def _query(pool: _Pool, region: int, strategy: str, choice: Choice, remark: str) -> Query:
+def _query(pool: Pool, region: int, strategy: str, choice: Choice, remark: str) -> Query:
     box = pool.grid.box(region)
     return Query(
         pool.item.id, box, centre(box), strategy, choice.score, choice.reason + remark,

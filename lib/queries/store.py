@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -21,11 +18,13 @@ from lib.configs.settings import QuerySettings, Settings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
 from lib.queries.compute import score_volume
+from lib.queries.job import ScoringStatus as ScoringStatus
+from lib.queries.job import note_status, read_status
+from lib.queries.known import KnownShares
+from lib.queries.known import fingerprint as fingerprint
 from lib.queries.regions import RegionGrid
-from lib.queries.scores import FOLDER, ItemScores, load_scores, save_scores, scores_path
-from lib.queries.volumes import KnownParts, is_volume, stored_regions
-from lib.volumes.atomic import write_json
-from lib.volumes.boxes import Triple, slabs, whole_box
+from lib.queries.scores import ItemScores, load_scores, save_scores, scores_path
+from lib.queries.volumes import is_volume
 from lib.volumes.errors import VolumeError
 from lib.volumes.frames import viewer_frame
 from lib.volumes.listing import Skipped
@@ -36,27 +35,6 @@ logger = logging.getLogger("neuropil.queries")
 
 LoadNetwork = Callable[[], tuple[NeuropilNet, Settings, LabelHierarchy]]
 Report = Callable[[str, int, int], None]
-
-KNOWN_BUDGET = 1 << 26
-STATUS_SECONDS = 600.0
-"""A job that has not reported for so long is taken for dead."""
-
-
-@dataclass(frozen=True)
-class ScoringStatus:
-    """A scoring job, as its status file tells.
-
-    Args:
-        running: whether it is still at work.
-        done: items scored.
-        total: items to score.
-        item: the one at work.
-    """
-
-    running: bool
-    done: int
-    total: int
-    item: str
 
 
 Freshness = Literal["fresh", "stale", "missing"]
@@ -75,9 +53,7 @@ class ScoreStore:
         self.queries = queries
         self.lock = Lock()  # choosing and reserving a region is one step
         self._scores: dict[str, tuple[int, ItemScores | None]] = {}
-        self._parts = KnownParts()
-        self._stored: dict[str, tuple[str, NDArray[np.bool_] | None]] = {}
-        self._known: dict[str, tuple[str, NDArray[np.float32]]] = {}
+        self._known = KnownShares(study)
         self._grids: dict[str, tuple[str, RegionGrid | VolumeError]] = {}
         self._told: set[str] = set()
 
@@ -155,49 +131,16 @@ class ScoreStore:
         return RegionGrid.of(item.shape, (region[0], region[1], region[2]))
 
     def known_share(self, item: StudyItem, grid: RegionGrid) -> NDArray[np.float32]:
-        """(R,) share of voxels of each region whose class set is known.
-
-        Counted once for each version of the label and kept in a file beside the scores.
-        """
-        label = item.label_path("final")
-        if is_volume(item):
-            return self._parts.share(self.study, item, grid)
-        if not item.has_label("final"):
-            return np.zeros(grid.count, np.float32)
-        cells = "x".join(map(str, grid.cells))
-        key = f"{_stamp(label)}-{cells}"
-        held = self._known.get(item.id)
-        if held is not None and held[0] == key:
-            return held[1]
-        path = self.study.root / FOLDER / f"{item.id}.known.json"
-        share = _read_known(path, key)
-        if share is None:
-            share = _count_known(item, grid, self.study.hierarchy.unknown)
-            write_json(path, {"key": key, "share": [round(float(s), 4) for s in share]})
-        self._known[item.id] = (key, share)
-        return share
+        """(R,) share of voxels of each region whose class set is known."""
+        return self._known.share(item, grid)
 
     def missing(self, item: StudyItem, grid: RegionGrid) -> NDArray[np.bool_] | None:
         """(R,) regions of a sparse volume without any stored voxel; None where that is unknown."""
-        if not is_volume(item):
-            return None
-        key = fingerprint(item)
-        if item.id not in self._stored or self._stored[item.id][0] != key:
-            self._stored[item.id] = (key, stored_regions(item, grid))
-        stored = self._stored[item.id][1]
-        return None if stored is None else ~stored
+        return self._known.missing(item, grid)
 
     def status(self) -> ScoringStatus | None:
         """The last scoring job; None when there never was one."""
-        try:
-            data = json.loads(self._status_path.read_text())
-            alive = time.time() - float(data["at"]) < STATUS_SECONDS
-            return ScoringStatus(
-                bool(data["running"]) and alive, int(data["done"]), int(data["total"]),
-                str(data["item"]),
-            )  # fmt: skip
-        except (FileNotFoundError, ValueError, KeyError):
-            return None
+        return read_status(self.study.root)
 
     def score(
         self,
@@ -238,7 +181,7 @@ class ScoreStore:
         unreadable: list[str] = []
         try:
             for item in todo:
-                self._note(done, len(todo), item.id)
+                note_status(self.study.root, done, len(todo), item.id)
                 tick = self._ticker(item.id, done, len(todo), report, stop)
                 try:
                     scores = score_volume(
@@ -254,18 +197,10 @@ class ScoreStore:
         except _Stopped:
             return done
         finally:
-            self._note(done, len(todo), "", running=False)
+            note_status(self.study.root, done, len(todo), "", running=False)
         if unreadable:
             raise ValueError("\n".join([f"{done} items are scored, not these:", *unreadable]))
         return done
-
-    @property
-    def _status_path(self) -> Path:
-        return self.study.root / FOLDER / "status.json"
-
-    def _note(self, done: int, total: int, item: str, running: bool = True) -> None:
-        status = {"running": running, "done": done, "total": total, "item": item}
-        write_json(self._status_path, {**status, "pid": os.getpid(), "at": time.time()})
 
     def _ticker(
         self,
@@ -282,7 +217,7 @@ class ScoreStore:
             if stop is not None and stop():
                 raise _Stopped
             if time.monotonic() - last > 20.0:
-                self._note(done, total, item_id)
+                note_status(self.study.root, done, total, item_id)
                 last = time.monotonic()
             if report is not None:
                 report(item_id, window, windows)
@@ -313,35 +248,8 @@ def _digest(path: Path, mtime: int, size: int) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
 
 
-def fingerprint(item: StudyItem) -> str:
-    """Changes when the image file does."""
-    return _stamp(item.image_path)
-
-
-def _stamp(path: Path) -> str:
-    stat = path.stat()
-    return f"{path.name}-{stat.st_size}-{stat.st_mtime_ns}"
-
-
 def _age(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def _read_known(path: Path, key: str) -> NDArray[np.float32] | None:
-    try:
-        data = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return np.array(data["share"], np.float32) if data.get("key") == key else None
-
-
-def _count_known(item: StudyItem, grid: RegionGrid, unknown: int) -> NDArray[np.float32]:
-    total = np.zeros(grid.count)
-    shape: Triple = grid.shape
-    for slab in slabs(whole_box(shape), 8, KNOWN_BUDGET):
-        known = item.read_class_sets(slab) != unknown
-        total += grid.sums(known[None].astype(np.float32), slab)[0]
-    return (total / grid.voxels).astype(np.float32)

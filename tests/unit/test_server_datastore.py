@@ -12,7 +12,7 @@ from monailabel.datastore.local import LocalDatastore
 
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import load_hierarchy
-from lib.server import datastore
+from lib.server import datastore, study_index
 from lib.server.datastore import StudyDatastore
 from lib.server.submissions import Submissions
 from lib.volumes.study import Study
@@ -199,7 +199,7 @@ def test_an_info_that_cannot_be_written_is_not_half_kept(root, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr(datastore, "write_bytes", full)
+        patch.setattr(study_index, "write_bytes", full)
         store.update_image_info("a", {"note": 2})
     assert store.get_image_info("a")["note"] == 1
 
@@ -214,7 +214,7 @@ def test_a_submission_is_kept_where_the_index_cannot_be_written(
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr(datastore, "write_bytes", full)
+        patch.setattr(study_index, "write_bytes", full)
         store.save_label("a", str(file), "final", {"label_info": [{"name": "glia", "idx": 1}]})
     assert "final" in store.get_labels_by_image_id("a")
     assert "final" in _open(root).get_labels_by_image_id("a")

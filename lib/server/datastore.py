@@ -24,7 +24,7 @@ from lib.server.finite import finite
 from lib.server.study_index import StudyIndex
 from lib.server.submissions import ORIGINAL_NAMES
 from lib.server.uploads import check_image
-from lib.volumes.atomic import StagedFiles
+from lib.volumes.atomic import StagedFiles, make_folder
 from lib.volumes.listing import leads_out, list_images, split_name
 from lib.volumes.readers.region import REGION
 from lib.volumes.record import check_id, read_record, record_path
@@ -36,6 +36,11 @@ logger = logging.getLogger("neuropil.datastore")
 
 SHOWN_FIELDS = ("voxel_size_nm", "origin_voxels", "known_share", "fully_annotated", "split")
 """Fields of an item's record that go into its info."""
+
+KEPT_TAGS = frozenset({"final", "instance", "submitted", TOUCHED})
+"""Labels that hold what people made or imported."""
+REMOVED = ".removed"
+"""Folder of `labels` for what was put aside; no tag begins with a dot."""
 
 # Not those that copy or derive large files: `/info/` waits for this guard.
 GUARDED = (
@@ -194,9 +199,30 @@ class StudyDatastore(StudyIndex):
             entry.labels[tag] = DataModel(info=finite(info), ext=extension)
         self._write_index_if_possible()
 
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Remove a label; one that people made or imported is put aside, not lost."""
+        known = self._datastore.label(label_id, label_tag)
+        if known is not None:
+            path = self._root / "labels" / label_tag / f"{label_id}{known.ext}"
+            if label_tag in KEPT_TAGS and path.exists():
+                aside = self._root / "labels" / REMOVED / label_tag
+                make_folder(aside)
+                path.rename(aside / f"{time.time_ns()}-{path.name}")
+            else:
+                path.unlink(missing_ok=True)
+        self.refresh()
+
     def remove_image(self, image_id: str) -> None:
-        """Remove an image, its labels and its record; submissions are put aside, not lost."""
-        super().remove_image(image_id)
+        """Remove an image, its labels and its record; submissions are put aside, not lost.
+
+        Of a link only the link goes: the stock datastore removes the file that it leads to.
+        """
+        known = self._datastore.objects.get(image_id)
+        if known is None:
+            raise refuse(f"image: no image {image_id!r} in the studies", NOT_FOUND)
+        for tag in list(known.labels):
+            self.remove_label(image_id, tag)
+        (self._root / f"{image_id}{known.image.ext}").unlink(missing_ok=True)
         root = Path(self._datastore_path)
         record_path(root, image_id).unlink(missing_ok=True)
         submitted = root / "labels" / "submitted"

@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ class StagedFiles:
 
     def create(self, target: Path) -> BinaryIO:
         """Open a temporary file that `commit` renames to `target`."""
-        aside = _aside(target)
+        aside = aside_of(target)
         file = aside.open("w+b")
         self._files.append((file, aside, target))
         return file
@@ -48,7 +49,7 @@ class StagedFiles:
 
         It must be written and closed before `commit`.
         """
-        aside = _aside(target)
+        aside = aside_of(target)
         self._files.append((None, aside, target))
         return aside
 
@@ -100,8 +101,8 @@ class StagedFiles:
         self._files.clear()
 
 
-def _aside(target: Path) -> Path:
-    """The hidden name beside a target under which it is written; its folder is made."""
+def aside_of(target: Path) -> Path:
+    """A hidden name beside a target under which it is written; its folder is made."""
     make_folder(target.parent)
     # Threads of one process may write the same target at the same time.
     owner = f"{os.getpid()}-{next(_numbers)}"
@@ -122,6 +123,15 @@ def put_in_place(sealed: Sequence[tuple[Path, Path]]) -> None:
             aside.unlink(missing_ok=True)
     for folder in {target.parent for _, target in sealed}:
         sync_folder(folder)
+
+
+def swap_folder(new: Path, target: Path) -> None:
+    """Put a whole folder in the place of another, which is removed then."""
+    old = aside_of(target)
+    target.rename(old)
+    new.rename(target)
+    sync_folder(target.parent)
+    shutil.rmtree(old)
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -177,9 +187,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folders: Iterable[Path]) -> list[Path]:
-    """Remove temporary files of processes that were killed.
+    """Remove temporary files and folders of processes that were killed.
 
-    A file whose process still runs is kept until it is LEFTOVER_SECONDS old: process ids
+    One whose process still runs is kept until it is LEFTOVER_SECONDS old: process ids
     are used again, and a study may be shared by machines.
 
     Returns:
@@ -193,7 +203,7 @@ def remove_leftovers(folders: Iterable[Path]) -> list[Path]:
             try:
                 old = time.time() - path.stat().st_mtime > LEFTOVER_SECONDS
                 if old or not alive:
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
                     removed.append(path)
             except FileNotFoundError:
                 continue  # another process cleared it first

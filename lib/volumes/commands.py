@@ -119,7 +119,7 @@ def run_import(args: argparse.Namespace) -> int:
         done = import_items(plan, study, bar.update)
     for item, counts in done:
         print(summary(item, counts))
-        if counts.grey[0] == counts.grey[1]:
+        if counts.grey is not None and counts.grey[0] == counts.grey[1]:
             print(
                 f"warning: {item.id}: every voxel of the image is {counts.grey[0]}; check that "
                 "this part of the source holds data",

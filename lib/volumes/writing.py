@@ -48,14 +48,15 @@ class LabelCounts:
         sets: class set -> voxels.
         objects: the ids that occur.
         unknown_ids: voxels whose instance is unknown.
-        grey: lowest and highest grey value of the image.
+        grey: lowest and highest grey value of the image; None: nobody looked, as where no
+            voxel is copied.
     """
 
     sets: dict[int, int] = field(default_factory=dict)
     objects: set[int] = field(default_factory=set)
     unknown_ids: int = 0
     voxels: int = 0
-    grey: tuple[int, int] = (0, 0)
+    grey: tuple[int, int] | None = None
 
     def shares(self, hierarchy: LabelHierarchy) -> dict[str, float]:
         """Part of the voxels for each class set, by its name; "unknown" is always there."""
@@ -139,7 +140,7 @@ def write_item(
                 progress(int(np.prod(box_shape(slab))))
         for label in labels:
             label.stream.finish()
-        counts.grey = grey or counts.grey
+        counts.grey = grey
         known = counts.shares(hierarchy) if class_sets is not None else {"unknown": 1.0}
         record = record.changed(class_sets=table, known_share=known)
         note.write(json_bytes(record.to_dict()))

@@ -39,6 +39,7 @@ class TargetContract(ABC):
         kind: the class under test.
         name: file or folder to write to.
         fills_in: whether a second item can go into the same target.
+        named: whether the target holds arrays by names.
         placed: whether a reader finds the frame's place in voxels.
         outside: values that voxels of no item can have.
     """
@@ -46,6 +47,7 @@ class TargetContract(ABC):
     kind: ClassVar[type[LabelTarget]]
     name: ClassVar[str]
     fills_in: ClassVar[bool] = True
+    named: ClassVar[bool] = True
     placed: ClassVar[bool] = False
     outside: ClassVar[tuple[int, ...]] = (0, 7)
 
@@ -114,6 +116,30 @@ class TargetContract(ABC):
         expected[box_slices(spec.inner_place())] = values
         source = self.back(spec)
         assert (np.asarray(source) == expected).all() and not source.info.attributes
+
+    def test_what_is_replaced_stays_until_the_new_one_is_whole(self, tmp_path: Path) -> None:
+        self.put(self.spec(tmp_path, ONE), labels(ONE, np.uint8), class_sets={"110": ["axon"]})
+        before = content(tmp_path)
+
+        def stops(box: Box) -> np.ndarray:
+            assert before.items() <= content(tmp_path).items(), "as a kill would leave it"
+            raise OSError("the disk fails")
+
+        spec = self.spec(tmp_path, OTHER, replace=True, voxel_size_nm=(9.0, 9.0, 9.0))
+        with pytest.raises(OSError, match="the disk fails"), self.kind(spec) as target:
+            target.write(stops, None)
+        assert content(tmp_path) == before
+
+    def test_a_group_is_not_replaced(self, tmp_path: Path) -> None:
+        """Everything in it would go."""
+        if not self.named:
+            return
+        self.put(self.spec(tmp_path, ONE), labels(ONE, np.uint8))
+        before = content(tmp_path)
+        for replace in (False, True):
+            with pytest.raises(VolumeError, match="another target"):
+                self.kind(self.spec(tmp_path, ONE, dataset="a", replace=replace))
+            assert content(tmp_path) == before
 
     def test_another_frame_or_type_is_refused(self, tmp_path: Path) -> None:
         self.put(self.spec(tmp_path, ONE), labels(ONE, np.uint8))

@@ -131,6 +131,44 @@ def test_an_image_goes_with_all_that_belongs_to_it(root, tmp_path_factory):
     assert len(kept) == 1, "what an annotator sent is put aside, never lost"
 
 
+def test_what_people_made_or_imported_is_put_aside_when_its_label_is_removed(root):
+    study = Study(root, HIERARCHY)
+    ids = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    sets = np.full(SHAPE, HIERARCHY.set_named("glia"), np.int32)
+    study.add_item("c", np.full(SHAPE, 100, np.uint8), (8.0, 8.0, 40.0), sets, ids)
+    (root / "labels" / "original").mkdir()
+    (root / "labels" / "original" / "c.nii.gz").write_bytes(b"predicted")
+    store = _open(root)
+    content = (root / "labels" / "instance" / "c.nii.gz").read_bytes()
+    store.remove_label("c", "instance")
+    store.remove_label("c", "original")
+    assert set(store.get_labels_by_image_id("c")) == {"final"}
+    (kept,) = (root / "labels" / ".removed").rglob("*.nii.gz")
+    assert kept.parent.name == "instance" and kept.name.endswith("-c.nii.gz")
+    assert kept.read_bytes() == content
+    store.remove_label("c", "instance")  # there is none any more
+    store.remove_image("c")
+    names = sorted(p.parent.name for p in (root / "labels" / ".removed").rglob("*.nii.gz"))
+    assert names == ["final", "instance"]
+    assert _open(root).list_images() == ["a", "b"]
+    with pytest.raises(HTTPException, match="no image 'c'"):
+        store.remove_image("c")
+
+
+@pytest.mark.parametrize("target", ["elsewhere.nii", "study/b.nii"])
+def test_removing_a_link_leaves_what_it_leads_to(tmp_path, target):
+    """The stock datastore removes the file at the end of the link."""
+    study = Study(tmp_path / "study", HIERARCHY)
+    study.add_item("b", np.full(SHAPE, 100, np.uint8), (8.0, 8.0, 40.0))
+    shutil.copyfile(study.root / "b.nii", tmp_path / "elsewhere.nii")
+    (study.root / "linked.nii").symlink_to(tmp_path / target)
+    store = _open(study.root, follow_links=True)
+    assert store.list_images() == ["b", "linked"]
+    store.remove_image("linked")
+    assert (tmp_path / target).exists() and not (study.root / "linked.nii").is_symlink()
+    assert store.list_images() == ["b"]
+
+
 def test_the_stock_datastore_still_has_these_methods():
     """What is guarded must exist, or the guard guards nothing."""
     for name in datastore.GUARDED:

@@ -109,6 +109,15 @@ def test_items_are_made_around_regions_of_a_volume(tmp_path: Path) -> None:
     assert region_of(made) is not None and made.record.extra["region_of"] == "big"
 
 
+def test_a_lazy_import_says_nothing_of_voxels_that_nobody_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sparse(tmp_path / "big.zarr")
+    words = ["import", str(tmp_path / "big.zarr"), "--studies", str(tmp_path / "s"), "--lazy"]
+    assert main(words) == 0
+    assert "every voxel of the image" not in capsys.readouterr().err
+
+
 def test_regions_that_cannot_be_are_refused(study: Study, tmp_path: Path) -> None:
     words = ["import", str(tmp_path / "em.zarr"), "--studies", str(study.root), "--lazy"]
     assert main([*words, "--semantic", "x.h5", "--id", "b"]) == 1

@@ -42,7 +42,7 @@ class TestN5Target(TargetContract):
 
 
 class TestPrecomputedTarget(TargetContract):
-    kind, name, placed = PrecomputedTarget, "out", True
+    kind, name, placed, named = PrecomputedTarget, "out", True, False
     outside = (0,)  # Precomputed reads 0 where nothing is written
 
     def address(self, path: Path, dataset: str) -> str:
@@ -50,7 +50,7 @@ class TestPrecomputedTarget(TargetContract):
 
 
 class TestTiffTarget(TargetContract):
-    kind, name, fills_in = TiffTarget, "out.tif", False
+    kind, name, fills_in, named = TiffTarget, "out.tif", False, False
 
     def address(self, path: Path, dataset: str) -> str:
         return str(path)

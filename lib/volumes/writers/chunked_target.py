@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import tensorstore as ts
 
-from lib.volumes.atomic import write_json
+from lib.volumes.atomic import aside_of, remove_leftovers, swap_folder, write_json
 from lib.volumes.boxes import box_shape
 from lib.volumes.errors import VolumeError, damaged_target
 from lib.volumes.readers.chunked import read_json
@@ -32,44 +32,55 @@ class ChunkedTarget(LabelTarget):
 
     def __init__(self, spec: TargetSpec) -> None:
         super().__init__(spec)
-        self._folder = self._place()
+        self._place = Place(self._array(), self._is_array(self._array()), spec.replace)
         self._groups: list[Path] = []
-        self._created = prepare(self._folder, self._folder / self.mark, spec.replace)
-        made = {"driver": self.driver, "kvstore": files_of(self._folder)}
-        if self._created:
+        made = {"driver": self.driver, "kvstore": files_of(self._place.work)}
+        if self._place.created:
             made["metadata"] = self._metadata()
-        self._store = open_array(self._folder, made, self._created)
+        self._store = open_array(self._place.work, made, self._place.created)
         shape = self._along_axes(self._store.shape)
         spec.check_same((shape[0], shape[1], shape[2]), self._store.dtype.numpy_dtype)
-        if self._created:
-            self._describe()
-        self.attributes = (read_json(self._folder / self.described) or {}).get("neuropil", {})
+        if self._place.created:
+            self._describe(self._place.work / self.described)
+            if not self._place.replaces:
+                self._announce()
+        attributes = read_json(self._place.work / self.described) or {}
+        self.attributes = attributes.get("neuropil", {})
 
     def write(self, read: ReadBox, progress: Progress | None) -> None:
         """Write the item's voxels, slab by slab."""
         for own, there in self.spec.parts(CHUNK):
             part = self._store[tuple(slice(a, b) for a, b in self._along_axes(there))]
-            write_part(self._folder, part, read(own).transpose(self._along_axes((0, 1, 2))))
+            write_part(self._place.folder, part, read(own).transpose(self._along_axes((0, 1, 2))))
             if progress is not None:
                 progress(math.prod(box_shape(own)))
 
     def set_attributes(self, attributes: dict[str, Any]) -> None:
         """Keep the table of class sets beside the data."""
-        path = self._folder / self.described
+        path = self._place.work / self.described
         write_json(path, {**(read_json(path) or {}), "neuropil": attributes})
+
+    def finish(self) -> None:
+        """Put a new array in the place of the one that it replaces."""
+        if self._place.replaces:
+            self._place.finish()
+            self._announce()
 
     def discard(self) -> None:
         """Remove an array that this export began."""
-        if self._created:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._place.created:
+            self._place.discard()
             for mark in self._groups:
                 mark.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
                     mark.parent.rmdir()  # unless others have put something there
 
-    def _place(self) -> Path:
+    def _array(self) -> Path:
         """The array's folder."""
         return self.spec.path / self.spec.dataset
+
+    def _is_array(self, folder: Path) -> bool:
+        return (folder / self.mark).exists()
 
     def _along_axes(self, values: Sequence[Any]) -> list[Any]:
         """x, y, z in the order of the array's axes, and back."""
@@ -80,8 +91,12 @@ class ChunkedTarget(LabelTarget):
         """What tensorstore needs to make the array."""
 
     @abstractmethod
-    def _describe(self) -> None:
-        """Write the attributes, and the groups around the array."""
+    def _describe(self, path: Path) -> None:
+        """Write the array's attributes."""
+
+    @abstractmethod
+    def _announce(self) -> None:
+        """Write what lies around the array: it is a part of groups."""
 
     def _lengths(self) -> dict[str, Any]:
         return {
@@ -92,7 +107,7 @@ class ChunkedTarget(LabelTarget):
 
     def _mark_groups(self, name: str, content: dict[str, Any]) -> None:
         """Make the folders above the array groups, up to the container."""
-        for parent in self._folder.parents:
+        for parent in self._place.folder.parents:
             if not (parent / name).exists():
                 write_json(parent / name, content)
                 self._groups.append(parent / name)
@@ -116,9 +131,10 @@ class ZarrTarget(ChunkedTarget):
             "compressor": {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1},
         }
 
-    def _describe(self) -> None:
-        names = {"_ARRAY_DIMENSIONS": ["z", "y", "x"]}
-        write_json(self._folder / ".zattrs", {**names, **self._lengths()})
+    def _describe(self, path: Path) -> None:
+        write_json(path, {"_ARRAY_DIMENSIONS": ["z", "y", "x"], **self._lengths()})
+
+    def _announce(self) -> None:
         self._mark_groups(".zgroup", {"zarr_format": 2})
 
 
@@ -126,24 +142,25 @@ class OmeZarrTarget(ZarrTarget):
     """An OME-Zarr 0.4 image of one resolution; its place is a `translation`."""
 
     def __init__(self, spec: TargetSpec) -> None:
-        prepare(spec.path / spec.dataset, spec.path / spec.dataset / "0" / self.mark, False)
+        group = spec.path / spec.dataset
+        check_place(group, self._is_array(group / "0"))
         super().__init__(spec)
 
-    def _place(self) -> Path:
-        return super()._place() / "0"
+    def _array(self) -> Path:
+        return super()._array() / "0"
 
-    def _describe(self) -> None:
-        super()._describe()
+    def _announce(self) -> None:
+        super()._announce()
         axes = [{"name": n, "type": "space", "unit": "nanometer"} for n in "zyx"]
         places = [
             {"type": "scale", "scale": self._along_axes(self.spec.voxel_size_nm)},
             {"type": "translation", "translation": self._along_axes(self.spec.offset_nm)},
         ]
         datasets = [{"path": "0", "coordinateTransformations": places}]
-        image = {"version": "0.4", "name": self._folder.parent.name, "axes": axes,
+        image = {"version": "0.4", "name": self._array().parent.name, "axes": axes,
                  "datasets": datasets}  # fmt: skip
         label = {"image-label": {"version": "0.4"}}
-        path = self._folder.parent / ".zattrs"
+        path = self._array().parent / ".zattrs"
         write_json(path, {"multiscales": [image], **label})
         self._groups.append(path)
 
@@ -165,29 +182,62 @@ class N5Target(ChunkedTarget):
             "compression": {"type": "gzip", "level": 1},
         }
 
-    def _describe(self) -> None:
-        path = self._folder / self.described
+    def _is_array(self, folder: Path) -> bool:
+        return "dimensions" in (read_json(folder / self.mark) or {})
+
+    def _describe(self, path: Path) -> None:
         size = {"unit": "nm", "dimensions": list(self.spec.voxel_size_nm)}
         more = {"axes": ["x", "y", "z"], "pixelResolution": size, **self._lengths()}
         write_json(path, {**(read_json(path) or {}), **more})
+
+    def _announce(self) -> None:
         self._mark_groups("attributes.json", {"n5": "2.5.0"})
 
 
-def prepare(folder: Path, mark: Path, replace: bool) -> bool:
-    """Whether the array must be created; with `replace` an existing one is removed.
+class Place:
+    """Where an array goes: a new folder, one that is there, or one that takes its place.
+
+    What replaces an array is written beside it: until it is whole the old one stays as it was.
+
+    Args:
+        folder: of the array.
+        exists: whether it holds one.
+        replace: whether that one is to go.
 
     Raises:
         VolumeError: the folder holds something else.
     """
-    if mark.exists():
-        if not replace:
-            return False
-        shutil.rmtree(folder)
-    elif folder.exists() and any(folder.iterdir()):
+
+    def __init__(self, folder: Path, exists: bool, replace: bool) -> None:
+        check_place(folder, exists)
+        self.folder = folder
+        self.replaces = exists and replace
+        self.created = replace or not exists
+        if self.replaces:
+            remove_leftovers([folder.parent])
+        self.work = aside_of(folder) if self.replaces else folder
+
+    def finish(self) -> None:
+        """Put what was written in its place."""
+        if self.replaces:
+            swap_folder(self.work, self.folder)
+
+    def discard(self) -> None:
+        """Remove what was begun."""
+        if self.created:
+            shutil.rmtree(self.work, ignore_errors=True)
+
+
+def check_place(folder: Path, exists: bool) -> None:
+    """Refuse a folder of something else.
+
+    Raises:
+        VolumeError: it is not empty, and holds no array of the kind.
+    """
+    if not exists and folder.exists() and any(folder.iterdir()):
         raise VolumeError(
             folder, "exists and is no array of this kind", remedy="choose another target"
         )
-    return True
 
 
 def files_of(folder: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lib.volumes.atomic import StagedFiles
 from lib.volumes.boxes import box_shape
-from lib.volumes.errors import damaged_target
+from lib.volumes.errors import VolumeError, damaged_target
 from lib.volumes.writers.target import CHUNK, LabelTarget, ReadBox, TargetSpec
 from lib.volumes.writing import Progress
 
@@ -71,6 +71,10 @@ class Hdf5Target(LabelTarget):
             raise damaged_target(spec.path, error) from error
         if spec.dataset in file:
             dataset = file[spec.dataset]
+            if not isinstance(dataset, h5py.Dataset):
+                raise VolumeError(
+                    spec.where, "exists and is no dataset", remedy="choose another target"
+                )
             if not spec.replace:
                 spec.check_same(dataset.shape[::-1], dataset.dtype)
                 self.attributes = json.loads(str(dataset.attrs.get("neuropil", "{}")))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
 from typing import Any
 
 from lib.volumes.atomic import write_json
 from lib.volumes.boxes import box_shape
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.chunked import read_json
-from lib.volumes.writers.chunked_target import files_of, open_array, prepare, write_part
+from lib.volumes.writers.chunked_target import Place, files_of, open_array, write_part
 from lib.volumes.writers.target import CHUNK, LabelTarget, ReadBox, TargetSpec
 from lib.volumes.writing import Progress
 
@@ -25,7 +24,8 @@ class PrecomputedTarget(LabelTarget):
 
     def __init__(self, spec: TargetSpec) -> None:
         super().__init__(spec)
-        self._created = prepare(spec.path, spec.path / "info", spec.replace)
+        self._place = Place(spec.path, (spec.path / "info").exists(), spec.replace)
+        created = self._place.created
         wide = spec.dtype.itemsize == 4
         scale: dict[str, Any] = {
             "size": list(spec.shape),
@@ -42,10 +42,8 @@ class PrecomputedTarget(LabelTarget):
             },
             "scale_metadata": scale,
         }  # fmt: skip
-        base = {"driver": "neuroglancer_precomputed", "kvstore": files_of(spec.path)}
-        self._store = open_array(
-            spec.path, {**base, **(made if self._created else {})}, self._created
-        )
+        base = {"driver": "neuroglancer_precomputed", "kvstore": files_of(self._place.work)}
+        self._store = open_array(self._place.work, {**base, **(made if created else {})}, created)
         domain = self._store.domain
         x, y, z = (int(n) for n in self._store.shape[:3])
         spec.check_same((x, y, z), self._store.dtype.numpy_dtype)
@@ -54,7 +52,7 @@ class PrecomputedTarget(LabelTarget):
                 spec.path, f"exists with first voxel {tuple(domain.inclusive_min[:3])}",
                 f"{spec.voxel_origin} to fill it in", "use --replace or another target",
             )  # fmt: skip
-        self.attributes = read_json(spec.path / "neuropil.json") or {}
+        self.attributes = read_json(self._place.work / "neuropil.json") or {}
 
     def write(self, read: ReadBox, progress: Progress | None) -> None:
         """Write the item's voxels, slab by slab."""
@@ -67,9 +65,12 @@ class PrecomputedTarget(LabelTarget):
 
     def set_attributes(self, attributes: dict[str, Any]) -> None:
         """Keep the table of class sets beside the data."""
-        write_json(self.spec.path / "neuropil.json", attributes)
+        write_json(self._place.work / "neuropil.json", attributes)
+
+    def finish(self) -> None:
+        """Put a new volume in the place of the one that it replaces."""
+        self._place.finish()
 
     def discard(self) -> None:
         """Remove a volume that this export began."""
-        if self._created:
-            shutil.rmtree(self.spec.path, ignore_errors=True)
+        self._place.discard()

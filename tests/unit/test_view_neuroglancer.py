@@ -10,14 +10,21 @@ import neuroglancer
 import numpy as np
 import pytest
 import requests
+import tensorstore
 from view_cases import LEFT, RIGHT, SHAPE, SIZE_NM, H, desk_of_one, found_ids, press
 
 from lib.proofread.store import ObjectStore
 from lib.view.neuroglancer import layers
 from lib.view.neuroglancer.keys import CLASS_BINDINGS, KEYS
+from lib.view.neuroglancer.places import around, screen_extent, voxel_of
+from lib.view.neuroglancer.properties import object_properties
 from lib.view.neuroglancer.viewer import LiveViewer
+from lib.view.neuroglancer.volumes import Volume, image_reading
 from lib.view.neuroglancer.windows import Windows
-from lib.volumes.boxes import box_slices, whole_box
+from lib.volumes.boxes import Box, box_slices, whole_box
+from lib.volumes.frames import viewer_frame
+from lib.volumes.readers.region import RegionOf
+from lib.volumes.regions import add_region
 
 AXON = H.class_names.index("axon")
 
@@ -168,14 +175,14 @@ def test_a_drawn_box_is_declared_annotated_at_the_second_press(viewer: LiveViewe
 
 
 def test_edits_of_others_are_shown(viewer: LiveViewer) -> None:
-    before = viewer._version
+    before = viewer._watch.version
     item = viewer.scene.item
     assert item is not None
     others, _ = ObjectStore(item.study.root, 5).open("one", SHAPE)
     others.merge([LEFT, RIGHT], "somebody")
     viewer.look().result(60)
-    assert viewer._version != before
-    chunk = viewer._objects.data[0:32, 0:24, 0:8]
+    assert viewer._watch.version != before
+    chunk = viewer._watch.volume.data[0:32, 0:24, 0:8]
     assert set(np.unique(chunk)) == {0, LEFT}
 
 
@@ -208,13 +215,13 @@ def test_the_client_is_served(tmp_path: Path) -> None:
     address = first.address("classes").removeprefix("precomputed://")
     told = requests.get(f"{address}/info", timeout=10).json()
     assert told["inline"]["properties"][0]["values"][: len(H.class_names)] == list(H.class_names)
-    key = first.viewer.volume_manager.get_volume_key(first._objects)
+    key = first.viewer.volume_manager.get_volume_key(first._watch.volume)
     chunk = requests.get(
         f"{first.base}/neuroglancer/raw/{key}/1,1,1/4,4,2/20,8,4", timeout=10
     ).content
     shown = np.frombuffer(chunk, np.uint32).reshape(16, 4, 2)
     assert (shown == found_ids()[4:20, 4:8, 2:4]).all()
-    key = first.viewer.volume_manager.get_volume_key(first._objects)
+    key = first.viewer.volume_manager.get_volume_key(first._watch.volume)
     mesh = requests.get(f"{first.base}/neuroglancer/mesh/{key}/{LEFT}", timeout=10)
     assert mesh.status_code == 200 and len(mesh.content) > 100
     windows.open(windows.desk.item("one"), "127.0.0.1")
@@ -229,3 +236,94 @@ def test_a_port_that_is_taken_is_an_error_with_a_remedy(tmp_path: Path) -> None:
         windows = Windows(desk_of_one(tmp_path), port=taken.getsockname()[1])
         with pytest.raises(OSError, match=r"view\.port"):
             windows.start()
+
+
+def test_a_place_is_a_voxel_in_any_order_and_scale() -> None:
+    space = neuroglancer.CoordinateSpace(names=["x", "y", "z"], units="nm", scales=SIZE_NM)
+    assert voxel_of([3.5, 4.0, 5.9], space, SIZE_NM) == (3, 4, 5)
+    assert voxel_of([3.99999, 4.0, 5.0], space, SIZE_NM) == (4, 4, 5), "a float's rounding"
+    turned = neuroglancer.CoordinateSpace(names=["z", "y", "x"], units="nm", scales=[40, 16, 8])
+    assert voxel_of([5.5, 2.0, 3.5], turned, SIZE_NM) == (3, 4, 5)
+    assert voxel_of(None, space, SIZE_NM) is None
+    plane = neuroglancer.CoordinateSpace(names=["x", "y"], units="nm", scales=[8, 8])
+    assert voxel_of([1, 2], plane, SIZE_NM) is None
+
+
+def test_the_screen_is_cut_to_the_image_and_to_what_is_allowed() -> None:
+    frame = viewer_frame((4096, 4096, 512), SIZE_NM)
+    assert screen_extent(1.0, SIZE_NM, (256, 256, 32), frame) == (256, 256, 32)
+    assert screen_extent(0.1, SIZE_NM, (256, 256, 32), frame) == (80, 80, 16)
+    along_x = viewer_frame((512, 4096, 4096), (40.0, 8.0, 8.0))
+    assert screen_extent(1.0, (40.0, 8.0, 8.0), (256, 256, 32), along_x) == (32, 256, 256)
+    assert around((0, 50, 99), (20, 20, 20), (100, 100, 100)) == ((0, 20), (40, 60), (80, 100))
+    assert around((3, 3, 0), (20, 20, 20), (8, 100, 1)) == ((0, 8), (0, 20), (0, 1))
+
+
+def test_names_and_classes_of_no_object_are_still_a_table() -> None:
+    told = object_properties(None, np.zeros(1, np.uint8), H)
+    assert told["inline"]["ids"] == ["0"], "the client does not end with an empty one"
+
+
+def test_only_what_is_on_the_screen_is_read() -> None:
+    asked: list[Box] = []
+
+    class Large:
+        shape, dtype = (10**5, 10**5, 10**4), np.dtype(">u2")
+
+        def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+            asked.append(tuple((s.start, s.stop) for s in index))
+            return np.full([s.stop - s.start for s in index], 7, ">u2")
+
+    volume = Volume(image_reading(Large()), SIZE_NM, labels=False)
+    assert volume.info()["dataType"] == "uint16"
+    start, end = np.array([64, 128, 16]), np.array([128, 192, 32])
+    data, _ = volume.get_encoded_subvolume("raw", start, end, "1,1,1")
+    assert asked == [((64, 128), (128, 192), (16, 32))]
+    assert (np.frombuffer(data, np.uint16) == 7).all()
+
+
+def test_a_single_section_is_shown_and_clicked(tmp_path: Path) -> None:
+    desk = desk_of_one(tmp_path)
+    assert desk.scores is not None
+    rng = np.random.default_rng(1)
+    desk.scores.study.add_item("flat", rng.integers(0, 256, (40, 30, 1), np.uint8), SIZE_NM)
+    viewer = LiveViewer(desk.item("flat"), "http://127.0.0.1:1")
+    assert viewer.viewer.state.layout.type == "xy"
+    assert "voxels in" in press(viewer, "positive", (8, 10, 0))
+    assert "accept" in press(viewer, "accept")
+    assert "k 0-0" in press(viewer, "classes")
+
+
+def test_a_volume_larger_than_memory_is_annotated_where_it_is_looked_at(tmp_path: Path) -> None:
+    """A terabyte of which a few chunks are stored."""
+    shape, place = (16384, 16384, 4096), (slice(8192, 8256), slice(8192, 8256), slice(2048, 2064))
+    voxels = tensorstore.open(
+        {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": str(tmp_path / "large.zarr")},
+            "metadata": {
+                "shape": shape[::-1], "data_type": "uint8",
+                "chunk_grid": {
+                    "name": "regular", "configuration": {"chunk_shape": [16, 64, 64]}
+                },
+            },
+        },
+        create=True,
+    ).result()  # fmt: skip
+    rng = np.random.default_rng(0)
+    voxels[place[::-1]] = rng.integers(1, 255, (16, 64, 64), np.uint8)
+    desk = desk_of_one(tmp_path / "study")
+    assert desk.scores is not None
+    whole = RegionOf(str(tmp_path / "large.zarr"), "", whole_box(shape), SIZE_NM, (1.0, 254.0))
+    add_region(desk.scores.study, "large", whole)
+    viewer = LiveViewer(desk.item("large"), "http://127.0.0.1:1")
+    with viewer.viewer.txn() as state:
+        state.position = [8224, 8224, 2056]
+        state.cross_section_scale = 0.05
+    assert "voxels in" in press(viewer, "positive", (8224, 8224, 2056))
+    press(viewer, "accept", (8224, 8224, 2056))
+    press(viewer, "declare")
+    assert "is annotated, 1 objects" in press(viewer, "declare")
+    (made,) = [i for i in desk.scores.study.items() if i.id not in ("one", "large")]
+    assert made.has_label("final") and np.prod(made.shape) < 2**23
+    assert (made.read_instances() > 0).any()

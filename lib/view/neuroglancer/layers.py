@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import neuroglancer
@@ -11,6 +10,8 @@ import numpy as np
 
 from lib.clicks.answer import ClickAnswer
 from lib.queries.ledger import Ledger
+from lib.queries.store import ScoreStore
+from lib.queries.volumes import is_volume
 from lib.view.neuroglancer.properties import class_colors
 from lib.view.neuroglancer.scene import Scene
 from lib.view.neuroglancer.session import Found, Session
@@ -25,6 +26,8 @@ from lib.view.neuroglancer.volumes import (
 )
 from lib.volumes.boxes import Box, box_origin
 from lib.volumes.contrast import intensity_window
+from lib.volumes.regions import regions_in
+from lib.volumes.study import StudyItem
 
 IMAGE, CLASSES, OBJECTS, HEAT = "image", "classes", "objects", "uncertainty"
 HANDED_OUT, ANNOTATED = "handed out", "annotated"
@@ -108,17 +111,29 @@ def region_layers(scene: Scene) -> dict[str, Any]:
     out = [
         (e.box, f"{e.strategy} {e.client}".strip()) for e in ledger.recent() if e.item == item.id
     ]
+    done = _known_items(item) if is_volume(item) else _known_regions(store, item)
+    return {
+        HANDED_OUT: _boxes(scene, out, YELLOW),
+        ANNOTATED: _boxes(scene, done[:MOST_BOXES], BLUE),
+    }
+
+
+def _known_items(item: StudyItem) -> list[tuple[Box, str]]:
+    """Annotated items that are parts of a volume: its regions are too many to be looked at."""
+    inside = regions_in(item.study, item)
+    return [(box, other.id) for other, box in inside if other.has_label("final")]
+
+
+def _known_regions(store: ScoreStore, item: StudyItem) -> list[tuple[Box, str]]:
+    """Regions of an item of which enough is known."""
     scores = store.scores(item)
     grid = store.grid_of(item) if scores is None else scores.grid
     known = store.known_share(item, grid).reshape(grid.cells)
-    done: list[tuple[Box, str]] = []
-    for cell in np.argwhere(known >= store.queries.annotated_share)[:MOST_BOXES].tolist():
-        spans = [list(pairwise(e.tolist()))[c] for e, c in zip(grid.edges, cell, strict=True)]
-        done.append(((spans[0], spans[1], spans[2]), f"{known[tuple(cell)]:.0%} known"))
-    return {
-        HANDED_OUT: _boxes(scene, out, YELLOW),
-        ANNOTATED: _boxes(scene, done, BLUE),
-    }
+    found: list[tuple[Box, str]] = []
+    for cell in np.argwhere(known >= store.queries.annotated_share).tolist():
+        x, y, z = ((int(e[c]), int(e[c + 1])) for e, c in zip(grid.edges, cell, strict=True))
+        found.append(((x, y, z), f"{known[tuple(cell)]:.0%} known"))
+    return found
 
 
 def labels_stamp(scene: Scene) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,17 +35,24 @@ class Drawn:
     boxes: tuple[Box, ...]
 
 
-def voxel_of(position: Sequence[float] | None, names: Sequence[str]) -> Triple | None:
+def voxel_of(
+    position: Sequence[float] | None, dimensions: Any, voxel_size_nm: Sequence[float]
+) -> Triple | None:
     """The voxel that holds a place of the viewer's; None off the image's axes.
 
     Args:
         position: one number for each of the viewer's dimensions.
-        names: of these dimensions.
+        dimensions: of the viewer, in any order and scale: a person may change both.
+        voxel_size_nm: (x, y, z).
     """
+    names = list(dimensions.names)
     if position is None or not set(AXES) <= set(names) or len(position) != len(names):
         return None
-    at = dict(zip(names, position, strict=True))
-    x, y, z = (int(np.floor(float(at[a]) + ROUNDING)) for a in AXES)
+    steps = [
+        float(position[n]) * float(dimensions.scales[n]) * 1e9 / size
+        for n, size in zip((names.index(a) for a in AXES), voxel_size_nm, strict=True)
+    ]
+    x, y, z = (math.floor(step + ROUNDING) for step in steps)
     return x, y, z
 
 

@@ -6,7 +6,7 @@ It knows nothing of the viewer; what it does is done by the functions that other
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,6 +67,7 @@ class Session:
         objects: what `find_objects` found last; classes: what `find_classes` found.
         doubt: the place that was last gone to.
         asked: a box that waits for being declared annotated by a second press.
+        progress: told (windows done, windows in all) while a box is computed.
     """
 
     scene: Scene
@@ -79,6 +80,7 @@ class Session:
     classes: Found | None = None
     doubt: Doubt | None = None
     asked: Box | None = None
+    progress: Callable[[int, int], None] = lambda done, total: None
     _seen: set[tuple[str, int, int, Triple]] = field(default_factory=set)
 
     @property
@@ -182,7 +184,9 @@ class Session:
         """Objects of a box, found anew; nothing of it is kept until it is accepted."""
         asking, image = self.scene.asking(), self.image
         with self.scene.desk.network.turn(VOLUME, self.scene.desk.device):
-            found = asking.predictor.objects(image.voxels, image.voxel_size_nm, box=box)
+            found = asking.predictor.objects(
+                image.voxels, image.voxel_size_nm, self.progress, box=box
+            )
         self.objects = Found(found.ids.astype(np.uint32), box, found.classes)
         return f"{found.count} objects in {describe_box(box)}; F over one accepts it"
 
@@ -190,7 +194,9 @@ class Session:
         """Classes of a box."""
         asking, image = self.scene.asking(), self.image
         with self.scene.desk.network.turn(VOLUME, self.scene.desk.device):
-            found = asking.predictor.classes(image.voxels, image.voxel_size_nm, "fine", box=box)
+            found = asking.predictor.classes(
+                image.voxels, image.voxel_size_nm, "fine", self.progress, box=box
+            )
         self.classes = Found(found.astype(np.uint32), box, np.zeros(0, np.uint8))
         return f"classes of {describe_box(box)}"
 

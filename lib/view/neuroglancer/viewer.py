@@ -11,7 +11,7 @@ import neuroglancer
 import numpy as np
 from neuroglancer.random_token import make_random_token
 
-from lib.view.neuroglancer import layers, properties
+from lib.view.neuroglancer import layers
 from lib.view.neuroglancer.keys import (
     CLASS_BINDINGS,
     CLASS_SHOWN,
@@ -19,12 +19,13 @@ from lib.view.neuroglancer.keys import (
     action_of,
     class_action,
 )
-from lib.view.neuroglancer.places import around, drawn_in, screen_extent, voxel_of
+from lib.view.neuroglancer.places import drawn_in, voxel_of
 from lib.view.neuroglancer.scene import Scene
+from lib.view.neuroglancer.screen import Screen
 from lib.view.neuroglancer.session import Session
-from lib.view.neuroglancer.volumes import Volume, dimensions
-from lib.volumes.boxes import Box, Triple, intersect, whole_box
-from lib.volumes.frames import viewer_frame
+from lib.view.neuroglancer.volumes import dimensions
+from lib.view.neuroglancer.watch import Watch
+from lib.volumes.boxes import Triple
 
 logger = logging.getLogger("neuropil.view")
 
@@ -32,7 +33,6 @@ MESSAGE, BUSY = "neuropil", "working ..."
 SCREEN_POINTS = 600.0
 """The screen that a small image fills at the start; a large one is shown voxel by point."""
 WELCOME = "P: a point on the object, H: all keys, D: the next doubtful place"
-OBJECT_PROPERTIES = "objects"
 
 
 class LiveViewer:
@@ -53,16 +53,14 @@ class LiveViewer:
         more: Callable[[LiveViewer], dict[str, Any]] | None = None,
     ) -> None:
         self.scene, self.base = scene, base
-        self.session = Session(scene, client)
+        self.session = Session(scene, client, progress=self._progress)
         self.viewer = neuroglancer.Viewer(token=make_random_token(), allow_credentials=False)
-        self.properties: dict[str, dict[str, Any]] = {}
-        """Name -> metadata of segments, which the server hands to the client."""
         self._work = ThreadPoolExecutor(1, "viewer")
-        self._box: Box | None = None
-        self._version, self._labels, self._shown = "", "", 0
-        self._naming = self._drawn = False
-        self._objects: Volume | None = None
-        self._build(more)
+        self._screen = Screen(scene)
+        self._naming = False
+        volume, layer = layers.object_layer(scene) if scene.current() is not None else (None, None)
+        self._watch = Watch(self.viewer, scene, volume, self.address)
+        self._build(layer, more)
         self._bind()
 
     @property
@@ -79,6 +77,11 @@ class LiveViewer:
         """Where the client finds properties of segments."""
         return f"precomputed://{self.base}/properties/{self.token}/{name}"
 
+    @property
+    def properties(self) -> dict[str, dict[str, Any]]:
+        """Name -> metadata of segments, which the server hands to the client."""
+        return self._watch.properties
+
     def close(self) -> None:
         """Take no more work."""
         self._work.shutdown(wait=False, cancel_futures=True)
@@ -90,7 +93,7 @@ class LiveViewer:
 
     def look(self) -> Future[None]:
         """Show what others did meanwhile."""
-        return self._work.submit(self._look)
+        return self._work.submit(self._watch.look)
 
     def act(self, name: str, action: Any) -> Future[None]:
         """Do what a key asks for, after what was asked for before it.
@@ -114,14 +117,14 @@ class LiveViewer:
             told = f"{name} failed: {type(error).__name__}: {error}; see the log"
         try:
             with self.viewer.txn() as state:
-                layers.show_session(state, self.scene, self.session, self.address, self._box)
-            self._look()
+                layers.show_session(state, self.scene, self.session, self.address, self._screen.box)
+            self._watch.look()
         finally:
             self._tell(told)
 
     def _done(self, name: str, action: Any) -> str:
         state, session = action.viewer_state, self.session
-        voxel = voxel_of(action.mouse_position, state.dimensions.names)
+        voxel = voxel_of(action.mouse_position, state.dimensions, self.scene.voxel_size_nm)
         self._read_strokes(state)
         if name != "declare":
             session.asked = None
@@ -132,7 +135,7 @@ class LiveViewer:
         if name == "answer":
             return session.find()
         if name == "clear":
-            self._box = None
+            self._screen.box = None
             self._expect_class(False)
             return session.clear()
         if name == "class":
@@ -146,61 +149,16 @@ class LiveViewer:
         if name == "doubt":
             return self._go_to_doubt()
         if name in ("objects", "classes", "declare"):
-            self._box = self._on_screen(state)
+            box = self._screen.take(state, session.asked)
             if name == "declare":
-                return session.declare(self._box)
-            return (session.find_objects if name == "objects" else session.find_classes)(self._box)
+                return session.declare(box)
+            return (session.find_objects if name == "objects" else session.find_classes)(box)
         return session.edit(name, voxel)
 
     def _go_to_doubt(self) -> str:
         doubt = self.session.next_doubt()
         self.go_to(doubt.place)
         return doubt.reason
-
-    def _look(self) -> None:
-        """Show objects and labels anew where anybody has changed them."""
-        self._look_at_objects()
-        self._look_at_labels()
-
-    def _look_at_objects(self) -> None:
-        objects, queue = self.scene.current(), self.scene.desk.queue
-        if objects is None or queue is None or self._objects is None:
-            return
-        version = objects.version
-        if version == self._version:
-            return
-        first, self._version = not self._version, version
-        classes = queue.classes(self.scene.name, objects)
-        found = properties.object_properties(objects, classes, self.scene.desk.hierarchy)
-        for old in [n for n in self.properties if n.startswith(OBJECT_PROPERTIES)]:
-            del self.properties[old]
-        self._shown += 1
-        name = f"{OBJECT_PROPERTIES}-{self._shown}"
-        self.properties[name] = found
-        with self.viewer.txn() as state:
-            if layers.OBJECTS in state.layers:
-                state.layers[layers.OBJECTS].layer.source = [self._objects, self.address(name)]
-        if not first:
-            self._objects.invalidate()
-
-    def _look_at_labels(self) -> None:
-        """Annotated classes and regions, and regions handed out."""
-        stamp = layers.labels_stamp(self.scene)
-        if stamp == self._labels:
-            return
-        first, self._labels = not self._labels, stamp
-        if first:
-            return
-        shown = layers.region_layers(self.scene)
-        classes = layers.class_layer(self.scene, self.address(layers.OF_CLASSES))
-        with self.viewer.txn() as state:
-            if classes is not None:
-                hidden = layers.CLASSES not in state.layers
-                visible = not hidden and state.layers[layers.CLASSES].visible
-                state.layers[layers.CLASSES] = classes
-                state.layers[layers.CLASSES].visible = visible
-            for name, layer in shown.items():
-                state.layers[name] = layer
 
     def _read_strokes(self, state: Any) -> None:
         lines = []
@@ -211,42 +169,6 @@ class LiveViewer:
             layer = state.layers[name].layer if name in state.layers else None
             lines.append(drawn_in(layer, own).points)
         self.session.drawn = lines[0], lines[1]
-
-    def _on_screen(self, state: Any) -> Box:
-        """The box that a person drew in the layer `region`, or what is around the middle.
-
-        Raises:
-            ValueError: it lies beside the image.
-        """
-        scene = self.scene
-        layer = state.layers[layers.SCREEN].layer if layers.SCREEN in state.layers else None
-        drawn = drawn_in(layer, ["0"]).boxes
-        most = scene.desk.settings.view.region
-        frame = viewer_frame(scene.shape, scene.voxel_size_nm)
-        extent = screen_extent(state.cross_section_scale, scene.voxel_size_nm, most, frame)
-        middle = voxel_of(state.position, state.dimensions.names)
-        asked = self.session.asked if self._drawn else None  # it was drawn, and is shown since
-        self._drawn = bool(drawn) or asked is not None
-        if drawn:
-            wanted = drawn[-1]
-        elif asked is not None:
-            wanted = asked
-        elif middle is None:
-            raise ValueError("the middle of the screen is beside the image")
-        else:
-            wanted = around(middle, extent, scene.shape)
-        box = intersect(wanted, whole_box(scene.shape))
-        if box is None:
-            raise ValueError("the screen is beside the image")
-        limit = [0, 0, 0]
-        for axis, size in zip(frame.order, most, strict=True):
-            limit[axis] = size
-        if any(b - a > size for (a, b), size in zip(box, limit, strict=True)):
-            raise ValueError(
-                f"the region is {' x '.join(str(b - a) for a, b in box)} voxels; expected at most "
-                f"{' x '.join(map(str, limit))} (view.region)"
-            )
-        return box
 
     def _expect_class(self, naming: bool) -> None:
         """Keys choose classes, or do what they do otherwise."""
@@ -270,23 +192,27 @@ class LiveViewer:
         listed = "  ".join(f"{k} {n}" for k, n in zip(CLASS_SHOWN, names, strict=False))
         return f"the object under the mouse is: {listed}"
 
+    def _progress(self, done: int, total: int) -> None:
+        self._tell(f"{BUSY} {done} of {total} windows")
+
     def _tell(self, text: str) -> None:
         with self.viewer.config_state.txn() as config:
             config.status_messages[MESSAGE] = text
 
     # the start
 
-    def _build(self, more: Callable[[LiveViewer], dict[str, Any]] | None) -> None:
-        scene, hierarchy = self.scene, self.scene.desk.hierarchy
-        self.properties[layers.OF_CLASSES] = properties.class_properties(hierarchy)
+    def _build(
+        self, objects: Any | None, more: Callable[[LiveViewer], dict[str, Any]] | None
+    ) -> None:
+        scene = self.scene
         found: dict[str, Any] = {layers.IMAGE: layers.image_layer(scene)}
         if (heat := layers.heat_layer(scene)) is not None:
             found[layers.HEAT] = heat
         classes = layers.class_layer(scene, self.address(layers.OF_CLASSES))
         if classes is not None:
             found[layers.CLASSES] = classes
-        if scene.current() is not None:
-            self._objects, found[layers.OBJECTS] = layers.object_layer(scene)
+        if objects is not None:
+            found[layers.OBJECTS] = objects
         found |= {} if more is None else more(self)
         found |= layers.region_layers(scene)
         with self.viewer.txn() as state:
@@ -302,7 +228,7 @@ class LiveViewer:
             state.layout = "xy" if _sections_last(scene) else "4panel"
             state.title = f"{scene.name} - Neuropil"
             state.show_default_annotations = False
-        self._look()
+        self._watch.look()
 
     def _bind(self) -> None:
         count = len(self.scene.desk.hierarchy.class_names)

@@ -38,7 +38,8 @@ from sklearn.ensemble import RandomForestClassifier  # noqa: E402
 from benchmarks.active_learners import filtered  # noqa: E402
 from benchmarks.import_shared_data import commands, data_folder  # noqa: E402
 from lib.adaptation import learner  # noqa: E402
-from lib.adaptation.learner import Network, StudyLearner  # noqa: E402
+from lib.adaptation.learner import StudyLearner  # noqa: E402
+from lib.adaptation.network import Network  # noqa: E402
 from lib.adaptation.rehearsal import reservoir_for  # noqa: E402
 from lib.configs.settings import AdaptationSettings  # noqa: E402
 from lib.data.items import DataItem, LabelCache  # noqa: E402

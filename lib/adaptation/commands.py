@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lib.adaptation.learner import Network, StudyLearner
+from lib.adaptation.learner import StudyLearner
+from lib.adaptation.network import Network
 from lib.adaptation.rehearsal import reservoir_for
 from lib.adaptation.store import load_heads, reset_heads
 from lib.configs.load import hierarchy_of
@@ -14,8 +15,10 @@ from lib.configs.places import PUBLISHED
 from lib.networks.devices import choose_device
 from lib.networks.digests import digest_of
 from lib.networks.weights import load_network
+from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.features import Shelf
 from lib.prediction.joining import joining_of
-from lib.volumes.study import Study
+from lib.volumes.study import Study, StudyItem
 
 
 def add_adapt_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,6 +66,11 @@ def run_adapt(args: argparse.Namespace) -> int:
         joining_of(net),
     )  # fmt: skip
     study = Study(args.studies, hierarchy, settings.data.spacing_unit)
-    stored = StudyLearner(study, settings.adaptation).learn(network)
+    cache = FeatureCache(settings.inference.cache_bytes)
+
+    def shelf(item: StudyItem) -> Shelf:
+        return Shelf(cache, digest, str(item.image_path))
+
+    stored = StudyLearner(study, settings.adaptation, shelf).learn(network)
     print(f"{stored.learned.sentence} ({stored.learned.seconds:.1f} s)")
     return 0

@@ -4,63 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lib.adaptation.gate import Figure, Verdict, judge
-from lib.adaptation.objects import Annotated, annotated, learn_objects
+from lib.adaptation.grouping import learn_grouping, marks_of
+from lib.adaptation.network import Network, data_item
 from lib.adaptation.refit import Logits, RefitOptions, change_of, refit, scaled
 from lib.adaptation.rehearsal import Reservoir
 from lib.adaptation.rows import FOLDS, Rows, SetMap, read_rows
 from lib.adaptation.store import Learned, Stored, load_heads, save_heads
 from lib.annotation.versions import versions
-from lib.configs.settings import AdaptationSettings, InferenceSettings
-from lib.data.items import DataItem, LabelCache, Labels
-from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
+from lib.configs.settings import AdaptationSettings
+from lib.data.items import Labels
+from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.networks.study_heads import CLASSES, StudyHeads, with_study_heads
+from lib.networks.study_heads import CLASSES, StudyHeads
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import window_size
-from lib.prediction.instances import Call, call_here, predict_fragments
-from lib.prediction.joining import PLAIN, JoinModel
 from lib.prediction.windows import window_grid
 from lib.volumes.errors import VolumeError
 from lib.volumes.study import Study, StudyItem
 
 logger = logging.getLogger("neuropil.adaptation")
-
-
-@dataclass(frozen=True)
-class Network:
-    """The published network, as a refit needs it.
-
-    Args:
-        net: in evaluation mode, without any study's heads.
-        hierarchy: of it.
-        digest: SHA-256 of its weights file.
-        finest_nm, most_split: of its model settings.
-        inference: windows and precision of the runs that the heads are for.
-        reservoir: gives the rehearsal rows; asked once for each refit.
-        joining: which fragments belong together, as the weights say.
-        call: how the work of a block is called, see `predict_fragments`.
-    """
-
-    net: NeuropilNet
-    hierarchy: LabelHierarchy
-    digest: str
-    finest_nm: float
-    most_split: int
-    inference: InferenceSettings
-    reservoir: Callable[[], Reservoir]
-    joining: JoinModel = PLAIN
-    call: Call = call_here
 
 
 class StudyLearner:
@@ -124,30 +96,23 @@ class StudyLearner:
             voxels,
             round(time.monotonic() - began, 2),
         )
-        stored = Stored(learned, heads, self._history())
+        stored = Stored(learned, heads, self._history(), grouping=heads)
         save_heads(self.study.root, stored)  # in use already while objects are learned
-        calibration = learn_objects(self._marked(network, heads), network.joining)
-        if calibration.objects:
-            told = f"{learned.sentence} Marked {calibration.sentence}."
-            seconds = round(time.monotonic() - began, 2)
-            used = learned.used or calibration.used
-            learned = replace(learned, sentence=told, seconds=seconds, used=used)
-            pair = (calibration.slope, calibration.offset) if calibration.used else None
-            stored = replace(stored, learned=learned, joining=pair)
+        most = self.settings.most_object_voxels
+        marks = marks_of(self._items(), network, most, self.shelf)
+        if marks:
+            found = learn_grouping(marks, network, heads, self.settings)
+            objects = found.learned
+            learned = replace(
+                learned,
+                sentence=f"{learned.sentence} Marked {objects.sentence}.",
+                seconds=round(time.monotonic() - began, 2),
+                used=learned.used or objects.used,
+            )
+            joining = objects.joining if objects.used else None
+            stored = replace(stored, learned=learned, grouping=found.heads, joining=joining)
             save_heads(self.study.root, stored)
         return stored
-
-    def _marked(self, network: Network, heads: StudyHeads | None) -> list[Annotated]:
-        """Fragments of the items in which objects were marked, and what the marks say of them."""
-        found: list[Annotated] = []
-        left = self.settings.most_object_voxels
-        for item in self._items():
-            if item.has_label("instance"):
-                data = data_item(item, network)
-                if math.prod(data.shape) <= left and marked_objects(data) > 1:
-                    left -= math.prod(data.shape)
-                    found.append(item_objects(data, network, heads, self.shelf(item)))
-        return found
 
     def _history(self) -> tuple[Learned, ...]:
         try:
@@ -212,35 +177,6 @@ def fit_and_judge(
     heads = scaled(models[-1], verdict.strength)
     heads.used = torch.cat([verdict.used, verdict.groups])[: len(heads.used)]
     return heads, verdict
-
-
-def data_item(item: StudyItem, network: Network) -> DataItem:
-    """An item in the network's frame."""
-    return DataItem(
-        item, network.hierarchy, 0.2, LabelCache(0), network.finest_nm, network.most_split
-    )
-
-
-def marked_objects(data: DataItem) -> int:
-    """How many objects are marked in an item."""
-    ids = np.unique(data.load_labels().ids)
-    return int((ids > 0).sum())
-
-
-def item_objects(
-    data: DataItem, network: Network, heads: StudyHeads | None, shelf: Shelf | None
-) -> Annotated:
-    """The fragments of an item, and what its marked objects say of them."""
-    image = data.frame.view(cast(StudyItem, data.source).open_image())
-    found = predict_fragments(
-        with_study_heads(network.net, heads), image, data.voxel_size_nm, network.inference,
-        hierarchy=network.hierarchy, call=network.call, shelf=shelf,
-    )  # fmt: skip
-    labels = data.load_labels()
-    ids = labels.ids.astype(np.int64)
-    if not data.true_instances and not data.flat:
-        ids.fill(IGNORE_INDEX)  # numbers that hold within a section say nothing of cells
-    return annotated(found.graph, found.ids, ids, labels.palette[labels.codes], network.hierarchy)
 
 
 def item_rows(

@@ -1,33 +1,62 @@
-"""Objects learn at once: how fragments join is calibrated to the objects that were annotated.
+"""Objects learn at once: how fragments join is fitted to the objects that were marked.
 
-No network pass is needed beside the one that gives the fragments: the contacts' log odds get a
-slope and an offset. Parts of the volume are held back in turn; the calibration is used where it
-lowers the adapted Rand error on them.
+Where boundaries are can be asked of the published network, of the study's heads, or of a boundary
+head of the study's own; each gives a volume's fragments and their contacts. The contacts' log
+odds get an offset. Quarters of the marked objects are held back in turn, and what is chosen
+without a quarter is judged on it; it is used where it lowers the adapted Rand error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.labels.class_sets import cells_only
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
-from lib.metrics.object_scores import Contingency, adapted_rand_error, contingency
-from lib.prediction.agglomeration import agglomerate
+from lib.metrics.object_scores import Contingency, contingency
 from lib.prediction.graph import FragmentGraph
-from lib.prediction.joining import JoinModel, KnownJoins, calibrated, owners
+from lib.prediction.instances import joined_cells
+from lib.prediction.joining import PLAIN, JoinModel
 
 PARTS = 4
-"""Quarters of the annotated objects that are held back in turn."""
+"""Quarters of the marked objects that are held back in turn."""
 LEAST_OBJECTS = 8
-"""Objects that can tell one calibration from another."""
-LEAST_GAIN = 0.01
-"""Adapted Rand error that a calibration must save on what was held back."""
-SHIFTS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
-"""Added to the offset, in log odds: a contact's own odds do not know what agglomeration makes
-of many of them."""
+"""Objects that can tell one way of joining from another."""
+LEAST_GAIN = 0.03
+"""Adapted Rand error that a way of joining must save on what was held back."""
+WORTH = 0.01
+"""Adapted Rand error by which boundaries of another kind must be better than simpler ones."""
+OFFSETS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+PLAIN_OFFSETS = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+"""Added to the log odds of the weights' join model, and of the mean affinity alone."""
+
+
+@dataclass(frozen=True)
+class Joining:
+    """How a study's fragments join.
+
+    Args:
+        offset: added to the contacts' log odds.
+        plain: the mean affinity decides, not the weights' join model.
+    """
+
+    offset: float = 0.0
+    plain: bool = False
+
+    def on(self, model: JoinModel) -> JoinModel:
+        """The weights' model, changed so."""
+        base = PLAIN if self.plain else model
+        return replace(base, offset=base.offset + self.offset)
+
+
+CANDIDATES = (
+    *(Joining(offset) for offset in OFFSETS),
+    *(Joining(offset, plain=True) for offset in PLAIN_OFFSETS),
+)
+AS_IT_IS = OFFSETS.index(0.0)
 
 
 @dataclass(frozen=True)
@@ -37,71 +66,86 @@ class Annotated:
     Args:
         graph: of its fragments.
         table: voxels that each marked object and each fragment share.
-        owner: (N + 1,) the object that holds most of each fragment, 0 none.
-        part: object id -> the quarter it lies in.
+        part: object -> the quarter it lies in.
+        depth: sections, where an object is one section's piece of a cell (number % depth is
+            its section); 0 where objects are whole.
     """
 
     graph: FragmentGraph
     table: Contingency
-    owner: NDArray[np.int64]
-    part: dict[int, int]
+    part: Mapping[int, int]
+    depth: int = 0
 
-    def joins(self, without: int | None) -> KnownJoins:
-        """What is known of the contacts, but for those with an object of a part."""
-        outside = [o for o, part in self.part.items() if part != without]
-        known = np.where(np.isin(self.owner, outside), self.owner, 0)
-        one, other = known[self.graph.edges[:, 0]], known[self.graph.edges[:, 1]]
-        together = np.where((one > 0) & (other > 0), one == other, -1)
-        return KnownJoins(self.graph, together.astype(np.int8))
+    def errors(self, cells: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(2 * PARTS + 1, 2): adapted Rand error and voxels of some of the objects.
 
-    def error(self, joining: JoinModel, parts: Sequence[int]) -> tuple[float, int]:
-        """Adapted Rand error on the objects of some parts, and how many voxels they have."""
-        cells = agglomerate(self.graph, joining.logits(self.graph))
-        inside = [o for o, part in self.part.items() if part in parts]
-        keep = np.isin(self.table.truth, inside)
-        truth, guess = self.table.truth[keep], cells[self.table.guess[keep]]
-        counts = self.table.counts[keep]
-        if not len(truth):
-            return 0.0, 0
+        Of each part's, of all but each part's, of all. An object counts as merged with others
+        of whatever part.
+
+        Args:
+            cells: (N + 1,) the cell of each fragment.
+        """
+        truth, counts = self.table.truth, self.table.counts.astype(np.float64)
+        guess = cells[self.table.guess]
+        if self.depth:  # what joins across sections is not known
+            guess = guess * self.depth + truth % self.depth
         pairs, index = np.unique(np.stack([truth, guess], 1), axis=0, return_inverse=True)
-        joint = np.bincount(index.ravel(), counts).astype(np.int64)
-        table = Contingency(pairs[:, 0], pairs[:, 1], joint)
-        return adapted_rand_error(table), int(counts.sum())
+        joint = np.bincount(index.ravel(), counts).astype(np.float64)
+        _, owner = np.unique(pairs[:, 0], return_inverse=True)
+        _, found = np.unique(pairs[:, 1], return_inverse=True)
+        size, taken = (np.bincount(of, joint).astype(np.float64)[of] for of in (owner, found))
+        parts = np.array([self.part[int(o)] for o in pairs[:, 0]])
+        choices = [parts == p for p in range(PARTS)]
+        choices += [~c for c in choices] + [np.ones(len(parts), np.bool_)]
+        return np.array([_error(joint, size, taken, c) for c in choices])
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Arm:
+    """One way to find boundaries.
+
+    Args:
+        name: for people; "" for the published network's.
+        volumes: those with marked objects, by it.
+    """
+
+    name: str
+    volumes: Sequence[Annotated]
+
+
+@dataclass(frozen=True)
+class LearnedObjects:
     """What was learned about objects.
 
     Args:
-        slope, offset: of the contacts' log odds.
+        arm: index of the arm that is used.
+        joining: of its fragments.
         before, after: adapted Rand error on the parts held back.
         objects: marked ones.
         used: whether it is used.
         reason: why not; "" where it is.
+        by: name of the arm.
     """
 
-    slope: float = 1.0
-    offset: float = 0.0
+    arm: int = 0
+    joining: Joining = Joining()
     before: float = 0.0
     after: float = 0.0
     objects: int = 0
     used: bool = False
     reason: str = ""
+    by: str = ""
 
     @property
     def sentence(self) -> str:
         """What was learned, before and after, and whether it is in use."""
         told = f"objects, adapted Rand error {self.before:.2f} -> {self.after:.2f}"
         if self.used:
-            return f"{told} by {self.objects} marked objects, in use"
+            by = f", boundaries from {self.by}" if self.by else ""
+            return f"{told} by {self.objects} marked objects{by}, in use"
         if not self.objects:
             return ""
         return f"objects left as they were: {self.reason}"
-
-    def on(self, joining: JoinModel) -> JoinModel:
-        """The model with this calibration."""
-        return replace(joining, slope=self.slope, offset=self.offset) if self.used else joining
 
 
 def annotated(
@@ -110,6 +154,7 @@ def annotated(
     ids: NDArray[np.int64],
     sets: NDArray[np.int32],
     hierarchy: LabelHierarchy,
+    sectionwise: bool = False,
 ) -> Annotated:
     """What labels say of a volume's fragments.
 
@@ -119,70 +164,112 @@ def annotated(
         ids: (X, Y, Z) object ids, 0 none, -1 unknown.
         sets: (X, Y, Z) class sets; organelles lie in cells, so their ids say nothing of cells.
         hierarchy: of the labels.
+        sectionwise: ids say nothing of what belongs together across sections.
     """
-    inside = sum(1 << i for i, c in enumerate(hierarchy.classes) if c.inside)
-    cells = np.where((ids > 0) & ((sets & ~inside) != 0), ids, IGNORE_INDEX)
-    table = contingency(cells, fragments)
-    return Annotated(graph, table, owners(graph.count, fragments, cells), _parts(cells))
+    cells = cells_only(np.where(ids > 0, ids, IGNORE_INDEX), sets, hierarchy)
+    depth = cells.shape[2] if sectionwise else 0
+    if depth:
+        cells = np.where(cells > 0, cells * depth + np.arange(depth), IGNORE_INDEX)
+    return Annotated(graph, contingency(cells, fragments), _parts(cells), depth)
 
 
-def learn_objects(volumes: Sequence[Annotated], joining: JoinModel) -> Calibration:
-    """Calibrate to marked objects, judged on parts held back.
+def learn_objects(
+    arms: Sequence[Arm], joining: JoinModel, hierarchy: LabelHierarchy, crumb: int
+) -> LearnedObjects:
+    """Choose where boundaries come from and how fragments join, judged on parts held back.
 
     Args:
-        volumes: with marked objects.
+        arms: the published network's first, simpler ones before others.
         joining: of the published weights.
+        hierarchy: of the labels.
+        crumb: cells below so many voxels join their best neighbour.
     """
-    count = sum(len(v.part) for v in volumes)
+    count = sum(len(v.part) for v in arms[0].volumes) if arms else 0
     if count < LEAST_OBJECTS:
-        few = f"{count} marked objects, {LEAST_OBJECTS} are needed to tell"
-        return Calibration(joining.slope, joining.offset, objects=count, reason=few)
-    befores, afters, weights = [], [], []
-    for part in range(PARTS):
-        rest = [p for p in range(PARTS) if p != part]
-        model = _fitted(volumes, joining, part, rest)
-        before, voxels = _error(volumes, joining, [part])
-        after, _ = _error(volumes, model, [part])
-        befores.append(before)
-        afters.append(after)
-        weights.append(voxels)
-    share = np.array(weights) / max(sum(weights), 1)
-    before, after = (float(np.dot(share, e)) for e in (befores, afters))
-    better = float(share[np.array(afters) < np.array(befores)].sum())
-    model = _fitted(volumes, joining, None, list(range(PARTS)))
+        return LearnedObjects(
+            objects=count, reason=f"{count} marked objects, {LEAST_OBJECTS} are needed to tell"
+        )
+    parts = np.arange(PARTS)
+    before, after, better, number, how = 1.0, 1.0, 0.0, 0, Joining()
+    baseline = np.ones(PARTS)
+    for index, arm in enumerate(arms):
+        errors, voxels = _errors(arm, joining, hierarchy, crumb)
+        share = voxels[:PARTS] / max(voxels[:PARTS].sum(), 1.0)
+        chosen = errors[:, PARTS : 2 * PARTS].argmin(0)  # for each part, without it
+        held = errors[chosen, parts]
+        if index == 0:
+            baseline = errors[AS_IT_IS, :PARTS]
+            before = float(share @ baseline)
+        if index == 0 or float(share @ held) < after - WORTH:
+            after, better = float(share @ held), float(share[held < baseline].sum())
+            number, how = index, CANDIDATES[int(errors[:, -1].argmin())]
     used = after < before - LEAST_GAIN and better > 0.5
     reason = "" if used else f"the error would go from {before:.2f} to {after:.2f}"
-    return Calibration(model.slope, model.offset, before, after, count, used, reason)
+    return LearnedObjects(number, how, before, after, count, used, reason, arms[number].name)
 
 
-def _fitted(
-    volumes: Sequence[Annotated], joining: JoinModel, without: int | None, parts: list[int]
-) -> JoinModel:
-    """The calibration that makes fewest errors on the parts that may be seen."""
-    known = [volume.joins(without) for volume in volumes]
-    fitted = calibrated(joining, known)
-    candidates = [joining]
-    for model in (joining, fitted):
-        candidates += [replace(model, offset=model.offset + shift) for shift in SHIFTS]
-    errors = [_error(volumes, model, parts)[0] for model in candidates]
-    return candidates[int(np.argmin(errors))]
+def best_joining(
+    arms: Sequence[Arm], joining: JoinModel, hierarchy: LabelHierarchy, crumb: int
+) -> Joining:
+    """How the fragments of several arms join best, all marked objects considered alike."""
+    errors = sum(_errors(arm, joining, hierarchy, crumb)[0][:, -1] for arm in arms)
+    return CANDIDATES[int(np.argmin(errors))]
 
 
-def _error(volumes: Sequence[Annotated], model: JoinModel, parts: list[int]) -> tuple[float, int]:
-    found = [volume.error(model, parts) for volume in volumes]
-    voxels = sum(n for _, n in found)
-    return sum(e * n for e, n in found) / max(voxels, 1), voxels
+def _errors(
+    arm: Arm, joining: JoinModel, hierarchy: LabelHierarchy, crumb: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(candidates, 2 * PARTS + 1) errors, the mean over volumes by voxels, and the voxels."""
+    found = []
+    for candidate in CANDIDATES:
+        model = candidate.on(joining)
+        cells = [joined_cells(v.graph, model.logits(v.graph), hierarchy, crumb)
+                 for v in arm.volumes]  # fmt: skip
+        each = np.stack([v.errors(c) for v, c in zip(arm.volumes, cells, strict=True)])
+        voxels = each[..., 1].sum(0)
+        found.append((each[..., 0] * each[..., 1]).sum(0) / np.maximum(voxels, 1.0))
+    return np.stack(found), voxels
+
+
+def _error(
+    joint: NDArray[np.float64],
+    size: NDArray[np.float64],
+    taken: NDArray[np.float64],
+    keep: NDArray[np.bool_],
+) -> tuple[float, float]:
+    """Adapted Rand error over the voxels that `keep` says, and how many these are.
+
+    Args:
+        joint: (P,) voxels that an object and a cell share.
+        size, taken: (P,) all voxels of that object, and all marked ones of that cell.
+        keep: (P,) bool.
+    """
+    own = joint[keep]
+    both = float((own * (own - 1.0)).sum())
+    total = float((own * (size[keep] + taken[keep] - 2.0)).sum())
+    return (1.0 - 2.0 * both / total if total else 0.0), float(own.sum())
 
 
 def _parts(cells: NDArray[np.int64]) -> dict[int, int]:
     """The quarter of each object: halves along the two longer axes, by its middle."""
-    where = np.nonzero(cells > 0)
-    ids, index = np.unique(cells[where], return_inverse=True)
+    ids, middle = middles(cells)
     if not len(ids):
         return {}
-    count = np.bincount(index.ravel())
-    middle = np.stack([np.bincount(index.ravel(), axis) / count for axis in where], 1)
-    axes = np.argsort(-np.ptp(middle, axis=0), kind="stable")[:2]
+    axes = longer_axes(middle)
     halves = [middle[:, a] > np.median(middle[:, a]) for a in axes]
     part = halves[0].astype(int) + 2 * halves[1].astype(int)
     return {int(i): int(p) for i, p in zip(ids, part, strict=True)}
+
+
+def middles(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(N,) objects and the (N, 3) middles of their voxels."""
+    where = np.nonzero(cells > 0)
+    ids, index = np.unique(cells[where], return_inverse=True)
+    count = np.bincount(index.ravel())
+    middle = np.stack([np.bincount(index.ravel(), axis) / count for axis in where], 1)
+    return ids, middle
+
+
+def longer_axes(middle: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The two axes along which objects lie farthest apart, the longest first."""
+    return np.argsort(-np.ptp(middle, axis=0), kind="stable")[:2].astype(np.int64)

@@ -9,6 +9,7 @@ refusal is an answer as well.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,10 +19,11 @@ from typing import Any
 
 import torch
 
+from lib.adaptation.objects import Joining
 from lib.networks.digests import digest_path, place_weights, read_checked
 from lib.networks.study_heads import StudyHeads
 
-FORMAT = 1
+FORMAT = 2
 NAME = "heads.pt"
 MOST_HISTORY = 200
 
@@ -65,13 +67,24 @@ class Stored:
         learned: of the newest refit.
         heads: in use; None where nothing is.
         history: of the refits before, oldest first.
-        joining: slope and offset of the contacts' log odds, in use; None where none are.
+        joining: how fragments join; None: as the weights say.
+        grouping: heads that find fragments; None: the published network's alone.
     """
 
     learned: Learned
     heads: StudyHeads | None
     history: tuple[Learned, ...] = ()
-    joining: tuple[float, float] | None = None
+    joining: Joining | None = None
+    grouping: StudyHeads | None = None
+
+    @property
+    def fragments(self) -> str:
+        """What identifies the heads that find fragments; "" for the published ones."""
+        if self.grouping is None:
+            return ""
+        state = self.grouping.state_dict()
+        content = b"".join(state[name].numpy().tobytes() for name in sorted(state))
+        return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def heads_path(root: Path) -> Path:
@@ -81,15 +94,14 @@ def heads_path(root: Path) -> Path:
 
 def save_heads(root: Path, stored: Stored) -> None:
     """Write a study's heads atomically, with their digest."""
-    heads = stored.heads
     history = [entry.to_dict() for entry in stored.history[-MOST_HISTORY:]]
     data: dict[str, Any] = {
         "format": FORMAT,
         "learned": stored.learned.to_dict(),
         "history": history,
-        "heads": None if heads is None else dict(heads.state_dict()),
-        "outputs": {} if heads is None else dict(heads.outputs),
-        "joining": None if stored.joining is None else list(stored.joining),
+        "heads": _plain(stored.heads),
+        "grouping": _plain(stored.grouping),
+        "joining": None if stored.joining is None else asdict(stored.joining),
     }
     written = io.BytesIO()
     torch.save(data, written)
@@ -111,9 +123,9 @@ def load_heads(root: Path) -> Stored | None:
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']}, expected {FORMAT}")
         history = tuple(Learned(**entry) for entry in data["history"])
-        joining = data.get("joining")
-        pair = None if joining is None else (float(joining[0]), float(joining[1]))
-        return Stored(Learned(**data["learned"]), _heads_of(data), history, pair)
+        joining = None if data["joining"] is None else Joining(**data["joining"])
+        heads, grouping = (_heads_of(data[name]) for name in ("heads", "grouping"))
+        return Stored(Learned(**data["learned"]), heads, history, joining, grouping)
     except FileNotFoundError:
         return None  # reset meanwhile
     except Exception as error:  # torch.load raises many kinds for a damaged file
@@ -136,10 +148,16 @@ def reset_heads(root: Path) -> bool:
     return existed
 
 
-def _heads_of(data: Mapping[str, Any]) -> StudyHeads | None:
-    state = data["heads"]
-    if state is None:
+def _plain(heads: StudyHeads | None) -> dict[str, Any] | None:
+    if heads is None:
         return None
+    return {"state": dict(heads.state_dict()), "outputs": dict(heads.outputs)}
+
+
+def _heads_of(data: Mapping[str, Any] | None) -> StudyHeads | None:
+    if data is None:
+        return None
+    state = data["state"]
     width, channels = state["inner.weight"].shape
     heads = StudyHeads(channels, data["outputs"], width)
     heads.load_state_dict(state)

@@ -16,7 +16,8 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.adaptation.learner import Network, StudyLearner
+from lib.adaptation.learner import StudyLearner
+from lib.adaptation.network import Network
 from lib.adaptation.rehearsal import reservoir_for
 from lib.annotation.submissions import submit
 from lib.annotation.versions import SubmissionOptions
@@ -32,6 +33,7 @@ from lib.networks.digests import digest_of
 from lib.networks.model import NeuropilNet
 from lib.networks.study_heads import with_study_heads
 from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.features import Shelf
 from lib.prediction.predictor import Predictor, load_predictor
 from lib.queries.select import Query, Strategy, next_region
 from lib.queries.store import ScoreStore, weights_version
@@ -182,9 +184,11 @@ class _Session:
         network = Network(
             net, hierarchy, digest, predictor.finest_nm, predictor.most_split,
             self.settings.inference, lambda: reservoir_for(self.weights, digest, net, hierarchy),
+            predictor.joining,
         )  # fmt: skip
         before = self._mean_iou(predictor)
-        stored = StudyLearner(self.study, self.settings.adaptation).learn(network)
+        shelf = Shelf(FeatureCache(self.settings.inference.cache_bytes), digest, WORKED_ON)
+        stored = StudyLearner(self.study, self.settings.adaptation, lambda _: shelf).learn(network)
         after = self._mean_iou(replace(predictor, net=with_study_heads(net, stored.heads)))
         self.note(
             f"refitted in {stored.learned.seconds:.1f} s, held-out mean IoU {before:.3f} -> "

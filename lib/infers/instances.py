@@ -88,7 +88,7 @@ class Instances(ObjectsTask):
                     image.voxels, size, progress, shelf, split_merge, box=limits
                 )
         path = fragments_file(image.path.parent, item_id(image.path))
-        made_of = f"{loaded.version} {image.key}"
+        made_of = f"{loaded.version} {image.key} {loaded.fragments}".rstrip()
         found: Fragments | None = load_fragments(path, made_of)
         if found is None:
             with self.network.turn("volume", device):

@@ -70,7 +70,7 @@ class Heads(nn.Module):
         found = torch.split(functional.linear(hidden, weight, bias), sizes, -1)
         logits = dict(zip(wanted, found, strict=True))
         if self.study is not None:
-            logits = self.study(features, logits)
+            logits = self.study(features, logits, only)
         return {**logits, "hidden": hidden}
 
     def kernel(self, name: str) -> tuple[Tensor, Tensor]:

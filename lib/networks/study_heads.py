@@ -4,13 +4,14 @@
 
 The published heads stay as they are underneath; a change of zero is the published network. For
 classes, only those that the change is used for get their new probability; the others keep the
-odds that they had among each other.
+odds that they had among each other. A study can have a head that the network has not: whether a
+voxel lies between two objects.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 import torch
@@ -20,6 +21,8 @@ from torch.nn import functional
 from lib.networks.model import NeuropilNet
 
 CLASSES = "semantic"
+BOUNDARY = "boundary"
+"""A study's own head: log odds that a voxel lies between two objects, not inside one."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -49,18 +52,25 @@ class StudyHeads(nn.Module):
         self.register_buffer("scale", torch.ones(channels))
         self.register_buffer("used", torch.ones(total, dtype=torch.bool))
 
-    def forward(self, features: Tensor, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(
+        self,
+        features: Tensor,
+        logits: Mapping[str, Tensor],
+        only: Collection[str] = (),
+    ) -> dict[str, Tensor]:
         """Changed logits.
 
         Args:
             features: (..., F).
             logits: head -> (..., channels), any of the network's; others pass through.
+            only: names of the heads wanted; the study's own are given where they are in it.
 
         Returns:
-            the same names and shapes.
+            the same names and shapes, and the study's own heads.
         """
         out = dict(logits)
-        if not any(name in out for name in self.outputs):
+        own = BOUNDARY in self.outputs and BOUNDARY in only
+        if not own and not any(name in out for name in self.outputs):
             return out
         kind = features.device.type
         with torch.autocast(kind, enabled=False):
@@ -70,7 +80,9 @@ class StudyHeads(nn.Module):
             parts = torch.split(change, list(self.outputs.values()), -1)
             uses = torch.split(self.used, list(self.outputs.values()))
             for (name, _), part, use in zip(self.outputs.items(), parts, uses, strict=True):
-                if name in out and bool(use.any()):
+                if name == BOUNDARY and own:
+                    out[name] = part
+                elif name in out and bool(use.any()):
                     old = out[name].to(part.dtype)
                     out[name] = mixed(name, old, old + part, use).to(out[name].dtype)
         return out
@@ -93,6 +105,26 @@ def mixed(name: str, old: Tensor, new: Tensor, used: Tensor) -> Tensor:
     rest = ~used
     left = new[..., rest].logsumexp(-1) - old[..., rest].logsumexp(-1)
     return torch.where(used, new, old + left.unsqueeze(-1))
+
+
+def together(one: StudyHeads, other: StudyHeads) -> StudyHeads:
+    """Study heads that say what both say; their outputs have no name in common."""
+    parts = (one, other)
+    outputs = {**one.outputs, **other.outputs}
+    assert len(outputs) == len(one.outputs) + len(other.outputs)
+    made = StudyHeads(one.inner.in_features, outputs, sum(p.inner.out_features for p in parts))
+    with torch.no_grad():
+        weights = [p.inner.weight / p.scale for p in parts]
+        made.inner.weight.copy_(torch.cat(weights))
+        biases = [p.inner.bias - w @ p.mean for p, w in zip(parts, weights, strict=True)]
+        made.inner.bias.copy_(torch.cat(biases))
+        made.outer.weight.zero_()
+        rows, columns = one.outer.weight.shape
+        made.outer.weight[:rows, :columns] = one.outer.weight
+        made.outer.weight[rows:, columns:] = other.outer.weight
+        made.outer.bias.copy_(torch.cat([p.outer.bias for p in parts]))
+        made.used.copy_(torch.cat([p.used for p in parts]))
+    return made.requires_grad_(False).eval()
 
 
 def with_study_heads(net: NeuropilNet, study: StudyHeads | None) -> NeuropilNet:

@@ -70,6 +70,30 @@ def pair_affinities(
     return affinities
 
 
+def boundary_affinities(boundary: Tensor, offsets: Sequence[Offset]) -> Tensor:
+    """Affinities of pairs from where the boundaries are: the surest one between two voxels counts.
+
+    Args:
+        boundary: (B, 1, X, Y, Z) log odds that a voxel lies between two objects.
+        offsets: partner of voxel v is v + offset; along one axis each, components not negative.
+
+    Returns:
+        (B, A, X, Y, Z) in [-1, 1]; 0 where the partner lies outside.
+
+    Source: Beier et al. 2017 (lifted edges weighed by the boundary evidence along a line).
+    """
+    open_way = 1.0 - 2.0 * boundary[:, 0].sigmoid()
+    out = boundary.new_zeros((boundary.shape[0], len(offsets), *boundary.shape[2:]))
+    for channel, offset in enumerate(offsets):
+        inside, _ = pair_ends(out[:, channel], offset)
+        if inside.numel() == 0:
+            continue
+        axis = max(range(3), key=lambda a: offset[a])
+        ways = open_way.unfold(axis + 1, offset[axis] + 1, 1)
+        inside.copy_(ways.amin(-1))
+    return out
+
+
 def kind_probabilities(probabilities: Tensor, hierarchy: LabelHierarchy) -> Tensor:
     """(B, K', X, Y, Z) probabilities of the groups, and of each class that is in no group."""
     first_group = torch.full((hierarchy.num_classes,), -1)

@@ -17,7 +17,8 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import MAX_CLASSES, LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.prediction.affinities import mirrored_correction, pair_affinities
+from lib.networks.study_heads import BOUNDARY
+from lib.prediction.affinities import boundary_affinities, mirrored_correction, pair_affinities
 from lib.prediction.classes import FINE_VALUE, Progress
 from lib.prediction.dense import DensePass
 from lib.prediction.features import Shelf
@@ -81,7 +82,7 @@ def collect_evidence(
         box: the part that is wanted, with the very values that a run over everything gives;
             None: all.
     """
-    heads = ("semantic", "instance", "affinity")
+    heads = ("semantic", "instance", "affinity", BOUNDARY)
     dense = DensePass(net, volume, inference, heads, shelf=shelf)
     grid = dense.grid
     offsets = pair_offsets(voxel_size_nm, inference.long_range, grid.window)
@@ -101,6 +102,8 @@ def collect_evidence(
         correction = view.outputs.get("affinity")
         if correction is not None and view.mirrored:
             correction = mirrored_correction(correction, view.mirrored, voxel_size_nm)
+        if BOUNDARY in view.outputs:  # a study's own
+            return {"semantic": p, "pairs": boundary_affinities(view.outputs[BOUNDARY], offsets)}
         embedding = view.outputs["instance"]
         pairs = pair_affinities(
             embedding, p, offsets, hierarchy, inference, correction, voxel_size_nm

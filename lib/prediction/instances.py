@@ -129,8 +129,7 @@ class Fragments:
         """
         graph = self.graph
         logits = joining.logits(graph)
-        cells = agglomerate(graph, logits, split_merge)
-        cells = absorb(graph, logits, cells, cannot_stand_alone(graph, cells, hierarchy, crumb))
+        cells = joined_cells(graph, logits, hierarchy, crumb, split_merge)
         votes = cell_votes(graph, cells)
         votes[0] = graph.votes[0]
         sizes = votes.sum(1)
@@ -142,6 +141,26 @@ class Fragments:
         classes[0] = 0
         ids = cells.astype(np.uint32)[self.ids]
         return Objects(ids, classes, sizes, cells)
+
+
+def joined_cells(
+    graph: FragmentGraph,
+    logits: NDArray[np.float64],
+    hierarchy: LabelHierarchy,
+    crumb: int,
+    split_merge: float = 0.0,
+) -> NDArray[np.int64]:
+    """(N + 1,) the cell of each fragment: joined, then freed of what cannot stand alone.
+
+    Args:
+        graph: of a volume.
+        logits: (E,) log odds of each contact.
+        hierarchy: of the network.
+        crumb: cells below so many voxels join their best neighbour.
+        split_merge: -1 splits more, 1 merges more.
+    """
+    cells = agglomerate(graph, logits, split_merge)
+    return absorb(graph, logits, cells, cannot_stand_alone(graph, cells, hierarchy, crumb))
 
 
 def predict_objects(

@@ -39,6 +39,7 @@ class Predictor:
         meta: of the weights file.
         call: how the grouping of a block is called; a server does so in another process.
         joining: says which fragments belong together.
+        grouping: the network that finds fragments, where it is another one.
     """
 
     net: NeuropilNet
@@ -49,6 +50,7 @@ class Predictor:
     meta: dict[str, Any] | None = None
     call: Call = call_here
     joining: JoinModel = PLAIN
+    grouping: NeuropilNet | None = None
 
     def frame(self, shape: Sequence[int], voxel_size_nm: Sequence[float]) -> ViewerFrame:
         """The way between an image's voxels and the network's."""
@@ -120,7 +122,7 @@ class Predictor:
         """The fragments of an image and their graph, in the network's frame."""
         frame = self.frame(image.shape, voxel_size_nm)
         return predict_fragments(
-            self.net,
+            self.grouping or self.net,
             frame.view(image),
             frame.network_voxel_size_nm,
             self.inference,

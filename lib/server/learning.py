@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.adaptation.background import Background
-from lib.adaptation.learner import Network, StudyLearner
+from lib.adaptation.learner import StudyLearner
+from lib.adaptation.network import Network
 from lib.adaptation.rehearsal import Reservoir, reservoir_for
 from lib.adaptation.store import Stored, heads_path, load_heads
 from lib.prediction.feature_cache import FeatureCache

@@ -39,6 +39,7 @@ class Loaded:
         settings: the server's.
         digest: SHA-256 of the weights file.
         heads: changes whenever the study's heads do; "" where none are used.
+        fragments: changes whenever those do that find fragments; "" where none are used.
     """
 
     predictor: Predictor
@@ -46,6 +47,7 @@ class Loaded:
     settings: Settings
     digest: str = ""
     heads: str = ""
+    fragments: str = ""
 
     @property
     def net(self) -> NeuropilNet:
@@ -172,12 +174,19 @@ class SharedNetwork:
             wanted = (loaded.version, version)
             if adapted is None or (adapted.version, adapted.heads) != wanted:
                 heads = None if stored.heads is None else copy.deepcopy(stored.heads).to(device)
-                net, joining = with_study_heads(loaded.net, heads), loaded.predictor.joining
+                grouping = None if stored.grouping is None else copy.deepcopy(stored.grouping)
+                joining = loaded.predictor.joining
                 if stored.joining is not None:
-                    slope, offset = stored.joining
-                    joining = replace(joining, slope=slope, offset=offset)
-                predictor = replace(loaded.predictor, net=net, joining=joining)
-                adapted = replace(loaded, predictor=predictor, heads=version)
+                    joining = stored.joining.on(joining)
+                predictor = replace(
+                    loaded.predictor,
+                    net=with_study_heads(loaded.net, heads),
+                    grouping=with_study_heads(loaded.net, grouping and grouping.to(device)),
+                    joining=joining,
+                )
+                adapted = replace(
+                    loaded, predictor=predictor, heads=version, fragments=stored.fragments
+                )
                 self._adapted[device] = adapted
         return adapted
 

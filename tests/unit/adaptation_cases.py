@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib.adaptation.learner import Network
+from lib.adaptation.network import Network
 from lib.adaptation.refit import Logits
 from lib.adaptation.rehearsal import Reservoir
 from lib.adaptation.rows import FOLDS, Rows

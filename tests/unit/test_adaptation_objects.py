@@ -1,15 +1,27 @@
-"""Objects learn at once: the grouping is calibrated to marked objects where that helps."""
+"""Objects learn at once: boundaries and joins come from marked objects where that helps."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from adaptation_cases import HIERARCHY, VOXEL, published, striped
 
+from lib.adaptation.boundaries import BETWEEN, INSIDE, UNKNOWN, boundary_targets, fit_boundary
 from lib.adaptation.learner import StudyLearner
-from lib.adaptation.objects import LEAST_OBJECTS, Annotated, annotated, learn_objects
+from lib.adaptation.objects import (
+    LEAST_OBJECTS,
+    Annotated,
+    Arm,
+    LearnedObjects,
+    annotated,
+    learn_objects,
+)
 from lib.adaptation.store import load_heads
 from lib.configs.settings import AdaptationSettings
+from lib.metrics.object_scores import Contingency, adapted_rand_error
+from lib.networks.study_heads import BOUNDARY
+from lib.prediction.agglomeration import agglomerate
 from lib.prediction.graph import REACHES, FragmentGraph
 from lib.prediction.joining import JoinModel
 from lib.volumes.study import Study
@@ -39,44 +51,110 @@ def case(inner: float, outer: float, noise: float = 0.0, side: int = SIDE) -> An
     return annotated(FragmentGraph(edges, stats, votes), fragments, ids, sets, HIERARCHY)
 
 
+def learned(*volumes: Annotated) -> LearnedObjects:
+    arms = [Arm("" if n == 0 else "the marks", [v]) for n, v in enumerate(volumes)]
+    return learn_objects(arms, JoinModel(), HIERARCHY, 0)
+
+
+def error(volume: Annotated, joining: JoinModel) -> float:
+    cells = agglomerate(volume.graph, joining.logits(volume.graph))
+    return float(volume.errors(cells)[-1, 0])
+
+
 def test_a_grouping_that_merges_everything_is_calibrated() -> None:
     """All affinities are high here; what tells cells apart lies above the usual threshold."""
     volume = case(inner=0.95, outer=0.85)
-    assert volume.error(JoinModel(), [0, 1, 2, 3])[0] > 0.5
-    found = learn_objects([volume], JoinModel())
+    assert error(volume, JoinModel()) > 0.5
+    found = learned(volume)
     assert found.used and found.objects == SIDE**2
     assert found.before > 0.5 and found.after == pytest.approx(0.0, abs=1e-9)
-    assert volume.error(found.on(JoinModel()), [0, 1, 2, 3])[0] == pytest.approx(0.0, abs=1e-9)
+    assert error(volume, found.joining.on(JoinModel())) == pytest.approx(0.0, abs=1e-9)
     assert "in use" in found.sentence
 
 
 def test_a_grouping_that_is_right_stays() -> None:
-    found = learn_objects([case(inner=0.9, outer=0.3)], JoinModel())
+    found = learned(case(inner=0.9, outer=0.3))
     assert not found.used and found.before == pytest.approx(0.0, abs=1e-9)
-    assert found.on(JoinModel()) == JoinModel()
 
 
 def test_affinities_that_say_nothing_are_not_learned_from() -> None:
-    found = learn_objects([case(inner=0.3, outer=0.3, noise=0.1)], JoinModel())
-    assert not found.used and found.on(JoinModel()) == JoinModel()
+    assert not learned(case(inner=0.3, outer=0.3, noise=0.1)).used
+
+
+def test_boundaries_of_another_kind_are_used_where_they_are_better() -> None:
+    blind, seeing = case(inner=0.3, outer=0.3, noise=0.1), case(inner=0.9, outer=0.3)
+    found = learned(blind, seeing)
+    assert found.used and found.arm == 1 and "boundaries from the marks" in found.sentence
+    assert learned(seeing, blind).arm == 0
+    assert learned(seeing, seeing).arm == 0, "the simpler one, where both are as good"
 
 
 def test_few_objects_are_too_few() -> None:
-    volume = case(inner=0.95, outer=0.85, side=2)
-    found = learn_objects([volume], JoinModel())
+    found = learned(case(inner=0.95, outer=0.85, side=2))
     assert not found.used and str(LEAST_OBJECTS) in found.reason
-    assert learn_objects([], JoinModel()).sentence == ""
+    assert learn_objects([], JoinModel(), HIERARCHY, 0).sentence == ""
 
 
-def test_held_back_objects_do_not_teach() -> None:
-    volume = case(inner=0.95, outer=0.85)
-    for part in range(4):
-        held = {o for o, p in volume.part.items() if p == part}
-        known = volume.joins(part).together >= 0
-        assert held and known.any()
-        ends = volume.owner[volume.graph.edges[known]]
-        assert not np.isin(ends, list(held)).any()
-    assert len(set(volume.part.values())) == 4
+def test_the_error_of_all_objects_is_the_adapted_rand_error_and_parts_see_all_merges() -> None:
+    volume = case(inner=0.9, outer=0.3)
+    cells = np.random.default_rng(0).integers(1, 40, volume.graph.count + 1)
+    pairs = np.stack([volume.table.truth, cells[volume.table.guess]], 1)
+    keys, index = np.unique(pairs, axis=0, return_inverse=True)
+    joint = np.bincount(index.ravel(), volume.table.counts).astype(np.int64)
+    found = volume.errors(cells)
+    assert found[-1, 0] == pytest.approx(
+        adapted_rand_error(Contingency(keys[:, 0], keys[:, 1], joint))
+    )
+    merged = volume.errors(np.minimum(np.arange(volume.graph.count + 1), 1))
+    assert (merged[:4, 0] > 0.9).all(), "a quarter's objects are merged with all others"
+
+
+def test_what_joins_across_sections_is_not_asked_of_single_sections() -> None:
+    """One cell through two sections, marked under another name in each."""
+    ids = np.zeros((8, 8, 2), np.int64)
+    ids[:4, :, 0], ids[4:, :, 0], ids[:4, :, 1], ids[4:, :, 1] = 1, 2, 3, 4
+    fragments = ids.astype(np.uint32)
+    votes = np.full((5, HIERARCHY.num_classes + 1), 4, np.int64)
+    graph = FragmentGraph(np.array([[1, 3], [2, 4]]), np.zeros((2, len(REACHES), 5)), votes)
+    sets = np.full(ids.shape, HIERARCHY.unknown, np.int32)
+    joined = np.array([0, 1, 2, 1, 2])
+
+    def worst(sectionwise: bool) -> float:
+        volume = annotated(graph, fragments, ids, sets, HIERARCHY, sectionwise)
+        return float(volume.errors(joined)[-1, 0])
+
+    assert worst(sectionwise=True) == pytest.approx(0.0, abs=1e-9)
+    assert worst(sectionwise=False) > 0.3
+
+
+def test_marks_say_where_objects_end() -> None:
+    ids = np.full((24, 9, 3), -1, np.int64)
+    ids[2:9], ids[11:16], ids[16:22] = 1, 2, 3
+    unlabelled = ids < 0
+    found = boundary_targets(ids, unlabelled, (10.0, 10.0, 50.0))
+    assert (found[9:11] == BETWEEN).all(), "nobody labelled what lies between two objects"
+    assert (found[15:17] == BETWEEN).all(), "the rims of two that touch"
+    assert (found[4:8] == INSIDE).all() and (found[18:21] == INSIDE).all()
+    assert (found[:2] == UNKNOWN).all() and (found[22:] == UNKNOWN).all(), "one object is no two"
+    assert (found[2] == UNKNOWN).all(), "an outer rim says nothing"
+    organelle = unlabelled.copy()
+    organelle[9:11] = False
+    assert (boundary_targets(ids, organelle, (10.0, 10.0, 50.0))[9:11] == UNKNOWN).all()
+    alone = np.where(ids == 1, 1, -1)
+    assert not (boundary_targets(alone, alone < 0, (10.0, 10.0, 50.0)) == BETWEEN).any()
+
+
+def test_a_boundary_head_learns_what_its_rows_say() -> None:
+    features = torch.randn((400, 4), generator=torch.Generator().manual_seed(0))
+    between = features[:, 1] > 0
+    flipped = torch.arange(400) < 200
+    heads = fit_boundary(
+        features, torch.where(flipped, ~between, between), [flipped, ~flipped], steps=150, width=8
+    )
+    for head, sign in zip(heads, (-1, 1), strict=True):
+        said = head(features, {}, (BOUNDARY,))[BOUNDARY][:, 0]
+        assert ((sign * said > 0) == between).float().mean() > 0.9
+        assert head(features, {}) == {}, "given only where it is asked for"
 
 
 def test_marked_objects_of_a_study_are_learned_or_refused_in_words(tmp_path: Path) -> None:
@@ -91,4 +169,5 @@ def test_marked_objects_of_a_study_are_learned_or_refused_in_words(tmp_path: Pat
     assert (stored.joining is not None) == ("marked objects, in use" in stored.learned.sentence)
     kept = load_heads(tmp_path)
     assert kept is not None and kept.joining == stored.joining
+    assert kept.fragments == stored.fragments
     assert kept.learned == stored.learned

@@ -1,0 +1,111 @@
+"""Where objects end, learned from marked objects: a head of the study's own.
+
+What marks say of boundaries needs no painted membrane: a voxel that nobody labelled, close to two
+objects, lies between them, and so do the rims of objects that touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from lib.networks.study_heads import BOUNDARY, StudyHeads
+from lib.prediction.boundary import has_thick_sections
+
+REACH = 3.0
+"""Voxels of the finest axis: two objects so close to a voxel have it between them."""
+UNKNOWN, INSIDE, BETWEEN = -1, 0, 1
+BATCH, RATE = 1024, 1e-2
+LARGEST = np.iinfo(np.int64).max
+
+
+def boundary_targets(
+    ids: NDArray[np.int64], unlabelled: NDArray[np.bool_], voxel_size_nm: Sequence[float]
+) -> NDArray[np.int8]:
+    """What marked objects say of boundaries.
+
+    Args:
+        ids: (X, Y, Z) objects, 0 surely none, negative unknown.
+        unlabelled: (X, Y, Z) voxels of which nothing is known, not even a class.
+        voxel_size_nm: (x, y, z); across thick sections nothing is asked.
+
+    Returns:
+        (X, Y, Z): BETWEEN two objects, INSIDE one, UNKNOWN.
+    """
+    thick = has_thick_sections(voxel_size_nm) or ids.shape[2] == 1
+    finest = min(voxel_size_nm)
+    reach = [max(1, round(REACH * finest / v)) for v in voxel_size_nm]
+    wide = [2 * r + 1 for r in reach]
+    close = [3, 3, 3]
+    if thick:
+        wide[2] = close[2] = 1
+    known = ids > 0
+    least = np.where(known, ids, LARGEST)
+    most = np.where(known, ids, 0)
+
+    def objects(size: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        low = ndimage.minimum_filter(least, size, mode="nearest")
+        return low, ndimage.maximum_filter(most, size, mode="nearest")
+
+    low, high = objects(wide)
+    two, one = (high > 0) & (low != high), high > 0
+    out = np.full(ids.shape, UNKNOWN, np.int8)
+    out[(unlabelled & two) | ((ids == 0) & one)] = BETWEEN
+    low, high = objects(close)
+    touches = known & (low != high)
+    whole = ndimage.minimum_filter(ids, close, mode="nearest") == ids
+    out[known & whole & ~touches] = INSIDE
+    out[touches] = BETWEEN
+    return out
+
+
+def fit_boundary(
+    features: Tensor,
+    between: Tensor,
+    trains: Sequence[Tensor],
+    steps: int,
+    width: int,
+    seed: int = 0,
+) -> list[StudyHeads]:
+    """Boundary heads from rows, one for each choice of rows; both kinds are drawn alike.
+
+    Args:
+        features: (N, F).
+        between: (N,) bool.
+        trains: (N,) bool each, the rows that a head learns from.
+        steps, width: of the optimiser and the hidden layer.
+        seed: of every draw.
+
+    Returns:
+        modules without gradients.
+    """
+    made = []
+    mean, scale = features.mean(0), features.std(0, correction=0) + 1e-3
+    for train in trains:
+        torch.manual_seed(seed)
+        heads = StudyHeads(features.shape[1], {BOUNDARY: 1}, width)
+        heads.mean, heads.scale = mean, scale
+        generator = torch.Generator().manual_seed(seed)
+        kinds = [torch.nonzero(train & (between == kind))[:, 0] for kind in (False, True)]
+        optimiser = torch.optim.AdamW(heads.parameters(), RATE, weight_decay=1e-3)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+        with torch.enable_grad():
+            for _ in range(steps if all(len(k) for k in kinds) else 0):
+                draws = [
+                    k[torch.randint(len(k), (BATCH // 2,), generator=generator)] for k in kinds
+                ]
+                at = torch.cat(draws)
+                logits = heads(features[at], {}, (BOUNDARY,))[BOUNDARY][:, 0]
+                loss = functional.binary_cross_entropy_with_logits(logits, between[at].float())
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                schedule.step()
+        made.append(heads.requires_grad_(False).eval())
+    return made

@@ -7,6 +7,8 @@ mirrored until it is large enough. Each request is one that a viewer sends, the 
 its end; "first" has nothing in the cache (another place of the image), "next" adds a point to
 clicks made before. Windows of 24 x 160 x 160 do not grow unless `--limit` says so. Once with the
 network's answer alone, once after `instances` has run, from whose objects clicks then start.
+With --training a third time while the server trains: how far training gives way shows in the
+ratio to the rows before it, whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7, help="further clicks at a place")
+    parser.add_argument("--training", action="store_true", help="also while the server trains")
     parser.add_argument("--limit", type=int, nargs=3, default=WINDOW, help="x y z")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +67,12 @@ def main() -> None:
             try:
                 if objects:
                     find_objects(server)
-                report(server, piece, options.repeats, "found objects" if objects else "nothing")
+                start = "found objects" if objects else "nothing"
+                report(server, piece, options.repeats, start)
+                if options.training:
+                    begin_training(server)
+                    report(server, piece, options.repeats, f"{start}, training")
+                    still_training(server)
             finally:
                 server.stop()
 
@@ -77,6 +85,10 @@ def make_study(root: Path) -> SyntheticVolume:
     assert image.shape == SHAPE
     record = ItemRecord(id="large", voxel_size_nm=SIZES_NM)
     write_item(root, record, load_hierarchy(), image)
+    labelled = ItemRecord(id="labelled", voxel_size_nm=SIZES_NM)  # what a training learns
+    fine = piece.fine.astype(np.int32)
+    sets = np.where(fine < 0, load_hierarchy().unknown, 1 << np.maximum(fine, 0))
+    write_item(root, labelled, load_hierarchy(), piece.image, sets.astype(np.int32), piece.instance)
     return piece
 
 
@@ -102,6 +114,28 @@ def find_objects(server: Server) -> None:
         timeout=3600,
     )
     reply.raise_for_status()
+
+
+def begin_training(server: Server) -> None:
+    """Start a long training on the annotated item, and wait until it takes steps."""
+    told = {"max_epochs": 1000, "steps_per_epoch": 1000}
+    requests.post(f"{server.url}/train/combined", json=told, timeout=120).raise_for_status()
+    steps = server.app / "model" / "combined" / "train_01" / "events"
+    while not steps.is_dir():
+        still_training(server)
+        time.sleep(1.0)
+    time.sleep(30.0)
+
+
+def still_training(server: Server) -> None:
+    """Fail where the training has ended.
+
+    Raises:
+        RuntimeError: it has.
+    """
+    state = requests.get(f"{server.url}/train/", timeout=120).json()
+    if state.get("status") != "RUNNING":
+        raise RuntimeError(f"no training is running: {state.get('details')}")
 
 
 def report(server: Server, piece: SyntheticVolume, repeats: int, start: str) -> None:

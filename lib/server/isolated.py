@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -186,7 +187,9 @@ def _outcome(
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
     try:
         return True, function(*positional, **named)
-    except Exception as error:
+    except Exception as error:  # goes to the caller, which raises it
+        if not isinstance(error, (ValueError, MemoryError)):  # a fault of ours
+            error.add_note(f"in the worker:\n{traceback.format_exc()}")
         return False, _portable(error)
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
@@ -203,6 +206,9 @@ def _portable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        for note in error.__notes__ if hasattr(error, "__notes__") else ():
+            plain.add_note(note)
+        return plain
     error.__traceback__ = None
     return error

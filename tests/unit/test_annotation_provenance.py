@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from submission_cases import AXON, INFO, INSIDE, NAMES, ROI, SHAPE, H, strokes, study_of_one, upload
 
+from lib.annotation import shown as shown_module
 from lib.annotation.shown import MOST_CLIENTS, LastAnswers
 from lib.annotation.submissions import submit
 from lib.annotation.versions import SubmissionOptions, versions
 from lib.data.items import labelled_items
+from lib.volumes.atomic import write_json
 
 VALUES = {name: n for n, name in enumerate(NAMES, 1)}
 
@@ -176,3 +179,53 @@ def test_answers_are_bounded_and_survive(tmp_path, study, answers):
     options = replace(_options(answers, last))
     derived = submit(study, "one", file, INFO, options)
     assert derived.machine_share == 0, "what cannot be compared is taken as it is said"
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_what_was_shown_counts_also_where_the_study_took_no_files(
+    tmp_path, study, answers, monkeypatch, code
+):
+    machine = strokes()
+    _shown(tmp_path, answers, machine, "instances", {"axon 17": 3})
+
+    def refuses(target: Path, data: object) -> None:
+        if target.is_relative_to(study.root):
+            raise OSError(code, "no files here")
+        write_json(target, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shown_module, "write_json", refuses)
+        _shown(tmp_path, answers, machine)
+        answers.note_click("one", "ann", "organelle")
+        answers.note_click("one", "bob", "axon")
+    shown, clicked = answers.of("one", "ann")
+    assert len(shown) == 2, "what was noted before is still known"
+    assert clicked == ["organelle"] and answers.of("one", "bob")[1] == ["axon"]
+    derived = submit(study, "one", upload(tmp_path, machine), INFO, _options(answers))
+    touched = machine == 2  # the segment that was clicked
+    assert derived.touched_share == pytest.approx(touched.mean())
+    answers.forget("one")
+    assert answers.of("one", "ann") == ([], [])
+
+
+def test_another_fault_of_the_disk_is_not_hidden(tmp_path, study, answers, monkeypatch):
+    def fails(target: Path, data: object) -> None:
+        raise OSError(errno.EIO, "the disk fails")
+
+    monkeypatch.setattr(shown_module, "write_json", fails)
+    with pytest.raises(OSError, match="the disk fails"):
+        _shown(tmp_path, answers, strokes())
+
+
+def test_an_answer_that_cannot_be_copied_leaves_no_part_of_it(
+    tmp_path, study, answers, monkeypatch
+):
+    def half(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(errno.EIO, "the disk fails")
+
+    monkeypatch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV)))
+    monkeypatch.setattr(shown_module.shutil, "copyfile", half)
+    with pytest.raises(OSError, match="the disk fails"):
+        _shown(tmp_path, answers, strokes())
+    assert not [p for p in (study.root / "answers").rglob("*") if p.is_file()]

@@ -44,8 +44,13 @@ def test_errors_come_back_and_a_killed_worker_is_replaced():
     assert pid() not in (first, os.getpid()), "nothing was lost: no one need know"
     with pytest.raises(WorkerStoppedError, match="abort: its process was killed"):
         Isolated(os.abort)()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as told:
         Isolated(divmod)(1, 0)
+    (note,) = told.value.__notes__
+    assert "in the worker:" in note and "ZeroDivisionError" in note, "where it happened"
+    with pytest.raises(ValueError, match="invalid literal") as plain:
+        Isolated(int)("x")
+    assert not hasattr(plain.value, "__notes__"), "words for the user need no traceback"
 
 
 def wait_for_end(pid):

@@ -30,7 +30,7 @@ help:
 	@echo "make weights   train the shipped weights anew, hours: [ARGS='--max-steps N ...']"
 	@echo "make test      lint, unit and contract tests"
 	@echo "make test-s3   chunked volumes in a local object store"
-	@echo "make test-viewers   the tests in OHIF and with Slicer's plugin"
+	@echo "make test-viewers   the tests in OHIF and Neuroglancer, and with Slicer's plugin"
 	@echo "make fuzz      damaged labels and 20,000 requests, hours: [ARGS='--cases N --seed N']"
 	@echo "make lint      ruff, mypy        make format    ruff --fix and format"
 	@echo "make install   the locked requirements in $(VENV), nothing more"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 
-from lib.blocks.plan import read_plan
+from lib.blocks.plan import FOLDER, read_plan
 from lib.configs.load import hierarchy_of
 from lib.configs.options import add_settings_options, settings_from
 from lib.configs.places import PUBLISHED
@@ -22,19 +24,22 @@ from lib.prediction.feature_cache import FeatureCache
 from lib.proofread.store import ObjectStore
 from lib.queries.store import ScoreStore
 from lib.server.errors import BUSY, NOT_FOUND, as_answer, refuse
-from lib.server.weights import SharedNetwork, device_named
-from lib.view.neuroglancer.layers import OF_CLASSES, file_layer
+from lib.server.weights import SharedNetwork
+from lib.view.neuroglancer.layers import OF_CLASSES, predicted_layer
+from lib.view.neuroglancer.properties import found_properties
 from lib.view.neuroglancer.scene import Desk, Scene
 from lib.view.neuroglancer.viewer import LiveViewer
 from lib.view.neuroglancer.windows import Windows
-from lib.volumes.boxes import Triple, box_origin
 from lib.volumes.errors import VolumeError
 from lib.volumes.opened import ImageStore
 from lib.volumes.options import existing_study
-from lib.volumes.readers.opening import open_source
 
 LAYERS = ("classes", "objects")
 """Arrays of a blockwise prediction that are shown."""
+JOINED = "objects.npz"
+"""Its table of objects; without it the run is not done."""
+MOST_LISTED = 100_000
+"""Objects of a prediction that are named, the largest first."""
 
 
 def add_view_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -140,19 +145,34 @@ def predicted(out: Path, scene: Scene) -> Callable[[LiveViewer], dict[str, Any]]
         raise VolumeError(
             out, f"a prediction of {plan.source_shape} voxels", f"{scene.shape} of {scene.name}"
         )
-    origin: Triple = box_origin(plan.box)
+    if any(plan.origin):
+        raise VolumeError(
+            out, f"a prediction of a source whose first voxel is {plan.origin}", "0, 0, 0",
+            "open it in Neuroglancer by its address",
+        )  # fmt: skip
 
     def layers(viewer: LiveViewer) -> dict[str, Any]:
         found = {}
-        for name in LAYERS:
-            if not (out / name).exists():
-                continue
-            source = open_source(str(out / name), "instance")
-            names = viewer.address(OF_CLASSES) if name == "classes" else ""
-            found[f"predicted {name}"] = file_layer(scene, source, origin, names)
+        for name in (n for n in LAYERS if (out / n).exists()):
+            classes = name == "classes"
+            if not classes and not (out / FOLDER / JOINED).exists():
+                continue  # they are not joined yet
+            if not classes:
+                viewer.properties[f"predicted-{name}"] = _largest(out, scene)
+            names = viewer.address(OF_CLASSES if classes else f"predicted-{name}")
+            folder = viewer.folder(name, out / name)
+            found[f"predicted {name}"] = predicted_layer(scene, folder, names, classes)
         return found
 
     return layers
+
+
+def _largest(out: Path, scene: Scene) -> dict[str, Any]:
+    """Names and classes of the largest objects of a prediction."""
+    with np.load(out / FOLDER / JOINED, allow_pickle=False) as table:
+        largest = np.argsort(-table["sizes"], kind="stable")[:MOST_LISTED]
+        ids, classes = table["ids"][largest].tolist(), table["classes"][largest].tolist()
+    return found_properties(ids, classes, scene.desk.hierarchy)
 
 
 class Viewing(Protocol):
@@ -195,7 +215,7 @@ class NeuroglancerPage:
             raise refuse(error.strerror or str(error), BUSY) from error
         try:
             viewer = self._windows.open(
-                desk.item(image), request.url.hostname or self.host, client or "neuroglancer"
+                desk.item(image), request.url.hostname or self.host, client or _stranger()
             )
         except Exception as error:
             raise as_answer(error) or error from error
@@ -205,6 +225,6 @@ class NeuroglancerPage:
         return RedirectResponse(viewer.url, status_code=303)
 
 
-def default_device() -> str:
-    """The device that a server's viewers compute on."""
-    return device_named(None)
+def _stranger() -> str:
+    """A name for somebody who gave none: two of them are not sent to one place."""
+    return f"neuroglancer {secrets.token_hex(2)}"

@@ -34,6 +34,7 @@ def stopped() -> Iterator[None]:
     """Neuroglancer's server ends with each test."""
     yield
     neuroglancer.stop()
+    neuroglancer.set_server_bind_address()
 
 
 @pytest.fixture
@@ -144,6 +145,8 @@ def test_what_is_on_the_screen_is_computed(viewer: LiveViewer) -> None:
     found = viewer.session.objects
     assert found is not None and found.ids.shape == SHAPE
     assert layers.FOUND in viewer.viewer.state.layers
+    (name,) = [n for n in viewer.properties if n.startswith("found-")]
+    assert len(viewer.properties[name]["inline"]["ids"]) == max(1, found.ids.max())
     assert "classes of" in press(viewer, "classes")
     assert viewer.session.classes is not None and viewer.session.classes.ids.max() <= 12
 

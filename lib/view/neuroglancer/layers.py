@@ -75,19 +75,17 @@ def object_layer(scene: Scene) -> tuple[Volume, Any]:
     return volume, layer
 
 
-def file_layer(scene: Scene, source: Any, origin: tuple[int, int, int], properties: str) -> Any:
-    """Objects or classes that lie in a file of their own, as `predict` writes them.
+def predicted_layer(scene: Scene, folder: str, properties: str, classes: bool) -> Any:
+    """Objects or classes as `predict` writes them; the client reads their chunks itself.
 
     Args:
-        source: of the file.
-        origin: its first voxel in the image.
-        properties: address of the classes' names; "" for objects.
+        folder: where it finds them.
+        properties: where it finds their names.
+        classes: whether they are classes.
     """
-    reading = Reading(source.shape, source.dtype.newbyteorder("="), source.read)
-    volume = Volume(reading, scene.voxel_size_nm, labels=True, origin=origin)
-    if properties:
-        return _classes(scene, volume, properties)
-    return neuroglancer.SegmentationLayer(source=[volume], selected_alpha=0.35)
+    if classes:
+        return _classes(scene, folder, properties)
+    return neuroglancer.SegmentationLayer(source=[folder, properties], selected_alpha=0.35)
 
 
 def heat_layer(scene: Scene) -> Any | None:
@@ -183,6 +181,11 @@ def answer_layer(scene: Scene, answer: ClickAnswer) -> Any:
     )
 
 
+def found_name(found: Found) -> str:
+    """Under which the properties of found objects are: another one each time."""
+    return f"found-{id(found)}"
+
+
 def found_layer(scene: Scene, found: Found, properties: str) -> Any:
     """Objects of a box that were just found."""
     volume = Volume(
@@ -222,7 +225,8 @@ def show_session(
     state.layers[SCREEN] = screen_layer(scene, box)
     shown = {
         ANSWER: session.answer and answer_layer(scene, session.answer),
-        FOUND: session.objects and found_layer(scene, session.objects, address(FOUND)),
+        FOUND: session.objects
+        and found_layer(scene, session.objects, address(found_name(session.objects))),
         FOUND_CLASSES: session.classes
         and found_classes_layer(scene, session.classes, address(OF_CLASSES)),
     }
@@ -233,9 +237,9 @@ def show_session(
             del state.layers[name]
 
 
-def _classes(scene: Scene, volume: Volume, properties: str) -> Any:
+def _classes(scene: Scene, source: Volume | str, properties: str) -> Any:
     return neuroglancer.SegmentationLayer(
-        source=[volume, properties],
+        source=[source, properties],
         segment_colors=class_colors(scene.desk.hierarchy),
         selected_alpha=0.3,
     )

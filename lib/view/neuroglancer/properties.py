@@ -74,18 +74,20 @@ def object_properties(
     return _inline(names, tags, kinds)
 
 
-def found_properties(classes: NDArray[np.uint8], hierarchy: LabelHierarchy) -> dict[str, Any]:
-    """Name and class of objects that were just found.
+def found_properties(
+    ids: Sequence[int], classes: Sequence[int], hierarchy: LabelHierarchy
+) -> dict[str, Any]:
+    """Name and class of objects that were found, and that nobody has touched.
 
     Args:
-        classes: (N + 1,) fine class + 1 of each, 0 unknown.
+        ids: of the objects.
+        classes: fine class + 1 of each, 0 unknown.
     """
     names, tags = {}, {}
-    for number, fine in enumerate(classes.tolist()):
-        if number:
-            one = 1 << fine - 1 if fine else hierarchy.unknown
-            names[number] = object_name(one, number, hierarchy)
-            tags[number] = [hierarchy.class_names[fine - 1] if fine else "no class"]
+    for number, fine in zip(ids, classes, strict=True):
+        one = 1 << fine - 1 if fine else hierarchy.unknown
+        names[number] = object_name(one, number, hierarchy)
+        tags[number] = [hierarchy.class_names[fine - 1] if fine else "no class"]
     return _inline(names, tags, [*hierarchy.class_names, "no class"])
 
 

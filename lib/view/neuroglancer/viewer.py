@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import neuroglancer
@@ -53,6 +54,8 @@ class LiveViewer:
         more: Callable[[LiveViewer], dict[str, Any]] | None = None,
     ) -> None:
         self.scene, self.base = scene, base
+        self.folders: dict[str, Path] = {}
+        """Name -> chunked volume whose files the client reads itself."""
         self.session = Session(scene, client, progress=self._progress)
         self.viewer = neuroglancer.Viewer(token=make_random_token(), allow_credentials=False)
         self._work = ThreadPoolExecutor(1, "viewer")
@@ -81,6 +84,11 @@ class LiveViewer:
     def properties(self) -> dict[str, dict[str, Any]]:
         """Name -> metadata of segments, which the server hands to the client."""
         return self._watch.properties
+
+    def folder(self, name: str, path: Path) -> str:
+        """Let the client read a chunked volume; where it finds that."""
+        self.folders[name] = path
+        return f"zarr://{self.base}/files/{self.token}/{name}/"
 
     def close(self) -> None:
         """Take no more work."""
@@ -116,6 +124,7 @@ class LiveViewer:
             logger.exception("%s", name)
             told = f"{name} failed: {type(error).__name__}: {error}; see the log"
         try:
+            self._watch.note_found(self.session.objects)
             with self.viewer.txn() as state:
                 layers.show_session(state, self.scene, self.session, self.address, self._screen.box)
             self._watch.look()
@@ -128,6 +137,8 @@ class LiveViewer:
         self._read_strokes(state)
         if name != "declare":
             session.asked = None
+        if name != "class":
+            self._expect_class(False)
         if name in ("positive", "negative"):
             if voxel is None:
                 raise ValueError("the mouse is beside the image")
@@ -136,13 +147,11 @@ class LiveViewer:
             return session.find()
         if name == "clear":
             self._screen.box = None
-            self._expect_class(False)
             return session.clear()
         if name == "class":
             self._expect_class(not self._naming)
             return self._class_list() if self._naming else WELCOME
         if name.startswith("class-"):
-            self._expect_class(False)
             if voxel is None:
                 raise ValueError("the mouse is beside the image")
             return session.name_class(voxel, int(name.removeprefix("class-")))
@@ -225,6 +234,7 @@ class LiveViewer:
                     state.layers[hidden].visible = False
             state.position = [(n // 2) + 0.5 for n in scene.shape]
             state.cross_section_scale = min(1.0, _longest(scene) / SCREEN_POINTS)
+            state.projection_scale = 2 * _longest(scene)
             state.layout = "xy" if _sections_last(scene) else "4panel"
             state.title = f"{scene.name} - Neuropil"
             state.show_default_annotations = False

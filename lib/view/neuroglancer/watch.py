@@ -6,8 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from lib.view.neuroglancer import layers
-from lib.view.neuroglancer.properties import class_properties, object_properties
+from lib.view.neuroglancer.properties import (
+    class_properties,
+    found_properties,
+    object_properties,
+)
 from lib.view.neuroglancer.scene import Scene
+from lib.view.neuroglancer.session import Found
 from lib.view.neuroglancer.volumes import Volume
 
 OBJECT_PROPERTIES = "objects"
@@ -39,6 +44,17 @@ class Watch:
         """Show objects and labels anew where anybody has changed them."""
         self._objects()
         self._regions()
+
+    def note_found(self, found: Found | None) -> None:
+        """Keep the names of objects that were just found, and of no others."""
+        kept = "" if found is None else layers.found_name(found)
+        for old in [n for n in self.properties if n.startswith("found-") and n != kept]:
+            del self.properties[old]
+        if found is not None and kept not in self.properties:
+            classes = found.classes.tolist()
+            self.properties[kept] = found_properties(
+                range(1, len(classes)), classes[1:], self.scene.desk.hierarchy
+            )
 
     def _objects(self) -> None:
         objects, queue = self.scene.current(), self.scene.desk.queue

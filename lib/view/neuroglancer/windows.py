@@ -58,8 +58,12 @@ class Windows:
                         "any that is free",
                     ) from error
                 server = neuroglancer.server.global_server
-                route = (r"/properties/([^/]+)/([^/]+)/info", Properties, {"windows": self})
-                server.app.add_handlers(r".*", [route])
+                given = {"windows": self}
+                routes = [
+                    (r"/properties/([^/]+)/([^/]+)/info", Properties, given),
+                    (r"/files/([^/]+)/([^/]+)/(.*)", Files, given),
+                ]
+                server.app.add_handlers(r".*", routes)
             return int(neuroglancer.server.global_server.port)
 
     def open(
@@ -123,3 +127,34 @@ class Properties(tornado.web.RequestHandler):
             return
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(found))
+
+
+class Files(tornado.web.StaticFileHandler):
+    """Chunked volumes as they lie on the disk: the client reads what it shows, in any resolution.
+
+    Only folders that a viewer shows, and only under its own token.
+    """
+
+    def initialize(self, windows: Windows) -> None:  # type: ignore[override]
+        """Called by tornado with the route's arguments."""
+        self.windows = windows
+        super().initialize(path="")
+
+    async def get(  # type: ignore[override]
+        self, token: str, name: str, path: str, include_body: bool = True
+    ) -> None:
+        """A file of a folder, or a part of it."""
+        viewer = self.windows.viewer(token)
+        folder = viewer.folders.get(name) if viewer is not None else None
+        if folder is None:
+            self.send_error(404)
+            return
+        self.root = str(folder.resolve())
+        await super().get(path, include_body)
+
+    async def head(self, token: str, name: str, path: str) -> None:  # type: ignore[override]
+        """Whether a file is there, and how large it is."""
+        await self.get(token, name, path, include_body=False)
+
+    def compute_etag(self) -> None:
+        """None: it would take reading a whole shard to answer for a part of it."""

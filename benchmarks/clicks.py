@@ -33,7 +33,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import machine
-from lib.clicks.masks import clicked_object
+from lib.clicks.masks import parts_holding
 from lib.clicks.source import ClickSource
 from lib.clicks.viewer import (
     ViewerRequest,
@@ -47,6 +47,7 @@ from lib.labels.hierarchy import load_hierarchy
 from lib.networks.model import NeuropilNet, build_network
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.forward import use_bfloat16
+from lib.prediction.predictor import Predictor
 from lib.prompts.points import PointPrompts
 from lib.volumes.boxes import Triple, box_origin, box_slices
 from lib.volumes.contrast import normalize
@@ -225,7 +226,8 @@ def planted(
     image = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
     inference = InferenceSettings(click_window=window, click_window_limit=window)
     frame = viewer_frame(shape, SIZES_NM)
-    source = click_source(net, "one", image, "image", frame, FeatureCache(2**31), inference)
+    predictor = Predictor(net, load_hierarchy(), inference)
+    source = click_source(predictor, "one", image, "image", frame, FeatureCache(2**31))
     low = box_origin(window_at([n // 2 for n in shape], source.window, source.shape))
     middle = [a + n // 2 for a, n in zip(low, size, strict=True)]
     beside = round(half[1]) + 3
@@ -261,7 +263,7 @@ def uncached(scene: Scene) -> np.ndarray:
         features = net.features(tensor)
         features = features + net.prompt_encoder.dense(prompts, tuple(patch.shape))
         logits = net.heads(features, prompts, ("instance", "semantic"))["mask"]
-    mask, _ = clicked_object(logits[0, 0].float().cpu().numpy(), inside[0], inside[1])
+    mask = parts_holding(logits[0, 0].float().cpu().numpy() > 0, inside[0])
     whole = np.zeros(scene.shape, np.uint8)
     whole[box_slices(scene.frame.viewer_box(box))] = scene.frame.mask_to_viewer(mask, box)
     return whole

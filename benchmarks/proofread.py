@@ -34,11 +34,11 @@ matplotlib.use("Agg")
 import torch  # noqa: E402
 from matplotlib import pyplot  # noqa: E402
 
+from benchmarks.click_baselines import AutomaticPick, PointWatershed, boundary_map  # noqa: E402
 from benchmarks.proofread_errors import heal  # noqa: E402
 from benchmarks.proofread_variants import Session, replay, variants  # noqa: E402
-from lib.clicks.baselines import AutomaticPick, PointWatershed, boundary_map  # noqa: E402
-from lib.clicks.sessions import Answers, app_answers_on, clickable_objects  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
+from lib.evaluation.click_sessions import Answers, app_answers_on, clickable_objects  # noqa: E402
 from lib.metrics.click_scores import AFTER, TARGETS, ClickScores  # noqa: E402
 from lib.metrics.clicks import (  # noqa: E402
     Click,
@@ -47,7 +47,7 @@ from lib.metrics.clicks import (  # noqa: E402
     simulate_clicks,
 )
 from lib.prediction.evidence import collect_evidence  # noqa: E402
-from lib.prediction.instances import group_volume  # noqa: E402
+from lib.prediction.instances import Fragments, group_volume  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 from lib.prediction.scratch import Scratch  # noqa: E402
 from lib.synthetic.generate import generate  # noqa: E402
@@ -82,6 +82,7 @@ class Scene:
     ids: NDArray[np.int64]
     voxel_size_nm: tuple[float, float, float]
     automatic: NDArray[np.uint32]
+    fragments: Fragments
     methods: dict[str, Answers]
 
 
@@ -119,17 +120,20 @@ def scene(predictor: Predictor, data: DataSet) -> Scene:
         evidence = collect_evidence(
             predictor.net, image, voxel, predictor.inference, predictor.hierarchy, scratch
         )
-        automatic = group_volume(evidence, voxel, predictor.inference).ids
+        fragments = group_volume(evidence, voxel, predictor.inference)
         boundary = boundary_map(evidence)
+    crumb = predictor.inference.min_object_voxels
+    automatic = fragments.objects(predictor.joining, predictor.hierarchy, crumb).ids
     return Scene(
         data,
         image,
         frame.labels_to_network(data.ids, whole_box(frame.network_shape)),
         voxel,
         automatic,
+        fragments,
         {
             "automatic instance": AutomaticPick(automatic),
-            "app": app_answers_on(predictor, image, voxel, data.name, automatic),
+            "app": app_answers_on(predictor, image, voxel, data.name, automatic, fragments),
             "point watershed": PointWatershed(boundary),
         },
     )
@@ -225,9 +229,9 @@ class Tables:
     def __post_init__(self) -> None:
         print(
             f"| data | method | objects | {IOU_AFTER} | area | NoC@80 | NoC@85 | NoC@90 | "
-            "fail@85 | s an answer |"
+            "fail@85 | clicks that lose > 0.1 | s an answer |"
         )
-        print("|---" * (len(AFTER) + 9) + "|", flush=True)
+        print("|---" * (len(AFTER) + 10) + "|", flush=True)
 
     def add(
         self, predictor: Predictor, view: Scene, objects: list[int], most: int, ablate: int
@@ -241,7 +245,7 @@ class Tables:
             noc = " | ".join(f"{r.clicks_to[t]:.2f}" for t in TARGETS)
             print(
                 f"| {view.data.name} | {method} | {r.objects} | {cells} | {noc} "
-                f"| {r.failures[0.85]} | {measured.seconds:.2f} |",
+                f"| {r.failures[0.85]} | {r.lost:.1%} | {measured.seconds:.2f} |",
                 flush=True,
             )
             if method == "app" and ablate:
@@ -249,7 +253,7 @@ class Tables:
                 self._ablate(predictor, view, some)
 
     def _ablate(self, predictor: Predictor, view: Scene, sessions: list[Session]) -> None:
-        ways = variants(predictor, view.image, view.voxel_size_nm, view.automatic)
+        ways = variants(predictor, view.image, view.voxel_size_nm, view.automatic, view.fragments)
         for name, answer in ways.items():
             cells = " | ".join(f"{v:.3f}" for v in replay(answer, sessions, view.ids).values())
             self.ablation.append(f"| {view.data.name} | {name} | {len(sessions)} | {cells} |")

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.clicks.sessions import Answers
+from lib.evaluation.click_sessions import Answers
 from lib.metrics.clicks import Click, mask_iou, seeded_generator
 from lib.metrics.object_scores import contingency
 

@@ -1,29 +1,23 @@
-"""Other ways to turn prompted predictions into the clicked object, on the clicks of the app.
+"""Other ways of answering the very clicks that the app's sessions made.
 
-Used by `proofread.py`: every variant answers the very clicks that the app's sessions made, so
-the figures differ by the decoding alone.
+Used by `proofread.py`: the figures differ by the way of answering alone.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from lib.clicks.evidence import WindowPoints, with_stand_ins
-from lib.clicks.judge import ClickJudge
-from lib.clicks.sessions import Answers, app_answers_on, as_points
-from lib.clicks.source import ClickSource
-from lib.clicks.windows import click_windows
+from lib.clicks import prompted, scale
+from lib.evaluation.click_sessions import Answers, app_answers_on
 from lib.metrics.click_scores import AFTER
 from lib.metrics.clicks import Click, Mask, mask_iou
-from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.instances import Fragments
 from lib.prediction.predictor import Predictor
-from lib.volumes.boxes import Box, box_shape, box_slices
 from lib.volumes.contrast import LazyImage
 
 Session = tuple[int, list[Click]]
@@ -35,6 +29,7 @@ def variants(
     image: LazyImage,
     voxel_size_nm: tuple[float, float, float],
     automatic: LazyImage,
+    fragments: Fragments,
 ) -> dict[str, Answers]:
     """Name -> a way of answering clicks on an image in the network's frame.
 
@@ -43,64 +38,45 @@ def variants(
         image: in the network's frame.
         voxel_size_nm: of it.
         automatic: (X, Y, Z) ids of the objects found without clicks.
-    """
-    found = {}
-    rule = replace(predictor, net=copy.deepcopy(predictor.net))
-    rule.net.mask_head = None
-    heads = {"embedding distance": rule}
-    if predictor.net.mask_head is not None:
-        heads["mask head"] = predictor
-    for name, way in heads.items():
-        found[name] = app_answers_on(way, image, voxel_size_nm, name)
-        found[f"{name}, from the automatic objects"] = app_answers_on(
-            way, image, voxel_size_nm, name, automatic
-        )
-        found[f"{name}, without connectivity"] = Unconnected(way, image, voxel_size_nm)
-    return found
-
-
-class Unconnected:
-    """All voxels with a positive logit in the windows of the points, connected or not.
-
-    Args:
-        predictor: network and settings.
-        image: in the network's frame.
-        voxel_size_nm: of it.
+        fragments: that they are made of.
     """
 
-    def __init__(
-        self, predictor: Predictor, image: LazyImage, voxel_size_nm: tuple[float, float, float]
-    ) -> None:
-        cache = FeatureCache(predictor.inference.cache_bytes)
-        self.source = ClickSource(
-            predictor.net, "variant", image, "image", voxel_size_nm, cache, predictor.inference
-        )
+    def app(*given: Any) -> Answers:
+        return app_answers_on(predictor, image, voxel_size_nm, "variant", *given)
 
-    def __call__(self, clicks: Sequence[Click]) -> Mask:
-        """(X, Y, Z) over the whole volume."""
-        source, asked = self.source, as_points(clicks)
-        mask = np.zeros(source.shape, bool)
-        for box in click_windows(asked.positive, source.window, source.shape):
-            positive, negative = (_inside(p, box) for p in (asked.positive, asked.negative))
-            mask[box_slices(box)] |= self._window(box, positive, negative)
-        return mask
+    return {
+        "the app's": app(automatic, fragments),
+        "fragments made anew around the clicks": app(automatic),
+        "no automatic objects": app(),
+        "without the network's answer": _with(app(automatic, fragments), prompted, "WEIGHT", 0.0),
+        "its answer ten times as heavy": _with(
+            app(automatic, fragments), prompted, "WEIGHT", 10 * prompted.WEIGHT
+        ),
+        "every click means its object": _with(app(automatic, fragments), scale, "CENTRAL", 0.0),
+    }
 
-    def _window(self, box: Box, positive: NDArray[np.int64], negative: NDArray[np.int64]) -> Mask:
-        source, net, shape = self.source, self.source.net, box_shape(box)
-        window = source.features(box)
-        points = WindowPoints(positive, negative, -1, True)
-        if net.mask_head is not None:
-            points = with_stand_ins(window, points, 2 * net.delta_d)
-        prompts = points.prompts(source.voxel_size_nm, net.spatial_dims)
-        places = torch.from_numpy(np.argwhere(np.ones(shape, bool)))
-        with torch.inference_mode():
-            judge = ClickJudge(net, window, prompts.to(window.features.device))
-            logits = judge(torch.arange(len(places)), places.float())
-        return (logits.view(shape) > 0).cpu().numpy()
+
+def _with(answer: Answers, module: Any, name: str, value: float) -> Answers:
+    """A way of answering with another constant."""
+
+    @contextmanager
+    def other() -> Any:
+        before = getattr(module, name)
+        setattr(module, name, value)
+        try:
+            yield
+        finally:
+            setattr(module, name, before)
+
+    def answered(clicks: Sequence[Click]) -> Mask:
+        with other():
+            return answer(clicks)
+
+    return answered
 
 
 def replay(
-    answer: Answers, sessions: Sequence[Session], ids: NDArray[np.int64]
+    answer: Callable[[Sequence[Click]], Mask], sessions: Sequence[Session], ids: NDArray[np.int64]
 ) -> Mapping[int, float]:
     """Mean IoU after some clicks, when a method answers clicks that were made before.
 
@@ -119,10 +95,4 @@ def replay(
             if used not in seen:
                 seen[used] = mask_iou(truth, answer(clicks[:used]), known)
             quality[n].append(seen[used])
-    return {n: float(np.mean(q)) for n, q in quality.items()}
-
-
-def _inside(points: Sequence[Sequence[int]], box: Box) -> NDArray[np.int64]:
-    rows = np.asarray(points, np.int64).reshape(-1, 3)
-    low, high = np.array(box).T
-    return rows[((rows >= low) & (rows < high)).all(1)] - low
+    return {n: float(np.mean(values)) for n, values in quality.items()}

@@ -1,46 +1,35 @@
 """Clicks in, the clicked object out: one answer for every list of clicks.
 
-    window around the clicks -> features (from the cache) -> logits -> connected object
-    -> into neighbouring windows while the object reaches a face -> one mask
-    -> made of the automatic objects, where there are any (lib/clicks/fragments.py)
+    points -> the objects and fragments that they lie in, as far as these reach
+    -> what each contact of the fragments costs, from the graph and from the network's answer
+    -> the cheapest change that honours all points (lib/clicks/cheapest.py) -> mask
 
-Nothing is remembered but features, which do not depend on clicks: undo is dropping the last
-click, and a replay is exact.
+Nothing is remembered but what does not depend on clicks: undo is dropping the last click, and
+a replay is exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.clicks.fragments import Claims, Evidence, claims_of, join_fragments
-from lib.clicks.growth import CARRIED_POINTS, Canvas, grow, in_section
-from lib.clicks.masks import (
-    Mask,
-    Points,
-    clicked_object,
-    contradictions,
-    interior_points,
-    keep_edits,
-)
+from lib.clicks.cheapest import cheapest, pieces_of
+from lib.clicks.ground import Ids
+from lib.clicks.masks import Mask, bounds, keep_edits, parts_with, separate
+from lib.clicks.organelles import organelle_of
+from lib.clicks.points import Points, clean_points, inside, without
+from lib.clicks.prompted import prompted_costs
+from lib.clicks.reach import Reach
+from lib.clicks.ridges import ridges
+from lib.clicks.scale import BEYOND, ball, depth_at
 from lib.clicks.source import Clicks, ClickSource
-from lib.clicks.windows import growth_limit, window_at
-from lib.volumes.boxes import (
-    Box,
-    Triple,
-    box_origin,
-    box_shape,
-    box_slices,
-    hull,
-    minus,
-    shift_box,
-)
+from lib.volumes.boxes import Box, Triple, box_origin, box_shape, box_slices, hull, minus, shift_box
 
-NEAR_MISS = 2
-"""A point this many voxels outside the volume is moved onto its border."""
+CORE = 0.6
+"""Voxels of an earlier mask that have this share of its greatest depth may stand for it."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +53,8 @@ class ClickAnswer:
         mask: bool on `box`; everything outside the box is not the object.
         box: network voxels.
         warnings: for the annotator, sentences.
-        windows: windows looked at.
-        fragments: whether it is made of automatic objects.
+        windows: windows that the network looked at.
+        fragments: whether it starts from objects that were found before.
     """
 
     mask: Mask
@@ -73,6 +62,38 @@ class ClickAnswer:
     warnings: tuple[str, ...] = ()
     windows: int = 1
     fragments: bool = False
+
+
+@dataclass(frozen=True)
+class Touch:
+    """A click that speaks of a border: a ball around it changes.
+
+    Args:
+        point: relative to the box.
+        radius: voxels of the finest axis.
+    """
+
+    point: Triple
+    radius: float
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the points say about the objects of a box.
+
+    Args:
+        base: the object that is meant, 0 none.
+        objects: those that are in question, the base among them.
+        positive: (P, 3), negative: (N, 3) points that speak of objects, relative to the box.
+        added, removed: those that speak of borders.
+    """
+
+    base: int
+    objects: tuple[int, ...]
+    positive: Points
+    negative: Points
+    added: tuple[Touch, ...]
+    removed: tuple[Touch, ...]
 
 
 def segment_clicked(
@@ -84,7 +105,7 @@ def segment_clicked(
     """The object that the clicks mean.
 
     Args:
-        source: network, image and cache.
+        source: network, image, objects and cache.
         clicks: any number of points; with `start` and `section`, all that the answer depends on.
         start: kept where no click contradicts it.
         section: answer in this section (last network axis) only.
@@ -94,157 +115,228 @@ def segment_clicked(
     """
     positive, warnings = clean_points(clicks.positive, source.shape, "positive")
     negative, more = clean_points(clicks.negative, source.shape, "negative")
-    negative, both = contradictions(positive, negative)
     warnings += more
-    if both:
+    if both := len(negative) - len(negative := without(negative, positive)):
         warnings.append(
             f"{both} negative point(s) lie on a positive one; the positive point was taken"
         )
     if section is not None:
         positive, negative = (p[p[:, 2] == section] for p in (positive, negative))
-    anchors = positive
-    if not len(anchors) and start is not None:
-        anchors = _points_of(start, negative, section)
-    if not len(anchors):
+    meant = positive
+    if not len(meant) and start is not None:
+        meant = _standing_for(start, negative, source.voxel_size_nm, section)
+    if not len(meant):
         warnings.append("no positive point inside the image; the answer is empty")
-        return _nothing(start, warnings)
-    fragments = source.fragments
-    claims = None if fragments is None else claims_of(fragments, anchors, negative)
-    canvas, limited = grow(source, clicks, anchors, negative, section, claims)
-    evidence, parts = _evidence(canvas, start, anchors, negative, section)
-    if claims is None:
-        mask, whole = evidence.mask, evidence.box
+        return _edited(_nothing(), start, positive, negative, section, warnings)
+    inner = organelle_of(source, clicks, meant, negative, section)
+    if inner is not None:
+        answer = ClickAnswer(inner.mask, inner.box, (), inner.windows)
     else:
-        mask, whole, parts, limited = _joined(source, claims, evidence, anchors, negative, section)
-    if limited:
+        answer = _of_objects(source, clicks, meant, negative, section)
+    warnings += answer.warnings
+    return _edited(answer, start, positive, negative, section, warnings)
+
+
+def _of_objects(
+    source: ClickSource,
+    clicks: Clicks,
+    positive: Points,
+    negative: Points,
+    section: int | None,
+) -> ClickAnswer:
+    """The answer from fragments and their contacts."""
+    reach = Reach(source, positive, negative, section)
+    while True:
+        standing = reach.standing()
+        said = _said(standing, reach.box, positive, negative, source.voxel_size_nm)
+        wanted = _among(standing, said.objects)
+        if not reach.follow(wanted):
+            break
+    mask = wanted
+    if len(said.negative) or len(said.objects) > 1:
+        mask = _cut(source, reach, clicks, said, standing, wanted)
+    for touch in said.added:
+        near = ball(_at_origin(mask), touch.point, touch.radius, source.voxel_size_nm)
+        mask = mask | (near & ~wanted)
+    for touch in said.removed:
+        mask = mask & ~ball(_at_origin(mask), touch.point, touch.radius, source.voxel_size_nm)
+    own = inside(positive, reach.box)
+    mask[tuple(own.T)] = True  # a click never vanishes
+    mask[tuple(inside(negative, reach.box).T)] = False
+    mask, parts = parts_with(mask, own)
+    warnings = []
+    if reach.limited:
         warnings.append("the object goes on beyond the limit of the click window")
-    low, high = np.array(whole).T
-    negative = negative[((negative >= low) & (negative < high)).all(1)]
-    if parts > 1 and len(positive):
+    if parts > 1:
         warnings.append(
             f"the positive points lie in {parts} parts that do not touch; all are in the answer"
         )
-    if start is not None:
-        before = np.zeros_like(mask)
-        before[box_slices(shift_box(start.box, minus(box_origin(whole))))] = start.mask
-        mask = _edited(before, mask, positive - low, negative - low, section, int(low[2]))
-    return ClickAnswer(mask, whole, tuple(warnings), len(canvas.logits), claims is not None)
+    kept = source.objects is not None
+    return ClickAnswer(mask, reach.box, tuple(warnings), reach.looked_at, kept)
 
 
-def _evidence(
-    canvas: Canvas,
-    start: StartingMask | None,
-    anchors: Points,
+def _said(
+    standing: Ids,
+    box: Box,
+    positive: Points,
     negative: Points,
-    section: int | None,
-) -> tuple[Evidence, int]:
-    """The network's answer, and the number of its parts."""
-    whole = canvas.box([] if start is None else [start.box])
-    low, high = np.array(whole).T
-    negative = negative[((negative >= low) & (negative < high)).all(1)]
-    logits = in_section(canvas.blended(whole), whole, section)
-    if len(canvas.objects) == 1 and whole in canvas.objects:  # nothing to blend
-        mask, parts = canvas.objects[whole]
-    else:
-        mask, parts = clicked_object(logits, anchors - low, negative - low)
-    return Evidence(mask, logits, whole, canvas.groups, canvas.boundary), parts
-
-
-def _joined(
-    source: ClickSource,
-    claims: Claims,
-    evidence: Evidence,
-    anchors: Points,
-    negative: Points,
-    section: int | None,
-) -> tuple[Mask, Box, int, bool]:
-    """`join_fragments`, in one section where only that is asked for."""
-    box = evidence.box
-    first = window_at(anchors[0].tolist(), source.window, source.shape)
-    limit = growth_limit(first, source.inference.click_window_limit, source.shape)
-    limit = hull([limit, box])
-    if section is not None:
-        at, flat = section - box[2][0], (section, section + 1)
-        seen = slice(at, at + 1)
-        limit = limit[0], limit[1], flat
-        evidence = replace(
-            evidence,
-            mask=evidence.mask[:, :, seen],
-            logits=evidence.logits[:, :, seen],
-            box=(box[0], box[1], flat),
-        )
-    part, found, parts, limited = join_fragments(
-        claims, evidence, limit, anchors, negative, source.voxel_size_nm
+    voxel_size_nm: tuple[float, float, float],
+) -> Said:
+    """Which objects the points speak of, and which points speak of borders only."""
+    own, against = inside(positive, box), inside(negative, box)
+    base = int(standing[tuple(own[0])])
+    objects, speaking, added = [base] if base else [], [own[0]], []
+    for point in own[1:]:
+        there = int(standing[tuple(point)])
+        if there == base and base:
+            speaking.append(point)
+            continue
+        depth = depth_at(standing == there, point, voxel_size_nm) if there else None
+        if depth is not None and depth.central:
+            speaking.append(point)
+            objects.append(there)
+        else:
+            added.append(_touch(point, depth.own if depth else 0.0))
+    denying, removed = [], []
+    for point in against:
+        there = int(standing[tuple(point)])
+        if there not in objects:
+            continue
+        depth = depth_at(standing == there, point, voxel_size_nm)
+        if depth.central:
+            denying.append(point)
+        else:
+            removed.append(_touch(point, depth.own))
+    if not base:
+        added.append(_touch(own[0], 0.0))
+    return Said(
+        base,
+        tuple(dict.fromkeys(objects)),
+        _rows(speaking),
+        _rows(denying),
+        tuple(added),
+        tuple(removed),
     )
-    whole = hull([found, box])
-    mask = np.zeros(box_shape(whole), bool)
-    mask[box_slices(shift_box(found, minus(box_origin(whole))))] = part
-    return mask, whole, parts, limited
 
 
-def clean_points(
-    points: Sequence[Sequence[int]], shape: Triple, kind: str
-) -> tuple[Points, list[str]]:
-    """Distinct points inside the volume, sorted where they were doubled.
-
-    Viewers send points outside the volume: near its border they are moved onto it, farther
-    away left out; either with a warning.
-
-    Returns:
-        (N, 3) int64 in the given order, and warnings.
-    """
-    rows = np.asarray(points, np.float64).reshape(-1, 3)
-    rows = np.rint(rows).astype(np.int64)
-    size = np.asarray(shape)
-    inside = rows.clip(0, size - 1)
-    missed = np.abs(rows - inside).max(1, initial=0)
-    warnings = []
-    if (missed > NEAR_MISS).any():
-        count = int((missed > NEAR_MISS).sum())
-        warnings.append(f"{count} {kind} point(s) outside the image were left out")
-    if ((missed > 0) & (missed <= NEAR_MISS)).any():
-        warnings.append(f"{kind} point(s) just outside the image were moved onto its border")
-    kept = inside[missed <= NEAR_MISS]
-    distinct: list[NDArray[np.int64]] = []
-    seen: set[tuple[int, ...]] = set()
-    for row in kept:
-        if tuple(row) not in seen:
-            seen.add(tuple(row))
-            distinct.append(row)
-    return np.array(distinct, np.int64).reshape(-1, 3), warnings
+def _cut(
+    source: ClickSource,
+    reach: Reach,
+    clicks: Clicks,
+    said: Said,
+    standing: Ids,
+    wanted: Mask,
+) -> Mask:
+    """The cheapest change of the objects in question."""
+    pieces = pieces_of(reach.ground, reach.box, standing, wanted)
+    positive, negative = (_pieces_at(pieces.ids, p) for p in (said.positive, said.negative))
+    disputed = np.intersect1d(positive, negative)
+    if len(disputed):  # a fragment of two objects: cut it first
+        beyond = np.zeros(wanted.shape, np.bool_)
+        for piece in disputed.tolist():
+            beyond |= _beyond(source, reach.box, pieces.ids == piece, said)
+        pieces = pieces_of(reach.ground, reach.box, standing, wanted, beyond)
+        positive, negative = (_pieces_at(pieces.ids, p) for p in (said.positive, said.negative))
+    base = int(standing[tuple(said.positive[0])])
+    low = np.array(box_origin(reach.box))
+    asked = said.positive + low, said.negative + low
+    answer = prompted_costs(source, clicks, *asked, pieces.ids, reach.box)
+    chosen = cheapest(pieces, base, positive, np.setdiff1d(negative, positive), answer)
+    mask: Mask = chosen[pieces.ids]
+    return mask
 
 
-def _points_of(start: StartingMask, negative: Points, section: int | None) -> Points:
-    """Voxels that stand for an earlier mask, away from what is now denied."""
-    low = np.array(box_origin(start.box))
-    mask = start.mask
-    if section is not None:
-        mask = mask & (np.arange(start.box[2][0], start.box[2][1]) == section)
-    depth = np.full(start.mask.shape, 100.0, np.float32)
-    x, y, z = np.indices(start.mask.shape, sparse=True)
-    for a, b, c in negative - low:
-        depth = np.minimum(depth, np.abs(x - a) + np.abs(y - b) + np.abs(z - c))
-    points: Points = interior_points(mask, depth.astype(np.float32), CARRIED_POINTS) + low
-    return points
+def _beyond(source: ClickSource, box: Box, piece: Mask, said: Said) -> Mask:
+    """What of a piece with points of both signs is not the object."""
+    own, against = (p[piece[tuple(p.T)]] for p in (said.positive, said.negative))
+    spans = bounds(piece)
+    (a, b), (c, d), (e, f) = ((s.start, s.stop) for s in spans)
+    steps = np.ones(piece.shape, np.float32)
+    part = shift_box(((a, b), (c, d), (e, f)), box_origin(box))
+    steps[spans] = ridges(source, part, np.concatenate((own, against)) + np.array(box_origin(box)))
+    return piece & ~separate(piece, steps, own, against)
 
 
 def _edited(
-    before: Mask, answer: Mask, positive: Points, negative: Points, section: int | None, first: int
-) -> Mask:
-    """`keep_edits`; an answer in one section changes that section only."""
+    answer: ClickAnswer,
+    start: StartingMask | None,
+    positive: Points,
+    negative: Points,
+    section: int | None,
+    warnings: list[str],
+) -> ClickAnswer:
+    """The answer, or an earlier mask changed where the clicks contradict it."""
+    told = tuple(warnings)
+    if start is None:
+        return replace(answer, warnings=told)
+    whole = hull([start.box, answer.box]) if answer.mask.any() else start.box
+    before, after = (np.zeros(box_shape(whole), np.bool_) for _ in range(2))
+    before[_place(start.box, whole)] = start.mask
+    if answer.mask.any():
+        after[_place(answer.box, whole)] = answer.mask
+    own, against = inside(positive, whole), inside(negative, whole)
     if section is None:
-        return keep_edits(before, answer, positive, negative)
-    at = slice(section - first, section - first + 1)
-    offset = np.array([0, 0, section - first])
-    out = before.copy()
-    out[:, :, at] = keep_edits(
-        before[:, :, at], answer[:, :, at], positive - offset, negative - offset
-    )
-    return out
+        return replace(
+            answer, mask=keep_edits(before, after, own, against), box=whole, warnings=told
+        )
+    at = section - whole[2][0]  # an answer in one section changes that section only
+    out, seen = before.copy(), slice(at, at + 1)
+    own, against = (p - np.array([0, 0, at]) for p in (own, against))
+    out[:, :, seen] = keep_edits(before[:, :, seen], after[:, :, seen], own, against)
+    return replace(answer, mask=out, box=whole, warnings=told)
 
 
-def _nothing(start: StartingMask | None, warnings: list[str]) -> ClickAnswer:
-    if start is not None:
-        return ClickAnswer(start.mask, start.box, tuple(warnings), 0)
-    empty: Box = ((0, 1), (0, 1), (0, 1))
-    return ClickAnswer(np.zeros((1, 1, 1), bool), empty, tuple(warnings), 0)
+def _standing_for(
+    start: StartingMask,
+    negative: Points,
+    voxel_size_nm: tuple[float, float, float],
+    section: int | None,
+) -> Points:
+    """(1, 3) the voxel that an earlier mask is meant by: deep in it, far from what is denied."""
+    low = np.array(box_origin(start.box))
+    mask = start.mask
+    if section is not None:
+        mask = mask & (np.arange(*start.box[2]) == section)
+    if not mask.any():
+        return np.zeros((0, 3), np.int64)
+    depth = edt.edt(np.ascontiguousarray(np.pad(mask, 1)), anisotropy=voxel_size_nm)
+    depth = depth[1:-1, 1:-1, 1:-1]
+    voxels = np.argwhere(depth >= CORE * depth.max())
+    steps = (voxels[:, None] - (negative - low)[None]) * voxel_size_nm
+    away = (steps**2).sum(2).min(1, initial=np.inf)
+    found: Points = voxels[[int(np.argmax(away))]] + low
+    return found
+
+
+def _touch(point: NDArray[np.int64], depth: float) -> Touch:
+    x, y, z = (int(v) for v in point)
+    return Touch((x, y, z), depth + BEYOND)
+
+
+def _among(standing: Ids, objects: tuple[int, ...]) -> Mask:
+    table = np.zeros(int(standing.max(initial=0)) + 1, np.bool_)
+    table[list(objects)] = True
+    mask: Mask = table[standing]
+    return mask
+
+
+def _pieces_at(ids: Ids, points: Points) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = np.setdiff1d(ids[tuple(points.T)], 0).astype(np.int64)
+    return found
+
+
+def _rows(points: list[NDArray[np.int64]]) -> Points:
+    return np.array(points, np.int64).reshape(-1, 3)
+
+
+def _place(part: Box, whole: Box) -> tuple[slice, slice, slice]:
+    return box_slices(shift_box(part, minus(box_origin(whole))))
+
+
+def _at_origin(mask: Mask) -> Box:
+    x, y, z = mask.shape
+    return (0, x), (0, y), (0, z)
+
+
+def _nothing() -> ClickAnswer:
+    return ClickAnswer(np.zeros((1, 1, 1), np.bool_), ((0, 1), (0, 1), (0, 1)), (), 0)

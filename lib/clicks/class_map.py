@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.clicks.answer import clean_points, segment_clicked
+from lib.clicks.answer import segment_clicked
 from lib.clicks.class_residuals import ClassResiduals
 from lib.clicks.judge import prompted_rows
-from lib.clicks.masks import Points
+from lib.clicks.points import Points, clean_points
 from lib.clicks.source import Clicks, ClickSource
 from lib.clicks.windows import window_at
 from lib.labels.hierarchy import LabelHierarchy

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib.clicks.masks import Points
+from lib.clicks.points import Points
 from lib.clicks.source import ClickSource
 from lib.prompts.encoder import SparseResidual, flat_index, unflat_index
 from lib.prompts.points import POSITIVE, PointPrompts

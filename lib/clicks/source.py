@@ -1,18 +1,28 @@
-"""What a click works on: the network, an image, and the features kept between clicks."""
+"""What a click works on: the network, an image, what stands of its objects, and the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from lib.clicks.evidence import compute_features
 from lib.configs.settings import InferenceSettings
+from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.prediction.feature_cache import FeatureCache, WindowFeatures, WindowKey
-from lib.volumes.boxes import Box, Triple, box_slices
+from lib.prediction.classes import FINE_VALUE
+from lib.prediction.feature_cache import ClassMap, FeatureCache, WindowFeatures, WindowKey
+from lib.prediction.features import Precision, use_bfloat16
+from lib.prediction.instances import Fragments
+from lib.prediction.joining import PLAIN, JoinModel
+from lib.volumes.boxes import Box, Triple, box_shape, box_slices
 from lib.volumes.contrast import LazyImage, intensity_window, normalize
+
+Kept = tuple[str, Callable[[], Fragments | None]]
+"""A version, and what reads the fragments of the whole image."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +30,8 @@ class Clicks:
     """What an annotator said about one object, in network voxels.
 
     Args:
-        positive: on the object; negative: not on it. Voxels (x, y, z), in any order.
+        positive: on the object; negative: not on it. Voxels (x, y, z); the first positive one
+            says which object is meant.
         class_id: fine class the object is said to have, -1 none.
         instance: the object is one instance (False: all of a class).
     """
@@ -43,8 +54,11 @@ class ClickSource:
         voxel_size_nm: (x, y, z) of the image.
         cache: shared by all requests.
         inference: window, limit and precision.
-        fragments: (X, Y, Z) ids of the automatic objects, 0 none, in the network's frame, read
+        hierarchy: of the network.
+        joining: says which fragments belong together.
+        objects: (X, Y, Z) ids of the objects that stand, 0 none, in the network's frame, read
             lazily; None where there are none to start from.
+        kept: the fragments that `instances` left; None: none.
         heads: version of the study's heads on the network, which features do not depend on.
     """
 
@@ -55,7 +69,10 @@ class ClickSource:
     voxel_size_nm: tuple[float, float, float]
     cache: FeatureCache
     inference: InferenceSettings
-    fragments: LazyImage | None = None
+    hierarchy: LabelHierarchy
+    joining: JoinModel = PLAIN
+    objects: LazyImage | None = None
+    kept: Kept | None = None
     heads: str = ""
 
     @property
@@ -71,7 +88,7 @@ class ClickSource:
         return (x, y, 1) if self.net.spatial_dims == 2 else (x, y, z)
 
     def features(self, box: Box) -> WindowFeatures:
-        """Of one window, from the cache or computed now."""
+        """Of one window, from the cache or computed now, in half precision."""
 
         def compute() -> WindowFeatures:
             contrast = self.cache.contrast(self.image_key, lambda: intensity_window(self.image))
@@ -79,3 +96,58 @@ class ClickSource:
             return compute_features(self.net, box, patch, self.inference.precision)
 
         return self.cache.get(WindowKey(self.weights, self.image_key, box), compute)
+
+    def outputs(self, box: Box, heads: Collection[str]) -> dict[str, Tensor]:
+        """What heads say of one window: name -> (1, C, x, y, z) float32."""
+        rows = self.features(box).features
+        half = rows.dtype == torch.bfloat16
+        features = rows.view(*box_shape(box), -1).movedim(-1, 0)[None]
+        flat = self.net.spatial_dims == 2
+        with (
+            torch.inference_mode(),
+            torch.autocast(rows.device.type, torch.bfloat16, enabled=half),
+        ):
+            values = features if half else features.float()
+            out = self.net.heads(values.squeeze(-1) if flat else values, only=heads)
+        return {n: (o.unsqueeze(-1) if flat else o).float() for n, o in out.items()}
+
+    def classes(self, box: Box) -> NDArray[np.uint8]:
+        """(x, y, z) fine class + 1 of one window, as the automatic mode says."""
+
+        def compute() -> ClassMap:
+            best = self.outputs(box, ("semantic",))["semantic"][0].argmax(0)
+            return ClassMap((best + FINE_VALUE).to(torch.uint8).cpu().numpy())
+
+        kind = f"window classes {self.heads}"
+        key = WindowKey(self.weights, self.image_key, box, kind)
+        return self.cache.get(key, compute).classes
+
+
+def compute_features(
+    net: NeuropilNet, box: Box, patch: NDArray[np.float32], precision: Precision
+) -> WindowFeatures:
+    """The backbone on one window, in half precision for the cache.
+
+    Args:
+        net: in evaluation mode.
+        box: the window.
+        patch: (x, y, z) normalised image of it.
+        precision: of the computation.
+    """
+    device = next(net.parameters()).device
+    image = torch.from_numpy(np.ascontiguousarray(patch)).to(device)[None, None]
+    if net.spatial_dims == 2:
+        assert patch.shape[2] == 1, "a two-dimensional network sees one section at a time"
+        image = image.squeeze(-1)
+    half = use_bfloat16(precision, device)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        volume = net.features(image)[0]
+    with torch.inference_mode():
+        # The heads of the automatic mode read features in this type as well.
+        kept = torch.bfloat16 if half else torch.float16
+        features = volume.movedim(0, -1).reshape(-1, volume.shape[0]).to(kept)
+        embedding = [
+            net.task_heads.rows(part.float(), ("instance",))["instance"].half()
+            for part in torch.split(features, 1 << 16)
+        ]
+        return WindowFeatures(box, features, torch.cat(embedding))

@@ -8,7 +8,8 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.clicks.masks import Mask, Points, bounds
+from lib.clicks.masks import Mask, bounds
+from lib.clicks.points import Points
 from lib.volumes.boxes import Box, box_origin, box_slices
 from lib.volumes.contrast import LazyImage
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.clicks.answer import ClickAnswer, StartingMask, segment_clicked
 from lib.clicks.class_map import ClassAnswer, segment_classes
-from lib.clicks.fragments import FramedLabels
-from lib.clicks.source import Clicks, ClickSource
-from lib.configs.settings import InferenceSettings
+from lib.clicks.source import Clicks, ClickSource, Kept
 from lib.labels.hierarchy import LabelHierarchy
-from lib.networks.model import NeuropilNet
 from lib.prediction.classes import Progress
 from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import Box, box_slices, whole_box
 from lib.volumes.contrast import LazyImage
 from lib.volumes.frames import ViewerFrame
@@ -42,39 +41,65 @@ class ViewerRequest:
     section: tuple[int, int] | None = None
 
 
+class FramedLabels:
+    """A label map in the network's frame, read lazily.
+
+    Args:
+        frame: of the image.
+        labels: (shape of the frame), viewer order, integers.
+    """
+
+    def __init__(self, frame: ViewerFrame, labels: LazyImage) -> None:
+        assert tuple(labels.shape) == frame.shape, (labels.shape, frame.shape)
+        self.frame, self.labels = frame, labels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.frame.network_shape
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        (a, b), (c, d), (e, f) = ((s.start, s.stop) for s in index)
+        box: Box = ((a, b), (c, d), (e, f))
+        values = np.asarray(self.labels[box_slices(self.frame.viewer_box(box))])
+        return self.frame.labels_to_network(values, box)
+
+
 def click_source(
-    net: NeuropilNet,
+    predictor: Predictor,
     weights: str,
     image: LazyImage,
     image_key: str,
     frame: ViewerFrame,
     cache: FeatureCache,
-    inference: InferenceSettings,
-    fragments: LazyImage | None = None,
+    objects: LazyImage | None = None,
+    kept: Kept | None = None,
     heads: str = "",
 ) -> ClickSource:
     """What clicks on a viewer's image work on.
 
     Args:
-        net: in evaluation mode.
+        predictor: network and settings.
         weights: version of its weights.
         image: (X, Y, Z), viewer order, read lazily.
         image_key: identity of the image; must change when its content does.
         frame: of the image (`lib/volumes/frames.py`).
         cache: shared by all requests.
-        inference: window, limit and precision.
-        fragments: (X, Y, Z) ids of the automatic objects, viewer order, read lazily; None: none.
+        objects: (X, Y, Z) ids of the objects that stand, viewer order, read lazily; None: none.
+        kept: the image's fragments, where `instances` left them.
         heads: version of the study's heads on the network.
     """
     return ClickSource(
-        net,
+        predictor.net,
         weights,
         frame.view(image),
         image_key,
         frame.network_voxel_size_nm,
         cache,
-        inference,
-        None if fragments is None else FramedLabels(frame, fragments),
+        predictor.inference,
+        predictor.hierarchy,
+        predictor.joining,
+        None if objects is None else FramedLabels(frame, objects),
+        kept,
         heads,
     )
 

@@ -239,6 +239,8 @@ class _Session:
             frame.network_voxel_size_nm,
             FeatureCache(self.settings.inference.cache_bytes),
             self.settings.inference,
+            predictor.hierarchy,
+            predictor.joining,
         )
         answer = segment_clicked(source, Clicks(frame.to_network([click.position]).tolist()))
         mask = np.zeros(image.shape, bool)

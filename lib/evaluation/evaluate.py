@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.clicks.sessions import app_answers, click_sessions
+from lib.evaluation.click_sessions import app_answers, click_sessions
 from lib.evaluation.figures import Evaluation, ItemFigures
 from lib.evaluation.truth import Part, Split, Truth, parts_of, read_truth
 from lib.evaluation.worst_cases import WorstCases, class_picture, click_picture, object_picture

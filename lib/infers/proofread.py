@@ -15,6 +15,7 @@ from lib.clicks.viewer import ViewerRequest
 from lib.infers.base import Answer, NeuropilTask, Parts
 from lib.infers.clicks import clicked_class, named_points, starting_mask, viewer_points
 from lib.infers.writer import cropped_affine, result_dtype, result_extension, write_label
+from lib.prediction.fragment_store import fragments_file
 from lib.proofread.answering import Over, answer_many
 from lib.proofread.asking import Asking
 from lib.proofread.current import CurrentObjects, Placed
@@ -145,6 +146,7 @@ class Proofread(NeuropilTask):
             image.voxel_size_nm,
             self.cache,
             lambda: self.network.turn("click", turn.device),
+            fragments_file(image.path.parent, item_id(image.path)),
         )
         drafts = self.drafts.others(turn.client, item_id(image.path), turn.name, asked.positive)
         return asking.answer(turn.standing, asked, drafts, turn.over)

@@ -48,13 +48,12 @@ class ProofreadClasses(NeuropilTask):
             left = sum(len(points) for points in clicks.values())
             warnings.append(f"{left} points, spread over all, stand for the {given} given")
         source = click_source(
-            predictor.net,
+            predictor,
             loaded.version,
             image.voxels,
             image.key,
             frame,
             self.cache,
-            predictor.inference,
             heads=loaded.heads,
         )
         network_clicks = {c: frame.to_network(points).tolist() for c, points in clicks.items()}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 AFTER = (1, 2, 3, 5, 10)
 TARGETS = (0.80, 0.85, 0.90)
 LIMIT = 20
+LOSS = 0.1
+"""An answer worse than the one before it by more than this IoU has cost the annotator work."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class ClickReport:
         clicks_to: IoU target -> mean number of clicks to reach it (NoC); a session that does
             not reach it counts as LIMIT.
         failures: IoU target -> sessions that never reached it within LIMIT clicks.
+        lost: share of the clicks after the first that made the IoU worse by more than LOSS.
     """
 
     objects: int
@@ -30,6 +34,7 @@ class ClickReport:
     area: float
     clicks_to: dict[float, float]
     failures: dict[float, int]
+    lost: float
 
     def to_dict(self) -> dict[str, object]:
         """JSON form."""
@@ -38,6 +43,7 @@ class ClickReport:
             "iou_after": {str(k): round(v, 6) for k, v in self.iou_after.items()},
             "spread_after": {str(k): round(v, 6) for k, v in self.spread_after.items()},
             "area": round(self.area, 6),
+            "lost": round(self.lost, 6),
             **{f"noc_{round(t * 100)}": round(v, 6) for t, v in self.clicks_to.items()},
             **{f"failures_{round(t * 100)}": v for t, v in self.failures.items()},
         }
@@ -94,6 +100,7 @@ class ClickScores:
             area=_mean(self.curve()),
             clicks_to={t: _mean([n or LIMIT for n in found]) for t, found in needed.items()},
             failures={t: sum(n is None for n in found) for t, found in needed.items()},
+            lost=_mean([float(b < a - LOSS) for s in self.sessions for a, b in pairwise(s)]),
         )
 
 

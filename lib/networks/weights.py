@@ -7,7 +7,8 @@ hierarchy: what it takes to rebuild and run it. Training checkpoints hold the sa
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lib.configs.settings import Settings
-from lib.labels.hierarchy import LabelHierarchy, hierarchy_from_dict
+from lib.labels.hierarchy import LabelHierarchy, hierarchy_from_dict, load_hierarchy
 from lib.networks.digests import place_weights, read_checked
 from lib.networks.model import NeuropilNet, build_network
 
@@ -46,6 +47,7 @@ def save_weights(
         "model": {k: v.detach().cpu() for k, v in state.items()},
         "settings": settings.model_dump(mode="json"),
         "hierarchy": hierarchy.to_dict(),
+        "inside": [c.name for c in hierarchy.classes if c.inside],
         "meta": dict(meta or {}),
     }
     written = io.BytesIO()
@@ -105,12 +107,20 @@ def load_network(
     """
     data = load_weights(path)
     settings = trained_settings(data)
-    hierarchy = hierarchy_from_dict(data["hierarchy"])
+    hierarchy = _with_inside(hierarchy_from_dict(data["hierarchy"]), data.get("inside"))
     net = build_network(settings.model, settings.loss, hierarchy)
     net.load_state_dict(data["model"])
     net.joining = data["meta"].get("joining")
     net.to(device).eval()
     return net, settings, hierarchy, data["meta"]
+
+
+def _with_inside(hierarchy: LabelHierarchy, names: Sequence[str] | None) -> LabelHierarchy:
+    """The hierarchy with what lies inside cells; older files do not say, the default one does."""
+    if names is None:
+        names = [c.name for c in load_hierarchy().classes if c.inside]
+    classes = tuple(replace(c, inside=c.name in names) for c in hierarchy.classes)
+    return replace(hierarchy, classes=classes)
 
 
 def trained_settings(data: Mapping[str, Any]) -> Settings:

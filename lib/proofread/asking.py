@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from lib.clicks.answer import ClickAnswer
-from lib.clicks.source import ClickSource
+from lib.clicks.source import ClickSource, Kept
 from lib.clicks.viewer import ViewerRequest, click_source, segment_in_viewer
 from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.fragment_store import load_fragments
 from lib.prediction.predictor import Predictor
 from lib.proofread.answering import Over, answer_clicks
 from lib.proofread.current import CurrentObjects, Placed
@@ -30,6 +33,7 @@ class Asking:
         voxel_size_nm: (x, y, z).
         cache: of features, shared by all.
         turn: waits for the device, for as long as the block lasts.
+        fragments_file: where `instances` leaves the image's fragments; None: nowhere.
     """
 
     predictor: Predictor
@@ -40,6 +44,7 @@ class Asking:
     voxel_size_nm: tuple[float, float, float]
     cache: FeatureCache
     turn: Callable[[], AbstractContextManager[None]]
+    fragments_file: Path | None = None
 
     def answer(
         self,
@@ -65,18 +70,25 @@ class Asking:
         return answer_clicks(objects, request, find, over)
 
     def _source(self, objects: CurrentObjects | None, drafts: Sequence[Placed]) -> ClickSource:
-        inference = self.predictor.inference
-        fragments = None
-        if inference.click_fragments and objects is not None:
-            fragments = WithDrafts(objects, drafts)
+        standing = None
+        if self.predictor.inference.click_fragments and objects is not None:
+            standing = WithDrafts(objects, drafts)
         return click_source(
-            self.predictor.net,
+            self.predictor,
             self.version,
             self.image,
             self.image_key,
             self.predictor.frame(self.image.shape, self.voxel_size_nm),
             self.cache,
-            inference,
-            fragments,
+            standing,
+            self._kept(),
             self.heads,
         )
+
+    def _kept(self) -> Kept | None:
+        """The fragments of the whole image, if they are of this network and this image."""
+        path = self.fragments_file
+        if path is None or not path.exists():
+            return None
+        made_of = f"{self.version} {self.image_key}"
+        return str(path.stat().st_mtime_ns), partial(load_fragments, path, made_of)

@@ -68,7 +68,10 @@ def source(
     )
     cache = FeatureCache(2**26) if cache is None else cache
     cache.contrast(key, lambda: (0.0, float(LEVELS - 1)))
-    return ClickSource(net or grey_network(), "one", image, key, (8.0, 8.0, 8.0), cache, inference)
+    hierarchy = flat_hierarchy(4)
+    return ClickSource(
+        net or grey_network(), "one", image, key, (8.0, 8.0, 8.0), cache, inference, hierarchy
+    )
 
 
 def whole(answer: ClickAnswer, image: np.ndarray) -> np.ndarray:

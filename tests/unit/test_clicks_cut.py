@@ -1,57 +1,44 @@
-"""Where a fragment with points of both signs is cut."""
+"""Where a mask is cut between points, and how much a click speaks of."""
 
 import numpy as np
+import pytest
 from click_cases import grey_network, source
 
-from lib.clicks.evidence import boundary_in
-from lib.clicks.fragments import Evidence, claims_of, join_fragments
-from lib.clicks.growth import Canvas
-from lib.clicks.masks import CONTRAST, Terrain, _steps_across, clicked_object
-from lib.volumes.boxes import box_shape, box_slices
+from lib.clicks.masks import separate
+from lib.clicks.ridges import RIDGE, boundary_in, ridges
+from lib.clicks.scale import REACH, ball, depth_at
+from lib.volumes.boxes import box_shape
 
 SHAPE = (12, 5, 3)
 BOX = ((0, 32), (0, 32), (0, 8))
 
 
-def cut(terrain: Terrain) -> list[int]:
+def cut(steps: np.ndarray) -> list[int]:
     """What stays of the middle line of a bar between a positive and a negative point."""
     positive, negative = np.array([[1, 2, 1]]), np.array([[10, 2, 1]])
-    mask, parts = clicked_object(np.ones(SHAPE, np.float32), positive, negative, terrain)
-    assert parts == 1
+    mask = separate(np.ones(SHAPE, bool), steps, positive, negative)
     kept: list[int] = np.flatnonzero(mask[:, 2, 1]).tolist()
     return kept
 
 
-def nothing() -> np.ndarray:
-    return np.zeros(SHAPE, np.float32)
-
-
 def test_without_evidence_a_cut_is_half_way() -> None:
-    assert cut(Terrain(nothing(), nothing())) == [0, 1, 2, 3, 4, 5]
+    assert cut(np.ones(SHAPE, np.float32)) == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_cut_follows_the_boundary_wherever_it_is() -> None:
-    for ridge in (3, 8):
-        boundary = nothing()
-        boundary[ridge] = 1.0
-        kept = cut(Terrain(nothing(), boundary))
-        assert kept in (list(range(ridge)), list(range(ridge + 1)))
+@pytest.mark.parametrize("ridge", [3, 8])
+def test_a_cut_follows_the_boundary_wherever_it_is(ridge: int) -> None:
+    steps = np.ones(SHAPE, np.float32)
+    steps[ridge] = 1 + RIDGE
+    assert cut(steps) in (list(range(ridge)), list(range(ridge + 1)))
 
 
-def test_a_cut_leans_to_what_the_network_says() -> None:
-    logits = nothing()
-    logits[:9], logits[9:] = 6.0, -6.0
-    assert cut(Terrain(logits, nothing())) == list(range(7))
-    assert cut(Terrain(-logits, nothing())) == list(range(5))
-
-
-def test_steps_cost_by_hand() -> None:
-    logits = np.array([40.0, 0.0, -40.0], np.float32).reshape(3, 1, 1)
-    boundary = np.array([0.0, 0.0, 0.5], np.float32).reshape(3, 1, 1)
-    mine, theirs = _steps_across(Terrain(logits, boundary), np.array([[2, 0, 0]]))
-    assert CONTRAST == 2.0
-    np.testing.assert_allclose(mine.ravel(), [1.0, 1.5, 2.0 * 13.5], rtol=1e-3)
-    np.testing.assert_allclose(theirs.ravel(), [2.0, 1.5, 13.5], rtol=1e-3)
+def test_what_a_cut_leaves_without_a_positive_point_goes() -> None:
+    mask = np.ones((9, 9, 1), bool)
+    mask[4, 1:] = False  # two halves that meet in one corner
+    found = separate(
+        mask, np.ones(mask.shape, np.float32), np.array([[1, 8, 0]]), np.array([[4, 0, 0]])
+    )
+    assert found[1, 8, 0] and not found[5:].any()
 
 
 def test_boundaries_of_a_window_lie_between_its_objects() -> None:
@@ -64,28 +51,41 @@ def test_boundaries_of_a_window_lie_between_its_objects() -> None:
     np.testing.assert_array_equal(boundary_in(window, BOX, 1.0), expected)
     part = ((18, 25), (3, 9), (2, 3))
     np.testing.assert_array_equal(boundary_in(window, part, 1.0), expected[18:25, 3:9, 2:3])
-    canvas = Canvas(here, {BOX: np.zeros(image.shape, np.float32)})
-    wider = ((16, 40), (0, 8), (0, 8))
-    seen = canvas.boundary(wider)
-    np.testing.assert_array_equal(seen[:16], expected[16:, :8])
-    assert not seen[16:].any(), "what no window saw"
+    steps = ridges(here, part, np.array([[18, 4, 2]]))
+    assert (steps[1:3] > 1).all() and (steps[0] == 1).all() and (steps[3:] == 1).all()
 
 
-def test_a_fragment_is_cut_where_the_embedding_says_that_objects_end() -> None:
-    positive, negative = np.array([[1, 2, 1]]), np.array([[10, 2, 1]])
-    box = ((0, SHAPE[0]), (0, SHAPE[1]), (0, SHAPE[2]))
-    ridge = nothing()
-    ridge[8] = 1.0
-    evidence = Evidence(
-        mask=np.zeros(SHAPE, bool),
-        logits=nothing(),  # the mask head has no opinion
-        box=box,
-        groups=lambda places: np.zeros(len(places), np.int64),
-        boundary=lambda part: ridge[box_slices(part)],
-    )
-    claims = claims_of(np.full(SHAPE, 7, np.uint32), positive, negative)
-    mask, found, parts, limited = join_fragments(
-        claims, evidence, box, positive, negative, (8.0, 8.0, 8.0)
-    )
-    assert found == box and parts == 1 and not limited
-    assert mask[:8].all() and not mask[9:].any()
+def bar() -> np.ndarray:
+    """A body 20 wide with a neurite 4 wide on it."""
+    mask = np.zeros((60, 40, 20), bool)
+    mask[5:25, 5:25] = True
+    mask[25:55, 12:16] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("point", "central"),
+    [((15, 15, 10), True), ((6, 15, 10), False), ((45, 13, 10), True), ((45, 12, 10), False)],
+)
+def test_people_click_in_the_middle_of_what_they_mean(
+    point: tuple[int, int, int], central: bool
+) -> None:
+    assert depth_at(bar(), point, (8.0, 8.0, 8.0)).central == central
+
+
+def test_depth_counts_voxels_of_the_finest_axis_and_no_border_of_the_image() -> None:
+    thick = np.zeros((21, 21, 9), bool)
+    thick[4:17, 4:17] = True  # goes on beyond both faces along z
+    assert depth_at(thick, (10, 10, 0), (8.0, 8.0, 40.0)).own == 7.0
+    thick[..., 0] = False
+    assert depth_at(thick, (10, 10, 1), (8.0, 8.0, 40.0)).own == 5.0  # one section is five
+    assert depth_at(np.ones((9, 9, 9), bool), (0, 0, 0), (8.0, 8.0, 8.0)).own == REACH
+
+
+def test_a_ball_by_hand() -> None:
+    box = ((10, 17), (0, 5), (2, 5))
+    found = ball(box, (13, 2, 3), 2.0, (8.0, 8.0, 16.0))
+    axes = np.meshgrid(np.arange(10, 17) - 13, np.arange(5) - 2, 2 * (np.arange(2, 5) - 3))
+    distance = np.sqrt(sum(a.astype(float) ** 2 for a in axes)).transpose(1, 0, 2)
+    np.testing.assert_array_equal(found, distance <= 2.0)
+    assert found.sum() == 13 + 2

@@ -1,11 +1,13 @@
 """The clicked object on constructed cases, where the right answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from click_cases import grey_network, source, whole
 
 from lib.clicks.answer import StartingMask, segment_clicked
-from lib.clicks.growth import MOST_WINDOWS
+from lib.clicks.reach import MOST_WINDOWS
 from lib.clicks.source import Clicks
 
 PROMPT = pytest.mark.parametrize("prompt", [0.0, 1.0], ids=["distance", "mask head"])
@@ -122,12 +124,12 @@ def test_contradicting_and_stray_points_give_an_answer_and_a_warning() -> None:
         assert not nothing.mask.any() and "no positive point" in nothing.warnings[-1]
 
 
-def test_a_click_where_nothing_answers_still_marks_its_voxel() -> None:
+def test_a_click_where_nothing_is_known_still_marks_its_voxel() -> None:
     image = two_blocks()
-    net = grey_network()
-    net.delta_d = 0.0  # no voxel is near enough, not even the clicked one
-    answer = segment_clicked(source(image, net), Clicks([(6, 6, 3)]))
-    assert whole(answer, image)[6, 6, 3] and whole(answer, image).sum() == 9
+    bare = source(image)
+    nothing = bare.inference.model_copy(update={"object_threshold": 1.0})  # can be an object
+    answer = segment_clicked(replace(bare, inference=nothing), Clicks([(6, 6, 3)], [(20, 8, 3)]))
+    assert whole(answer, image)[6, 6, 3] and whole(answer, image).sum() == 7
 
 
 def test_an_edited_mask_is_kept_where_no_click_contradicts_it() -> None:

@@ -28,6 +28,7 @@ from lib.clicks.windows import (
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import flat_hierarchy
 from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import box_shape, contains, whole_box
 from lib.volumes.frames import ViewerFrame, viewer_frame
 
@@ -39,8 +40,8 @@ def setup(
     cache = FeatureCache(2**26)
     cache.contrast("image", lambda: (0.0, float(LEVELS - 1)))
     inference = InferenceSettings(click_window=(32, 32, 8), precision="float32")
-    net = grey_network()
-    return click_source(net, "one", image, "image", frame, cache, inference), frame
+    predictor = Predictor(grey_network(), flat_hierarchy(4), inference)
+    return click_source(predictor, "one", image, "image", frame, cache), frame
 
 
 def scene() -> np.ndarray:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.clicks.sessions import clickable_objects
 from lib.commands import main
 from lib.configs.settings import InferenceSettings, ModelSettings, Settings
 from lib.engine.options import load_items
+from lib.evaluation.click_sessions import clickable_objects
 from lib.evaluation.evaluate import EvaluationOptions, evaluate
 from lib.evaluation.figures import pool_objects
 from lib.evaluation.table import evaluation_table

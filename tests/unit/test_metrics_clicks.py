@@ -135,3 +135,11 @@ def test_figures_by_hand() -> None:
         ClickScores().result()
     with pytest.raises(ValueError, match="at least one"):
         scores.update([])
+
+
+def test_clicks_that_make_an_answer_much_worse_are_counted() -> None:
+    scores = ClickScores()
+    assert scores.update([0.9, 0.2, 0.75]) is None
+    scores.update([0.5, 0.41, 0.95])  # worse by less than a tenth
+    scores.update([0.8])
+    assert scores.result().lost == 0.25

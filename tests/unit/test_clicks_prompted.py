@@ -3,19 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from click_cases import source
 
-from lib.clicks import flood as click_flood
-from lib.clicks.evidence import (
+from lib.clicks.judge import NOT_A_CANDIDATE, ClickJudge, prompted_rows
+from lib.clicks.prompted import (
+    ASKED,
     STAND_INS,
+    SUREST,
+    WEIGHT,
     WindowPoints,
-    compute_features,
-    window_logits,
+    judged,
+    prompted_costs,
     with_stand_ins,
 )
-from lib.clicks.flood import UNREACHED
-from lib.clicks.judge import NOT_A_CANDIDATE, ClickJudge, prompted_rows
-from lib.clicks.masks import clicked_object
+from lib.clicks.source import Clicks, compute_features
 from lib.configs.settings import LossSettings, ModelSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.networks.model import NeuropilNet, build_network
@@ -45,6 +46,14 @@ def clicks() -> WindowPoints:
     )
 
 
+def everywhere(
+    net: NeuropilNet, window: WindowFeatures, points: WindowPoints | None = None
+) -> np.ndarray:
+    """(x, y, z) logits of all voxels of a window."""
+    places = np.argwhere(np.ones(SHAPE))
+    return judged(net, window, points or clicks(), (8.0, 8.0, 40.0), places).reshape(SHAPE)
+
+
 def test_rows_of_a_residual_equal_the_dense_sum() -> None:
     net = network(0.0)
     features = torch.randn(np.prod(SHAPE), 16).half()
@@ -64,10 +73,8 @@ def test_cached_answer_equals_the_whole_network(prompt: float) -> None:
     patch = np.random.default_rng(0).random(SHAPE, np.float32)
     window = compute_features(net, BOX, patch, "float32")
     assert window.features.dtype == torch.float16 and window.embedding.shape == (patch.size, 8)
-    found = window_logits(net, window, clicks(), (8.0, 8.0, 40.0))
-    reached = found > UNREACHED
-    assert reached[3, 4, 1] and reached[10, 10, 3] and reached.mean() > 0.2
-    assert (found[reached] != NOT_A_CANDIDATE).all()
+    found = everywhere(net, window)
+    assert (found != NOT_A_CANDIDATE).all()
     if net.mask_head is None:
         return  # the rule of distance is not part of the network
     with torch.no_grad():
@@ -75,51 +82,9 @@ def test_cached_answer_equals_the_whole_network(prompt: float) -> None:
         out = net(torch.from_numpy(patch)[None, None], prompts)
     mask = out["mask"][0, 0].numpy()
     # Where the object is not, nothing is added; where it is, its class counts as well.
-    low, high = reached & (mask <= 0), reached & (mask > 0)
+    low, high = mask <= 0, mask > 0
     assert low.any() and np.abs(found - mask)[low].max() < 0.05
     assert (found[high] <= mask[high] + 0.05).all()
-
-
-def smooth_window(shape: tuple[int, int, int], net: NeuropilNet) -> WindowFeatures:
-    """Features that change slowly: objects of any form and size."""
-    noise = np.random.default_rng(0).standard_normal((*shape, 16))
-    smooth = 30 * gaussian_filter(noise, (4, 4, 1, 0)).reshape(-1, 16)
-    features = torch.from_numpy(smooth.astype(np.float16))
-    with torch.no_grad():
-        embedding = net.task_heads.rows(features.float(), ("instance",))["instance"]
-    box: Box = ((0, shape[0]), (0, shape[1]), (0, shape[2]))
-    return WindowFeatures(box, features, embedding.half())
-
-
-@pytest.mark.parametrize("prompt", [0.0, 1.0], ids=["distance", "mask head"])
-@pytest.mark.parametrize("shape", [(61, 50, 5), (48, 64, 8)])
-def test_judging_only_what_the_object_reaches_finds_the_same_object(
-    shape: tuple[int, int, int], prompt: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    net = network(prompt)
-    torch.nn.init.zeros_(net.prompt_encoder.gate)  # the clicked voxel stays like its neighbours
-    window = smooth_window(shape, net)
-    point = np.array([[12, 14, 2]])
-    at = int(np.ravel_multi_index((12, 14, 2), shape))
-    apart = (window.embedding.float() - window.embedding[at].float()).norm(dim=1)
-    net.delta_d = float(apart.quantile(0.1))
-    if net.mask_head is not None:
-        torch.nn.init.zeros_(net.mask_head.out.weight)  # the starting rule, at this distance
-        with torch.no_grad():
-            net.mask_head.rule.weight[0, 5] = 0.0
-            net.mask_head.rule.bias.fill_(3 * net.delta_d)
-    points = WindowPoints(point, np.zeros((0, 3), np.int64), -1, True)
-    monkeypatch.setattr(click_flood, "BLOCK", (8, 8, 4))
-    in_steps = window_logits(net, window, points, (8.0, 8.0, 8.0))
-    monkeypatch.setattr(click_flood, "BLOCK", shape)
-    at_once = window_logits(net, window, points, (8.0, 8.0, 8.0))
-    reached = in_steps > UNREACHED
-    assert (at_once > UNREACHED).all() and 0.1 < reached.mean() < 0.95
-    np.testing.assert_allclose(in_steps[reached], at_once[reached], atol=1e-3)
-    none = np.zeros((0, 3), np.int64)
-    whole, _ = clicked_object(at_once, point, none)
-    found, _ = clicked_object(in_steps, point, none)
-    assert np.array_equal(found, whole) and 200 < whole.sum() < whole.size / 2
 
 
 def test_the_order_of_voxels_does_not_matter_to_a_judge() -> None:
@@ -164,11 +129,8 @@ def test_half_precision_gives_the_same_logits_but_for_rounding() -> None:
     )
     assert rounded.features.dtype == torch.bfloat16
     net.delta_d = 1e3  # every voxel is a candidate
-    first, second = (window_logits(net, w, clicks(), (8.0, 8.0, 40.0)) for w in (exact, rounded))
-    both = (first > UNREACHED) & (second > UNREACHED)
-    assert (
-        both.mean() > 0.2 and np.abs(first[both] - second[both]).mean() < 0.02 * first[both].std()
-    )
+    first, second = (everywhere(net, w) for w in (exact, rounded))
+    assert np.abs(first - second).mean() < 0.02 * first.std()
 
 
 def test_far_voxels_are_not_looked_at() -> None:
@@ -179,10 +141,10 @@ def test_far_voxels_are_not_looked_at() -> None:
     here = window.embedding[(3 * 20 + 4) * 6 + 1].float()
     apart = (window.embedding.float() - here).norm(dim=1)
     net.delta_d = float(apart.median()) / 2
-    logits = window_logits(net, window, points, (8.0, 8.0, 8.0)).ravel()
-    far, judged = (apart > 2.01 * net.delta_d).numpy(), logits > UNREACHED
-    assert (logits[far & judged] == NOT_A_CANDIDATE).all() and (far & judged).any()
-    near = (apart < 1.99 * net.delta_d).numpy() & judged
+    logits = everywhere(net, window, points).ravel()
+    far = (apart > 2.01 * net.delta_d).numpy()
+    assert (logits[far] == NOT_A_CANDIDATE).all() and far.any()
+    near = (apart < 1.99 * net.delta_d).numpy()
     assert near.any() and (logits[near] != NOT_A_CANDIDATE).all()
 
 
@@ -196,3 +158,23 @@ def test_half_precision_loses_nothing_that_matters(precision: str) -> None:
         exact = net.features(torch.from_numpy(patch)[None, None])[0].movedim(0, -1).flatten(0, 2)
     error = (window.features.float() - exact).abs().mean() / exact.abs().mean()
     assert error < (1e-3 if precision == "float32" else 3e-2)
+
+
+def test_pieces_are_asked_at_a_few_voxels_of_the_windows_of_the_points() -> None:
+    image = np.zeros((64, 32, 8), np.float32)
+    image[4:14, 4:12, 1:7] = 2
+    image[20:30, 4:12, 1:7] = 5
+    ids = np.zeros((64, 32, 8), np.uint32)
+    ids[image == 2], ids[image == 5] = 1, 2
+    ids[50:60, 4:12] = 3  # in another window
+    box = ((0, 64), (0, 32), (0, 8))
+    asked = Clicks([(6, 6, 3)])
+    points = np.array([[6, 6, 3]]), np.zeros((0, 3), np.int64)
+    costs = prompted_costs(source(image), asked, *points, ids, box)
+    assert costs[1] > 0 > costs[2] and costs[0] == costs[3] == 0
+    surface = (ids == 1).sum() ** (2 / 3)
+    assert costs[1] <= WEIGHT * SUREST * surface
+    few = np.zeros_like(ids)
+    few[6, 6, 3] = 1
+    assert prompted_costs(source(image), asked, *points, few, box)[1] > 0  # smaller than ASKED
+    assert ASKED > 1

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lib.clicks.baselines import AutomaticPick, PointWatershed, boundary_map
+from benchmarks.click_baselines import AutomaticPick, PointWatershed, boundary_map
 from lib.metrics.clicks import Click
 from lib.prediction.evidence import Evidence
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import watershed
 
-from lib.clicks.evidence import boundary_of
+from lib.clicks.ridges import boundary_of
 from lib.metrics.clicks import Click, Mask
 from lib.prediction.evidence import Evidence
 

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.clicks.answer import segment_clicked
-from lib.clicks.fragments import FramedLabels
 from lib.clicks.source import Clicks, ClickSource
+from lib.clicks.viewer import FramedLabels
 from lib.metrics.clicks import Click, Mask, seeded_generator, simulate_clicks
 from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.instances import Fragments
 from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import box_slices, whole_box
 from lib.volumes.contrast import LazyImage
@@ -31,8 +32,8 @@ def app_answers(predictor: Predictor, item: StudyItem, objects: LazyImage) -> An
     """
     frame = predictor.frame(item.shape, item.voxel_size_nm)
     image = frame.view(item.open_image())
-    fragments = FramedLabels(frame, objects) if predictor.inference.click_fragments else None
-    return app_answers_on(predictor, image, frame.network_voxel_size_nm, item.id, fragments)
+    standing = FramedLabels(frame, objects) if predictor.inference.click_fragments else None
+    return app_answers_on(predictor, image, frame.network_voxel_size_nm, item.id, standing)
 
 
 def app_answers_on(
@@ -40,7 +41,8 @@ def app_answers_on(
     image: LazyImage,
     voxel_size_nm: tuple[float, float, float],
     image_key: str,
-    fragments: LazyImage | None = None,
+    objects: LazyImage | None = None,
+    fragments: Fragments | None = None,
 ) -> Answers:
     """What the `proofread` task answers on an image in the network's frame.
 
@@ -49,7 +51,8 @@ def app_answers_on(
         image: in the network's frame.
         voxel_size_nm: of it.
         image_key: its identity.
-        fragments: automatic objects in the network's frame; None: none were found before.
+        objects: automatic objects in the network's frame; None: none were found before.
+        fragments: that they are made of; None: made anew around the clicks.
     """
     source = ClickSource(
         predictor.net,
@@ -59,7 +62,10 @@ def app_answers_on(
         voxel_size_nm,
         FeatureCache(predictor.inference.cache_bytes),
         predictor.inference,
-        fragments,
+        predictor.hierarchy,
+        predictor.joining,
+        objects,
+        None if fragments is None else ("evaluated", lambda: fragments),
     )
 
     def answer(clicks: Sequence[Click]) -> Mask:

@@ -1,0 +1,162 @@
+"""Clicks on what lies inside cells: a mitochondrion is found by its class, not by the graph.
+
+Which of the two a click means, the organelle or the cell around it, its class says where the
+annotator named one; otherwise most of the positive points do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import edt
+import numpy as np
+
+from lib.clicks.masks import Mask, parts_holding, separate
+from lib.clicks.points import Points, inside
+from lib.clicks.scale import BEYOND, ball, depth_at
+from lib.clicks.source import Clicks, ClickSource
+from lib.clicks.windows import click_windows, growth_limit, may_grow, neighbours, touches
+from lib.prediction.classes import FINE_VALUE
+from lib.volumes.boxes import Box, box_origin, box_slices, hull, minus, shift_box
+
+MOST_WINDOWS = 4
+"""Windows beyond those of the points into which an organelle is followed."""
+NEAR = 0.75
+"""A point no farther from an organelle than this share of its depth speaks of its border."""
+
+
+@dataclass(frozen=True)
+class Organelle:
+    """What lies inside a cell, and is meant.
+
+    Args:
+        mask: bool on `box`.
+        box: network voxels.
+        windows: that were looked at.
+    """
+
+    mask: Mask
+    box: Box
+    windows: int
+
+
+def organelle_of(
+    source: ClickSource, clicks: Clicks, positive: Points, negative: Points, section: int | None
+) -> Organelle | None:
+    """The organelle that points mean.
+
+    Args:
+        source: of features.
+        clicks: as the annotator set them.
+        positive: (P, 3), negative: (N, 3) points inside the image.
+        section: only this section is looked at.
+
+    Returns:
+        None where the cell is meant: a class says so, the network sees no organelle at the
+        points, or half of them or more lie beyond it and its border.
+    """
+    classes = source.hierarchy.classes
+    named = clicks.class_id >= 0
+    if not any(c.inside for c in classes) or (named and not classes[clicks.class_id].inside):
+        return None
+    on_it = np.array([_is_organelle(source, point) for point in positive])
+    if not on_it.any():
+        return None
+    box, mask, count = _followed(source, positive[on_it], section)
+    size = source.voxel_size_nm
+    mask = _between(mask, inside(positive[on_it], box), inside(negative, box), size)
+    near = _touching(mask, inside(positive[~on_it], box), size)
+    if not named and 2 * (on_it.sum() + len(near)) <= len(positive):
+        return None
+    for point, distance in near:
+        mask |= ball(_at_origin(mask), point.tolist(), distance + BEYOND, size)
+    return Organelle(mask, box, count)
+
+
+def _followed(source: ClickSource, points: Points, section: int | None) -> tuple[Box, Mask, int]:
+    """The organelles at some points, from window to window."""
+    windows = click_windows(points.tolist(), source.window, source.shape)
+    limit = growth_limit(windows[0], source.inference.click_window_limit, source.shape)
+    most = len(windows) + MOST_WINDOWS
+    flat = section is not None or source.net.spatial_dims == 2
+    while True:
+        box, mask = _seen(source, windows, section)
+        mask = parts_holding(mask, inside(points, box))
+        more = [
+            following
+            for window in windows
+            for axis, side, following in neighbours(window, source.shape)
+            if not (flat and axis == 2)
+            and following not in windows
+            and may_grow(following, limit)
+            and touches(mask[_slices(_flat(window, section), box)], axis, side)
+        ]
+        if not more or len(windows) >= most:
+            return box, mask, len(windows)
+        windows = [*windows, *dict.fromkeys(more)][:most]
+
+
+def _between(mask: Mask, own: Points, against: Points, voxel_size_nm: Sequence[float]) -> Mask:
+    """A mask cut between points of both signs; those at its border take off a ball each."""
+    central = []
+    out = mask.copy()
+    for point in against[mask[tuple(against.T)]]:
+        depth = depth_at(mask, point, voxel_size_nm)
+        if depth.central:
+            central.append(point)
+        else:
+            out &= ~ball(_at_origin(mask), point, depth.own + BEYOND, voxel_size_nm)
+    own = own[mask[tuple(own.T)]]
+    if central and len(own):
+        out &= separate(mask, np.ones(mask.shape, np.float32), own, np.array(central))
+    out[tuple(own.T)] = True
+    return parts_holding(out, own)
+
+
+def _touching(
+    mask: Mask, points: Points, voxel_size_nm: Sequence[float]
+) -> list[tuple[Points, float]]:
+    """The points that lie near a mask as its own depth goes, each with its distance to it.
+
+    Distances are in voxels of the finest axis.
+    """
+    if not len(points) or not mask.any():
+        return []
+    spacing = tuple(v / min(voxel_size_nm) for v in voxel_size_nm)
+    depth = edt.edt(np.ascontiguousarray(mask), anisotropy=spacing).max()
+    away = edt.edt(np.ascontiguousarray(~mask), anisotropy=spacing)
+    found = [(point, float(away[tuple(point)])) for point in points]
+    return [(point, distance) for point, distance in found if distance <= NEAR * depth]
+
+
+def _is_organelle(source: ClickSource, point: Points) -> bool:
+    window = click_windows([point.tolist()], source.window, source.shape)[0]
+    at = tuple(point - np.array(box_origin(window)))
+    value = int(source.classes(window)[at]) - FINE_VALUE
+    return value >= 0 and source.hierarchy.classes[value].inside
+
+
+def _seen(source: ClickSource, windows: list[Box], section: int | None) -> tuple[Box, Mask]:
+    """Where some windows hold organelles, on their hull."""
+    box = _flat(hull(windows), section)
+    mask = np.zeros(tuple(b - a for a, b in box), np.bool_)
+    inner = np.zeros(source.hierarchy.num_classes + FINE_VALUE, np.bool_)
+    inner[[i + FINE_VALUE for i, c in enumerate(source.hierarchy.classes) if c.inside]] = True
+    for window in windows:
+        part = _flat(window, section)
+        mask[_slices(part, box)] |= inner[source.classes(window)[_slices(part, window)]]
+    return box, mask
+
+
+def _flat(box: Box, section: int | None) -> Box:
+    return box if section is None else (box[0], box[1], (section, section + 1))
+
+
+def _slices(part: Box, whole: Box) -> tuple[slice, slice, slice]:
+    return box_slices(shift_box(part, minus(box_origin(whole))))
+
+
+def _at_origin(mask: Mask) -> Box:
+    x, y, z = mask.shape
+    return (0, x), (0, y), (0, z)

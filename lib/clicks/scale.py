@@ -1,0 +1,99 @@
+"""How much a click speaks of: people click in the middle of what they want changed.
+
+A click deep in an object, as its parts go, means the object, or the part of it that a cut takes
+off. One at its border means the border: a membrane a few voxels off shall not cost the object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import edt
+import numpy as np
+
+from lib.clicks.masks import Mask
+from lib.volumes.boxes import Box, box_origin
+
+CENTRAL = 0.6
+"""A click at this share of the greatest depth around it, or deeper, lies in the middle."""
+REACH = 40
+"""Voxels of the finest axis up to which depth is looked at."""
+BEYOND = 1.0
+"""A click at a border changes a ball that reaches so many voxels beyond the border."""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Where a point lies in a mask.
+
+    Args:
+        own: distance to the mask's end, in voxels of the finest axis.
+        around: the greatest such distance within 2 * own + 2 voxels of the point.
+    """
+
+    own: float
+    around: float
+
+    @property
+    def central(self) -> bool:
+        """Whether the point speaks of the mask, and not of its border."""
+        return self.own >= CENTRAL * self.around
+
+
+def depth_at(mask: Mask, point: Sequence[int], voxel_size_nm: Sequence[float]) -> Depth:
+    """Where a point lies in a mask; the array's ends are no end of the mask.
+
+    Args:
+        mask: (x, y, z) that holds the point.
+        point: voxel.
+        voxel_size_nm: (x, y, z).
+    """
+    spacing = [v / min(voxel_size_nm) for v in voxel_size_nm]
+    spans, at = _around(point, REACH, spacing, mask.shape)
+    part = np.ascontiguousarray(mask[spans])
+    if part.all():
+        return Depth(REACH, REACH)
+    depth = edt.edt(part, anisotropy=tuple(spacing), black_border=False)
+    own = float(depth[at])
+    return Depth(own, float(depth[_within(part.shape, at, 2 * own + 2, spacing)].max()))
+
+
+def ball(box: Box, point: Sequence[int], radius: float, voxel_size_nm: Sequence[float]) -> Mask:
+    """Voxels of a box within a distance of a point.
+
+    Args:
+        box: voxels.
+        point: voxel, as the box counts them.
+        radius: in voxels of the finest axis.
+        voxel_size_nm: (x, y, z).
+    """
+    spacing = [v / min(voxel_size_nm) for v in voxel_size_nm]
+    shape = tuple(b - a for a, b in box)
+    local = [p - o for p, o in zip(point, box_origin(box), strict=True)]
+    out = np.zeros(shape, np.bool_)
+    spans, at = _around(local, radius, spacing, shape)
+    part = out[spans]
+    part[_within(part.shape, at, radius, spacing)] = True
+    return out
+
+
+def _around(
+    point: Sequence[int], radius: float, spacing: Sequence[float], shape: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[int, ...]]:
+    """The part of an array around a point, and the point in it."""
+    steps = [int(radius / s) + 1 for s in spacing]
+    spans = tuple(
+        slice(max(0, int(p) - k), min(n, int(p) + k + 1))
+        for p, k, n in zip(point, steps, shape, strict=True)
+    )
+    return spans, tuple(int(p) - s.start for p, s in zip(point, spans, strict=True))
+
+
+def _within(
+    shape: Sequence[int], at: Sequence[int], radius: float, spacing: Sequence[float]
+) -> Mask:
+    axes = np.ogrid[tuple(slice(0, n) for n in shape)]
+    squares = [((axis - a) * s) ** 2 for axis, a, s in zip(axes, at, spacing, strict=True)]
+    near: Mask = squares[0] + squares[1] + squares[2] <= radius * radius
+    return near

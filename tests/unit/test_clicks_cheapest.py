@@ -1,0 +1,127 @@
+"""The cheapest change that honours all points, on graphs whose answer is known."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from lib.clicks.cheapest import Pieces, _minimum_cut, cheapest, pieces_of
+from lib.clicks.ground import UNKNOWN_LOGIT, Ground
+from lib.prediction.graph import FragmentGraph
+from lib.prediction.instances import Fragments
+
+
+def chain(objects: list[int], logits: list[float], sizes: list[float] | None = None) -> Pieces:
+    """Pieces 1..P in a row, of the given objects."""
+    count = len(objects)
+    edges = np.stack([np.arange(1, count), np.arange(2, count + 1)], 1)
+    return Pieces(
+        np.zeros((1, 1, 1), np.uint32),
+        np.array([0, *objects]),
+        edges,
+        np.array(logits),
+        np.ones(count - 1) if sizes is None else np.array(sizes),
+    )
+
+
+def chosen(
+    pieces: Pieces, positive: list[int], negative: list[int], **more: np.ndarray
+) -> list[int]:
+    found = cheapest(pieces, 1, np.array(positive), np.array(negative, np.int64), **more)
+    return np.flatnonzero(found).tolist()  # type: ignore[no-any-return]
+
+
+def test_what_stands_is_the_answer_where_no_point_denies_it() -> None:
+    pieces = chain([1, 1, 1], [-6.0, -6.0])  # however little its contacts say for it
+    assert chosen(pieces, [2], []) == [1, 2, 3]
+
+
+def test_a_negative_point_takes_what_hangs_on_least() -> None:
+    pieces = chain([1, 1, 1, 1, 1], [5.0, 4.0, -2.0, 5.0])
+    assert chosen(pieces, [1], [5]) == [1, 2, 3]
+    assert chosen(pieces, [5], [1]) == [4, 5]
+
+
+def test_a_small_contact_is_cut_before_a_large_one() -> None:
+    pieces = chain([1, 1, 1, 1], [1.0, 1.0, 1.0], [50.0, 2.0, 50.0])
+    assert chosen(pieces, [1], [4]) == [1, 2]
+
+
+def test_a_positive_point_brings_its_whole_object_unless_its_contacts_forbid() -> None:
+    split = chain([1, 1, 2, 2], [5.0, -0.5, 5.0])
+    assert chosen(split, [1, 4], []) == [1, 2, 3, 4]
+    sliver = chain([1, 1, 2, 2], [5.0, -0.5, 0.1])
+    sliver.edges.setflags(write=True)
+    more = Pieces(
+        sliver.ids,
+        sliver.objects,
+        np.concatenate([sliver.edges, [[1, 4]]]),
+        np.append(sliver.logits, -8.0),  # the rest of object 2 is surely another
+        np.append(sliver.sizes, 100.0),
+    )
+    assert chosen(more, [1, 3], []) == [1, 2, 3]
+
+
+def test_the_networks_answer_decides_what_contacts_leave_open() -> None:
+    pieces = chain([1, 1, 1], [0.5, 0.5])
+    against = np.array([0.0, 0.0, -3.0, 0.0])
+    assert chosen(pieces, [1], [3], answer=against) == [1]
+    assert chosen(pieces, [1], [3], answer=-against) == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_minimum_cut_equals_trying_everything(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = 7
+    edges = np.array(list(itertools.combinations(range(count), 2)))
+    edges = edges[rng.random(len(edges)) < 0.5]
+    costs, inward, outward = (rng.random(n) for n in (len(edges), count, count))
+    inward[0], outward[0], inward[6], outward[6] = 1e9, 0.0, 0.0, 1e9
+
+    def price(side: np.ndarray) -> float:
+        parted = side[edges[:, 0]] != side[edges[:, 1]]
+        return float(costs[parted].sum() + inward[~side].sum() + outward[side].sum())
+
+    sides = [np.array(s) for s in itertools.product([False, True], repeat=count)]
+    best = min(price(s) for s in sides)
+    assert price(_minimum_cut(edges, costs, inward, outward)) == pytest.approx(best, abs=1e-4)
+
+
+def ground(ids: np.ndarray, logit: float) -> Ground:
+    """Fragments 1 and 2 in contact."""
+    stats = np.zeros((1, 4, 5))
+    stats[0, 0, 0] = 12.0
+    graph = FragmentGraph(np.array([[1, 2]]), stats, np.zeros((3, 2), np.int64))
+    x, y, z = ids.shape
+    fragments = Fragments(ids, graph)
+    return Ground(((0, x), (0, y), (0, z)), fragments, np.array([logit]), np.array([0, 1, 1]))
+
+
+def test_pieces_are_fragments_as_far_as_they_lie_in_one_object() -> None:
+    ids = np.zeros((8, 2, 1), np.uint32)
+    ids[:4], ids[4:7] = 1, 2
+    standing = np.ones(ids.shape, np.uint32)
+    standing[2:4] = 2  # somebody cut fragment 1
+    wanted = np.ones(ids.shape, bool)
+    pieces = pieces_of(ground(ids, -1.5), ((0, 8), (0, 2), (0, 1)), standing, wanted)
+    at = pieces.ids[:, 0, 0].tolist()
+    assert len(set(at)) == 4 and at[0] == at[1] and at[2] == at[3] and at[4] == at[6] != at[7]
+    assert [int(pieces.objects[i]) for i in at] == [1, 1, 2, 2, 1, 1, 1, 1]
+    known = {
+        tuple(sorted((at.index(a), at.index(b)))): (lo, n)
+        for (a, b), lo, n in zip(pieces.edges.tolist(), pieces.logits, pieces.sizes, strict=True)
+    }
+    assert known[0, 2] == (-UNKNOWN_LOGIT, 1.0)  # one fragment, cut by a person
+    assert known[2, 4] == (-1.5, 12.0)  # as the graph says
+    assert known[4, 7] == (UNKNOWN_LOGIT, 1.0)  # drawn where there is no fragment
+
+
+def test_what_is_cut_off_is_a_piece_of_its_own() -> None:
+    ids = np.ones((4, 1, 1), np.uint32)
+    beyond = np.array([False, False, True, True]).reshape(4, 1, 1)
+    whole = np.ones(ids.shape, bool)
+    box = ((0, 4), (0, 1), (0, 1))
+    pieces = pieces_of(ground(ids, 0.0), box, ids, whole, beyond)
+    assert len(np.unique(pieces.ids)) == 2 and len(pieces.edges) == 1
+    none = pieces_of(ground(ids, 0.0), box, ids, np.zeros(ids.shape, bool))
+    assert not none.ids.any() and len(none.edges) == 0

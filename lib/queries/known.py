@@ -36,11 +36,11 @@ class KnownShares:
 
         Counted once for each version of the label and kept in a file beside the scores.
         """
-        label = item.label_path("final")
         if is_volume(item):
             return self._parts.share(self.study, item, grid)
         if not item.has_label("final"):
             return np.zeros(grid.count, np.float32)
+        label = item.label_path("final")
         cells = "x".join(map(str, grid.cells))
         key = f"{_stamp(label)}-{cells}"
         held = self._shares.get(item.id)

@@ -14,6 +14,7 @@ import numpy as np
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.fragment_store import fragments_file
 from lib.prediction.predictor import Predictor
 from lib.proofread.asking import Asking
 from lib.proofread.current import CurrentObjects
@@ -161,4 +162,5 @@ class Scene:
         return Asking(
             loaded.predictor, loaded.version, loaded.heads, image.voxels, image.key,
             image.voxel_size_nm, desk.cache, lambda: desk.network.turn(CLICK, desk.device),
+            None if self.item is None else fragments_file(self.item.image_path.parent, self.name),
         )  # fmt: skip

@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 import requests
 import tensorstore
-from view_cases import LEFT, RIGHT, SHAPE, SIZE_NM, H, desk_of_one, found_ids, press
+from view_cases import LEFT, RIGHT, SETTINGS, SHAPE, SIZE_NM, H, desk_of_one, found_ids, press
 
 from lib.proofread.store import ObjectStore
+from lib.queries.heatmap import write_heat_map
 from lib.view.neuroglancer import layers
 from lib.view.neuroglancer.keys import CLASS_BINDINGS, KEYS
 from lib.view.neuroglancer.places import around, screen_extent, voxel_of
 from lib.view.neuroglancer.properties import object_properties
 from lib.view.neuroglancer.viewer import LiveViewer
-from lib.view.neuroglancer.volumes import Volume, image_reading
+from lib.view.neuroglancer.volumes import Volume, heat_reading, image_reading
 from lib.view.neuroglancer.windows import Windows
 from lib.volumes.boxes import Box, box_slices, whole_box
 from lib.volumes.frames import viewer_frame
+from lib.volumes.readers.opening import open_file
 from lib.volumes.readers.region import RegionOf
 from lib.volumes.regions import add_region
 
@@ -330,3 +332,19 @@ def test_a_volume_larger_than_memory_is_annotated_where_it_is_looked_at(tmp_path
     (made,) = [i for i in desk.scores.study.items() if i.id not in ("one", "large")]
     assert made.has_label("final") and np.prod(made.shape) < 2**23
     assert (made.read_instances() > 0).any()
+
+
+def test_scores_are_a_layer(tmp_path: Path) -> None:
+    desk = desk_of_one(tmp_path)
+    assert desk.scores is not None
+    net = desk.network.get("cpu").predictor.net
+    assert desk.scores.score(lambda: (net, SETTINGS, H), "tiny") == 1
+    scene = desk.item("one")
+    assert scene.item is not None
+    viewer = LiveViewer(scene, "http://127.0.0.1:1")
+    assert not viewer.viewer.state.layers["uncertainty"].visible
+    scores = desk.scores.scores(scene.item)
+    assert scores is not None
+    stored = open_file(write_heat_map(scene.item, scores))
+    reading = heat_reading(scores)
+    assert (reading[3:20, 2:9, 1:7] == stored[3:20, 2:9, 1:7]).all()

@@ -7,12 +7,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import nrrd
 import numpy as np
 import pytest
 import requests
 from PIL import Image
 
+from lib.labels.hierarchy import load_hierarchy
 from tests.conftest import Server
 from tests.viewers.conftest import HERE, SHAPE
 from tests.viewers.servers import Client
@@ -96,6 +98,18 @@ def test_keys_proofread_and_others_see_it(
     assert (accepted(study_server, tmp_path) == ids).all()
     drive(chromium, opened, artifacts, {"key": "u", **PLACE})
     assert not accepted(study_server, tmp_path).any()
+
+
+def test_a_class_by_key_and_the_screen_declared_annotated(
+    opened: str, study_server: Server, chromium: str, artifacts: Path
+) -> None:
+    keys = ("k", "4", "t", "t")
+    told = drive(chromium, opened, artifacts, *({"key": key, **PLACE} for key in keys))["told"]
+    assert "4 axon" in told[0] and "name of axon" in told[1], told
+    assert "T again" in told[2] and "is annotated" in told[3], told
+    label: Any = nib.load(study_server.studies / "labels" / "final" / f"{ITEM}.nii.gz")
+    axon = load_hierarchy().class_names.index("axon")
+    assert (np.asarray(label.dataobj) == axon + 1).any()
 
 
 def test_the_next_doubt_and_the_screen(opened: str, chromium: str, artifacts: Path) -> None:

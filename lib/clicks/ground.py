@@ -163,7 +163,7 @@ def _evidence(source: ClickSource, boxes: Sequence[Box], whole: Box) -> Evidence
     best = np.zeros(shape, np.float32)
     of_objects = torch.tensor([c.object for c in source.hierarchy.classes])
     for box in boxes:
-        out = source.outputs(box, ("semantic", "instance", "affinity"))
+        out = source.outputs(box, ("semantic", "instance", "affinity"), source.grouping)
         p = out["semantic"].softmax(1)
         pairs = pair_affinities(
             out["instance"],

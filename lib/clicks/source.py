@@ -60,6 +60,7 @@ class ClickSource:
             lazily; None where there are none to start from.
         kept: the fragments that `instances` left; None: none.
         heads: version of the study's heads on the network, which features do not depend on.
+        grouping: the network that finds fragments, where it is another one on the same backbone.
     """
 
     net: NeuropilNet
@@ -74,6 +75,7 @@ class ClickSource:
     objects: LazyImage | None = None
     kept: Kept | None = None
     heads: str = ""
+    grouping: NeuropilNet | None = None
 
     @property
     def shape(self) -> Triple:
@@ -97,18 +99,25 @@ class ClickSource:
 
         return self.cache.get(WindowKey(self.weights, self.image_key, box), compute)
 
-    def outputs(self, box: Box, heads: Collection[str]) -> dict[str, Tensor]:
-        """What heads say of one window: name -> (1, C, x, y, z) float32."""
+    def outputs(
+        self, box: Box, heads: Collection[str], net: NeuropilNet | None = None
+    ) -> dict[str, Tensor]:
+        """What heads, of `net` or the network's own, say of one window.
+
+        Returns:
+            name -> (1, C, x, y, z) float32.
+        """
+        net = net or self.net
         rows = self.features(box).features
         half = rows.dtype == torch.bfloat16
         features = rows.view(*box_shape(box), -1).movedim(-1, 0)[None]
-        flat = self.net.spatial_dims == 2
+        flat = net.spatial_dims == 2
         with (
             torch.inference_mode(),
             torch.autocast(rows.device.type, torch.bfloat16, enabled=half),
         ):
             values = features if half else features.float()
-            out = self.net.heads(values.squeeze(-1) if flat else values, only=heads)
+            out = net.heads(values.squeeze(-1) if flat else values, only=heads)
         return {n: (o.unsqueeze(-1) if flat else o).float() for n, o in out.items()}
 
     def classes(self, box: Box) -> NDArray[np.uint8]:

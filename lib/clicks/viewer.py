@@ -101,6 +101,7 @@ def click_source(
         None if objects is None else FramedLabels(frame, objects),
         kept,
         heads,
+        predictor.grouping,
     )
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.infers.base import Answer, Parts, log_progress
 from lib.infers.objects_task import ObjectsTask
 from lib.infers.region import in_region
 from lib.infers.writer import write_label
+from lib.prediction.classes import FINE_VALUE
 from lib.prediction.fragment_store import fragments_file, load_fragments, save_fragments
 from lib.prediction.instances import Fragments, Objects
+from lib.prediction.organelles import find_organelles
 from lib.proofread.joins import Joins, ends_of_map, joins_of_fragments
 from lib.proofread.naming import current_classes
 from lib.proofread.store import MACHINE_TAG
@@ -22,16 +25,19 @@ from lib.server.weights import Loaded
 from lib.volumes.boxes import Box, whole_box
 from lib.volumes.opened import RequestImage, item_id
 
+LEVELS = ("cells", "organelles", "both")
+
 
 class Instances(ObjectsTask):
     """All objects, found anew; what people did to those found before is done to these.
 
-    `split_merge`: -1 splits more, 1 merges more; another value needs no network.
+    `split_merge`: -1 splits more, 1 merges more; another value needs no network. `level`: cells,
+    the organelles in them, or both in one map, with a table of which lies in which.
     """
 
     def __init__(self, parts: Parts) -> None:
         what = "Every object; the whole map goes to the datastore, tag " + MACHINE_TAG
-        super().__init__(parts, what, {"split_merge": 0.0})
+        super().__init__(parts, what, {"split_merge": 0.0, "level": list(LEVELS)})
         self.objects = parts.objects
 
     def run(
@@ -46,6 +52,8 @@ class Instances(ObjectsTask):
             "largest_share": round(objects.largest_share, 4),
         }
         if limits is not None:  # objects of a part are no start for clicks on the whole
+            ids, classes, more = self._leveled(request, loaded, image, device, ids, classes)
+            told |= more
             ids, affine, placed = in_region(ids, image, limits, request)
             answer = self.reply(request, replace(image, affine=affine), ids, classes, names)
             return Answer(answer.file, {**told, **placed, **answer.params})
@@ -66,8 +74,64 @@ class Instances(ObjectsTask):
                 told["edits"] = len(current.standing().active)
             if lost:
                 told["warnings"] = lost
+        ids, classes, more = self._leveled(request, loaded, image, device, ids, classes)
+        told |= more
         answer = self.reply(request, image, ids, classes, names)
         return Answer(answer.file, {**told, **answer.params}, {MACHINE_TAG: file})
+
+    def _leveled(
+        self,
+        request: dict[str, Any],
+        loaded: Loaded,
+        image: RequestImage,
+        device: str,
+        ids: NDArray[np.uint32],
+        classes: NDArray[np.uint8],
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint8], dict[str, Any]]:
+        """The level that was asked for.
+
+        Args:
+            ids: (X, Y, Z) cells, 0 none, of the image or of the region asked for.
+            classes: (N + 1,) fine class + 1 of each.
+
+        Returns:
+            ids, their classes, and the table of the organelles.
+        """
+        level = self.choice(request, "level")
+        if level == "cells":
+            return ids, classes, {}
+        predictor = loaded.predictor
+        with self.network.turn("volume", device):
+            found = find_organelles(
+                predictor.classes(
+                    image.voxels,
+                    image.voxel_size_nm,
+                    "fine",
+                    shelf=self.shelf(loaded, image),
+                    box=region(request.get("roi"), image.shape),
+                ),
+                ids,
+                predictor.hierarchy,
+                predictor.inference.min_object_voxels,
+            )
+        first = max(int(ids.max(initial=0)), len(classes) - 1) if level == "both" else 0
+        names = predictor.hierarchy.class_names
+        table = [
+            {
+                "id": first + k,
+                "class": names[int(found.classes[k]) - FINE_VALUE],
+                "cell": int(found.cells[k]),
+                "voxels": int(found.sizes[k]),
+            }
+            for k in range(1, found.count + 1)
+        ]
+        if level == "organelles":
+            return found.ids, found.classes, {"organelles": table}
+        both = np.where(found.ids > 0, found.ids + np.uint32(first), ids)
+        padded = np.zeros(first + 1 + found.count, np.uint8)
+        padded[: len(classes)] = classes
+        padded[first + 1 :] = found.classes[1:]
+        return both, padded, {"organelles": table}
 
     def _found(
         self,

@@ -180,3 +180,22 @@ def test_weights_can_be_fetched_and_are_replaced_only_by_weights(server):
     )
     assert good.status_code == 200
     assert server.weights.read_bytes() == before
+
+
+def test_organelles_and_the_cells_they_lie_in(server, client):
+    asked = {**OHIF, "result_dtype": "uint16"}
+    file, _ = client.infer("instances", ITEM, asked)
+    cells = nrrd.read(file)[0]
+    file, alone = client.infer("instances", ITEM, {**asked, "level": "organelles"})
+    organelles = nrrd.read(file)[0]
+    file, params = client.infer("instances", ITEM, {**asked, "level": "both"})
+    both, table = nrrd.read(file)[0], params["organelles"]
+    assert len(table) == len(alone["organelles"]) == organelles.max()
+    inside = organelles > 0
+    assert np.array_equal(both[~inside], cells[~inside])
+    first = int(cells.max())
+    assert np.array_equal(both[inside], organelles[inside] + first)
+    for row in table:
+        mine = both == row["id"]
+        assert mine.sum() == row["voxels"] and row["class"] in load_hierarchy().class_names
+        assert np.bincount(cells[mine]).argmax() == row["cell"]

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.clicks.cheapest import cheapest, pieces_of
 from lib.clicks.ground import Ids
-from lib.clicks.masks import Mask, bounds, keep_edits, parts_with, separate
+from lib.clicks.masks import Mask, bounds, parts_with, separate
 from lib.clicks.organelles import organelle_of
 from lib.clicks.points import Points, clean_points, inside, without
 from lib.clicks.prompted import prompted_costs
@@ -26,23 +25,8 @@ from lib.clicks.reach import Reach
 from lib.clicks.ridges import ridges
 from lib.clicks.scale import BEYOND, ball, depth_at
 from lib.clicks.source import Clicks, ClickSource
-from lib.volumes.boxes import Box, Triple, box_origin, box_shape, box_slices, hull, minus, shift_box
-
-CORE = 0.6
-"""Voxels of an earlier mask that have this share of its greatest depth may stand for it."""
-
-
-@dataclass(frozen=True)
-class StartingMask:
-    """An object made earlier, perhaps edited by hand.
-
-    Args:
-        mask: bool on `box`.
-        box: network voxels.
-    """
-
-    mask: Mask
-    box: Box
+from lib.clicks.starting import StartingMask, edited, stands_for
+from lib.volumes.boxes import Box, Triple, box_origin, shift_box
 
 
 @dataclass(frozen=True)
@@ -124,17 +108,17 @@ def segment_clicked(
         positive, negative = (p[p[:, 2] == section] for p in (positive, negative))
     meant = positive
     if not len(meant) and start is not None:
-        meant = _standing_for(start, negative, source.voxel_size_nm, section)
+        meant = stands_for(start, negative, source.voxel_size_nm, section)
     if not len(meant):
         warnings.append("no positive point inside the image; the answer is empty")
-        return _edited(_nothing(), start, positive, negative, section, warnings)
+        return _kept(_nothing(), start, positive, negative, section, warnings)
     inner = organelle_of(source, clicks, meant, negative, section)
     if inner is not None:
         answer = ClickAnswer(inner.mask, inner.box, (), inner.windows)
     else:
         answer = _of_objects(source, clicks, meant, negative, section)
     warnings += answer.warnings
-    return _edited(answer, start, positive, negative, section, warnings)
+    return _kept(answer, start, positive, negative, section, warnings)
 
 
 def _of_objects(
@@ -257,7 +241,7 @@ def _beyond(source: ClickSource, box: Box, piece: Mask, said: Said) -> Mask:
     return piece & ~separate(piece, steps, own, against)
 
 
-def _edited(
+def _kept(
     answer: ClickAnswer,
     start: StartingMask | None,
     positive: Points,
@@ -269,43 +253,8 @@ def _edited(
     told = tuple(warnings)
     if start is None:
         return replace(answer, warnings=told)
-    whole = hull([start.box, answer.box]) if answer.mask.any() else start.box
-    before, after = (np.zeros(box_shape(whole), np.bool_) for _ in range(2))
-    before[_place(start.box, whole)] = start.mask
-    if answer.mask.any():
-        after[_place(answer.box, whole)] = answer.mask
-    own, against = inside(positive, whole), inside(negative, whole)
-    if section is None:
-        return replace(
-            answer, mask=keep_edits(before, after, own, against), box=whole, warnings=told
-        )
-    at = section - whole[2][0]  # an answer in one section changes that section only
-    out, seen = before.copy(), slice(at, at + 1)
-    own, against = (p - np.array([0, 0, at]) for p in (own, against))
-    out[:, :, seen] = keep_edits(before[:, :, seen], after[:, :, seen], own, against)
-    return replace(answer, mask=out, box=whole, warnings=told)
-
-
-def _standing_for(
-    start: StartingMask,
-    negative: Points,
-    voxel_size_nm: tuple[float, float, float],
-    section: int | None,
-) -> Points:
-    """(1, 3) the voxel that an earlier mask is meant by: deep in it, far from what is denied."""
-    low = np.array(box_origin(start.box))
-    mask = start.mask
-    if section is not None:
-        mask = mask & (np.arange(*start.box[2]) == section)
-    if not mask.any():
-        return np.zeros((0, 3), np.int64)
-    depth = edt.edt(np.ascontiguousarray(np.pad(mask, 1)), anisotropy=voxel_size_nm)
-    depth = depth[1:-1, 1:-1, 1:-1]
-    voxels = np.argwhere(depth >= CORE * depth.max())
-    steps = (voxels[:, None] - (negative - low)[None]) * voxel_size_nm
-    away = (steps**2).sum(2).min(1, initial=np.inf)
-    found: Points = voxels[[int(np.argmax(away))]] + low
-    return found
+    found = edited(start, answer.mask, answer.box, positive, negative, section)
+    return replace(answer, mask=found.mask, box=found.box, warnings=told)
 
 
 def _touch(point: NDArray[np.int64], depth: float) -> Touch:
@@ -327,10 +276,6 @@ def _pieces_at(ids: Ids, points: Points) -> NDArray[np.int64]:
 
 def _rows(points: list[NDArray[np.int64]]) -> Points:
     return np.array(points, np.int64).reshape(-1, 3)
-
-
-def _place(part: Box, whole: Box) -> tuple[slice, slice, slice]:
-    return box_slices(shift_box(part, minus(box_origin(whole))))
 
 
 def _at_origin(mask: Mask) -> Box:

@@ -1,4 +1,4 @@
-"""Masks: their parts, cuts between points, and edits that are kept."""
+"""Masks: their parts, and cuts between points."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.clicks.points import Points, without
+from lib.volumes.boxes import Box, box_origin, box_slices, minus, shift_box
 
 Mask = NDArray[np.bool_]
 
@@ -44,25 +45,6 @@ def separate(mask: Mask, steps: NDArray[np.float32], positive: Points, negative:
     return parts_holding(out, positive)
 
 
-def keep_edits(start: Mask, answer: Mask, positive: Points, negative: Points) -> Mask:
-    """An earlier mask, changed only where a new click contradicts it.
-
-    Parts that the answer would add are added where one holds a positive point outside the
-    earlier mask; parts it would remove are removed where one holds a negative point inside.
-
-    Args:
-        start: (x, y, z) the mask before, edited by hand.
-        answer: (x, y, z) what the clicks alone give.
-        positive: (P, 3), negative: (N, 3) voxels inside.
-    """
-    out = start.copy()
-    new_positive = positive[~start[tuple(positive.T)]]
-    out |= parts_holding(answer & ~start, new_positive)
-    new_negative = negative[start[tuple(negative.T)]]
-    out &= ~parts_holding(start & ~answer, new_negative)
-    return out
-
-
 def parts_holding(mask: Mask, points: Points) -> Mask:
     """The connected parts of a mask (x, y, z) in which some of the points (N, 3) lie."""
     found, _ = parts_with(mask, points)
@@ -89,3 +71,8 @@ def bounds(mask: Mask) -> tuple[slice, slice, slice]:
         where = np.flatnonzero(line)
         spans.append(slice(int(where[0]), int(where[-1]) + 1))
     return spans[0], spans[1], spans[2]
+
+
+def place_in(part: Box, whole: Box) -> tuple[slice, slice, slice]:
+    """Where a box lies in an array of another that holds it."""
+    return box_slices(shift_box(part, minus(box_origin(whole))))

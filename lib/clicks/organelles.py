@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import edt
 import numpy as np
 
-from lib.clicks.masks import Mask, parts_holding, separate
+from lib.clicks.masks import Mask, parts_holding, place_in, separate
 from lib.clicks.points import Points, inside
 from lib.clicks.scale import BEYOND, ball, depth_at
 from lib.clicks.source import Clicks, ClickSource
 from lib.clicks.windows import click_windows, growth_limit, may_grow, neighbours, touches
 from lib.prediction.classes import FINE_VALUE
-from lib.volumes.boxes import Box, box_origin, box_slices, hull, minus, shift_box
+from lib.volumes.boxes import Box, box_origin, hull
 
 MOST_WINDOWS = 4
 """Windows beyond those of the points into which an organelle is followed."""
@@ -90,7 +90,7 @@ def _followed(source: ClickSource, points: Points, section: int | None) -> tuple
             if not (flat and axis == 2)
             and following not in windows
             and may_grow(following, limit)
-            and touches(mask[_slices(_flat(window, section), box)], axis, side)
+            and touches(mask[place_in(_flat(window, section), box)], axis, side)
         ]
         if not more or len(windows) >= most:
             return box, mask, len(windows)
@@ -145,16 +145,12 @@ def _seen(source: ClickSource, windows: list[Box], section: int | None) -> tuple
     inner[[i + FINE_VALUE for i, c in enumerate(source.hierarchy.classes) if c.inside]] = True
     for window in windows:
         part = _flat(window, section)
-        mask[_slices(part, box)] |= inner[source.classes(window)[_slices(part, window)]]
+        mask[place_in(part, box)] |= inner[source.classes(window)[place_in(part, window)]]
     return box, mask
 
 
 def _flat(box: Box, section: int | None) -> Box:
     return box if section is None else (box[0], box[1], (section, section + 1))
-
-
-def _slices(part: Box, whole: Box) -> tuple[slice, slice, slice]:
-    return box_slices(shift_box(part, minus(box_origin(whole))))
 
 
 def _at_origin(mask: Mask) -> Box:

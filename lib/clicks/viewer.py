@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.clicks.answer import ClickAnswer, StartingMask, segment_clicked
+from lib.clicks.answer import ClickAnswer, segment_clicked
 from lib.clicks.class_map import ClassAnswer, segment_classes
 from lib.clicks.source import Clicks, ClickSource, Kept
+from lib.clicks.starting import StartingMask
 from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.classes import Progress
 from lib.prediction.feature_cache import FeatureCache

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from click_cases import grey_network, source, whole
 
-from lib.clicks.answer import StartingMask, segment_clicked
+from lib.clicks.answer import segment_clicked
 from lib.clicks.reach import MOST_WINDOWS
 from lib.clicks.source import Clicks
+from lib.clicks.starting import StartingMask
 
 PROMPT = pytest.mark.parametrize("prompt", [0.0, 1.0], ids=["distance", "mask head"])
 

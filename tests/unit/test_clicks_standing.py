@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from click_cases import grey_network, source, whole
 
-from lib.clicks.answer import StartingMask, segment_clicked
+from lib.clicks.answer import segment_clicked
 from lib.clicks.source import Clicks
+from lib.clicks.starting import StartingMask
 from lib.clicks.viewer import FramedLabels
 from lib.configs.settings import InferenceSettings, Settings
 from lib.infers.base import Parts

@@ -175,7 +175,7 @@ def _said(
         if there == base and base:
             speaking.append(point)
             continue
-        depth = depth_at(standing == there, point, voxel_size_nm) if there else None
+        depth = depth_at(standing, point, voxel_size_nm) if there else None
         if depth is not None and depth.central:
             speaking.append(point)
             objects.append(there)
@@ -186,7 +186,7 @@ def _said(
         there = int(standing[tuple(point)])
         if there not in objects:
             continue
-        depth = depth_at(standing == there, point, voxel_size_nm)
+        depth = depth_at(standing, point, voxel_size_nm)
         if depth.central:
             denying.append(point)
         else:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import edt
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.clicks.masks import Mask
 from lib.volumes.boxes import Box, box_origin
@@ -25,10 +27,10 @@ BEYOND = 1.0
 
 @dataclass(frozen=True)
 class Depth:
-    """Where a point lies in a mask.
+    """Where a point lies in an object.
 
     Args:
-        own: distance to the mask's end, in voxels of the finest axis.
+        own: distance to the object's end, in voxels of the finest axis.
         around: the greatest such distance within 2 * own + 2 voxels of the point.
     """
 
@@ -37,21 +39,21 @@ class Depth:
 
     @property
     def central(self) -> bool:
-        """Whether the point speaks of the mask, and not of its border."""
+        """Whether the point speaks of the object, and not of its border."""
         return self.own >= CENTRAL * self.around
 
 
-def depth_at(mask: Mask, point: Sequence[int], voxel_size_nm: Sequence[float]) -> Depth:
-    """Where a point lies in a mask; the array's ends are no end of the mask.
+def depth_at(objects: NDArray[Any], point: Sequence[int], voxel_size_nm: Sequence[float]) -> Depth:
+    """Where a point lies in its object; the array's ends are no end of the object.
 
     Args:
-        mask: (x, y, z) that holds the point.
+        objects: (x, y, z) ids, or a mask.
         point: voxel.
         voxel_size_nm: (x, y, z).
     """
     spacing = [v / min(voxel_size_nm) for v in voxel_size_nm]
-    spans, at = _around(point, REACH, spacing, mask.shape)
-    part = np.ascontiguousarray(mask[spans])
+    spans, at = _around(point, REACH, spacing, objects.shape)
+    part = np.ascontiguousarray(objects[spans] == objects[spans][at])
     if part.all():
         return Depth(REACH, REACH)
     depth = edt.edt(part, anisotropy=tuple(spacing), black_border=False)

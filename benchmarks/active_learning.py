@@ -100,18 +100,11 @@ def real_data() -> Data:
 
     VNC is binned by two in the plane (9.2 nm), as the network would see it.
     """
-    from benchmarks.import_shared_data import commands, data_folder
-    from lib.commands import main as neuropil
+    from benchmarks.import_shared_data import import_missing
 
-    data = data_folder()
-    if not data.is_dir():
-        raise SystemExit(f"no data at {data}: set NEUROPIL_DATA")
     folder = Path("runs/active_learning/imported")
     study = Study(folder, HIERARCHY)
-    for words in commands(data, ["fib25", "vnc"]):
-        name = words[words.index("--id") + 1]
-        if not study.has_item(f"{name}-train"):
-            neuropil(["import", *words, "--studies", str(folder)])
+    import_missing(folder, ["fib25", "vnc"])
     parts = {
         "fib25-train": [((0, 96), (0, 96), (0, 48))],
         "fib25-val": [((0, 96), (0, 96), (0, 16))],

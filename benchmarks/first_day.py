@@ -6,7 +6,8 @@
 An annotator paints boxes or sections at random places, one to ten of them. After 1, 3, 5 and 10
 submissions the classes are measured on everything that was not annotated: by the weights as they
 are, with the study's heads as the server would use them (refitted, judged, perhaps refused), with
-the heads used whatever the gate says, and by a random forest on image filters (the ilastik way).
+the heads used whatever the gate says, and by a random forest on image filters (the ilastik way);
+objects, where they are known, by the adapted Rand error within sections before and after.
 Runs that are in the results file are skipped, so that a killed benchmark goes on where it was.
 
 The shipped weights know every data set here, so what is unseen is made: inverted contrast, which
@@ -36,23 +37,26 @@ from scipy import ndimage  # noqa: E402
 from sklearn.ensemble import RandomForestClassifier  # noqa: E402
 
 from benchmarks.active_learners import filtered  # noqa: E402
-from benchmarks.import_shared_data import commands, data_folder  # noqa: E402
+from benchmarks.import_shared_data import import_missing  # noqa: E402
 from lib.adaptation import learner  # noqa: E402
 from lib.adaptation.learner import StudyLearner  # noqa: E402
 from lib.adaptation.network import Network  # noqa: E402
 from lib.adaptation.rehearsal import reservoir_for  # noqa: E402
+from lib.adaptation.store import Stored  # noqa: E402
 from lib.configs.settings import AdaptationSettings  # noqa: E402
 from lib.data.items import DataItem, LabelCache  # noqa: E402
 from lib.labels.hierarchy import load_hierarchy  # noqa: E402
 from lib.metrics.class_scores import ClassScores  # noqa: E402
+from lib.metrics.object_scores import adapted_rand_error, contingency  # noqa: E402
 from lib.networks.digests import digest_of  # noqa: E402
 from lib.networks.study_heads import StudyHeads, with_study_heads  # noqa: E402
 from lib.networks.weights import load_network  # noqa: E402
 from lib.prediction.classes import predict_classes  # noqa: E402
 from lib.prediction.feature_cache import FeatureCache  # noqa: E402
 from lib.prediction.features import Shelf  # noqa: E402
+from lib.prediction.instances import predict_fragments  # noqa: E402
+from lib.prediction.joining import joining_of  # noqa: E402
 from lib.volumes.boxes import Box, box_slices  # noqa: E402
-from lib.volumes.commands import add_import_parser, run_import  # noqa: E402
 from lib.volumes.contrast import intensity_window, normalize  # noqa: E402
 from lib.volumes.study import Study  # noqa: E402
 
@@ -113,11 +117,13 @@ class Volume:
     Args:
         image: (X, Y, Z) uint8.
         truth: (X, Y, Z) int32 class sets.
+        ids: (X, Y, Z) objects within a section, 0 none, -1 unknown.
         voxel_nm: (x, y, z).
     """
 
     image: NDArray[np.uint8]
     truth: NDArray[np.int32]
+    ids: NDArray[np.int64]
     voxel_nm: tuple[float, float, float]
 
 
@@ -125,20 +131,15 @@ def volume_of(tissue: Tissue, folder: Path, network: Network) -> Volume:
     """The crop in the network's frame."""
     study = Study(folder, network.hierarchy)
     if not study.has_item(tissue.item):
-        parser = argparse.ArgumentParser()
-        add_import_parser(parser.add_subparsers(required=True))
-        only = [tissue.item.partition("-")[0]]
-        for words in commands(data_folder(), only):
-            words = ["import", *words, "--studies", str(folder), "--replace", "--quiet"]
-            run_import(parser.parse_args(words))
+        import_missing(folder, [tissue.item.partition("-")[0]])
     item = DataItem(
         study.item(tissue.item), network.hierarchy, 0.2, LabelCache(2**28), network.finest_nm,
         network.most_split,
     )  # fmt: skip
     image = np.asarray(item._image[box_slices(tissue.crop)])
-    sets, _ = item.read_labels(tissue.crop)
+    sets, ids = item.read_labels(tissue.crop)
     x, y, z = item.voxel_size_nm
-    return Volume(tissue.change(np.rint(image).astype(np.uint8)), sets, (x, y, z))
+    return Volume(tissue.change(np.rint(image).astype(np.uint8)), sets, ids, (x, y, z))
 
 
 def places(volume: Volume, size: tuple[int, int, int], seed: int) -> Iterator[Box]:
@@ -168,6 +169,16 @@ def class_figures(
         for k, count in zip(kinds, counts, strict=True)
         if count >= LEAST_VOXELS and int(k).bit_count() <= HIERARCHY.num_classes // 2
     }
+
+
+def rand_error(ids: NDArray[np.int64], found: NDArray[np.uint32]) -> float | None:
+    """Adapted Rand error within sections, their mean; None where no objects are known."""
+    errors = [
+        adapted_rand_error(contingency(ids[..., z], found[..., z]))
+        for z in range(ids.shape[2])
+        if len(np.unique(ids[..., z])) > 2
+    ]
+    return float(np.mean(errors)) if errors else None
 
 
 class Forest:
@@ -226,17 +237,32 @@ def run(
         )  # fmt: skip
         return found.astype(np.int64) - 1
 
-    plain = classes(None)
+    def objects(stored: Stored | None) -> NDArray[np.uint32]:
+        heads = None if stored is None else stored.grouping
+        fragments = predict_fragments(
+            with_study_heads(network.net, heads), volume.image, volume.voxel_nm,
+            network.inference, hierarchy=network.hierarchy, shelf=shelf,
+        )  # fmt: skip
+        how = None if stored is None else stored.joining
+        joining = network.joining if how is None else how.on(network.joining)
+        return fragments.objects(joining, HIERARCHY, network.inference.min_object_voxels).ids
+
+    plain, plain_objects = classes(None), objects(None)
+    marked = np.full_like(volume.ids, -1)
     done = 0
     for box in places(volume, DATA[name].box, seed):
         known[box_slices(box)] = volume.truth[box_slices(box)]
+        marked[box_slices(box)] = volume.ids[box_slices(box)]
         done += 1
         if done not in ROUNDS:
             continue
-        study.add_item("tissue", volume.image, volume.voxel_nm, known, replace=True)
-        began = time.monotonic()
+        study.add_item(
+            "tissue", volume.image, volume.voxel_nm, known, marked, replace=True,
+            true_instances=False,
+        )  # fmt: skip
+        began = time.process_time()  # of one thread: what it takes on a quiet core
         stored = day.learn(network)
-        seconds = time.monotonic() - began
+        seconds = time.process_time() - began
         measured = (known == HIERARCHY.unknown) & (volume.truth != HIERARCHY.unknown)
         rows = learner.Rows.joined([kept for _, kept in day._kept.values()])
         arms = {
@@ -246,9 +272,12 @@ def run(
             "forest": forest.classes(known, measured, seed),
         }
         figures = {arm: class_figures(volume.truth, found, measured) for arm, found in arms.items()}
+        others = np.where(known == HIERARCHY.unknown, volume.ids, -1)
+        errors = [rand_error(others, plain_objects), rand_error(others, objects(stored))]
         yield {
             "data": name, "seed": seed, "boxes": done, "seconds": round(seconds, 2),
-            "used": stored.learned.used, "figures": figures,
+            "used": stored.learned.used, "figures": figures, "objects": errors,
+            "sentence": stored.learned.sentence,
         }  # fmt: skip
         if done == ROUNDS[-1]:
             break
@@ -263,8 +292,9 @@ def network_of(path: Path) -> Network:
     model = settings.model
     reservoir = reservoir_for(path, digest, net, hierarchy)
     return Network(
-        net, hierarchy, digest, model.finest_nm, model.most_split, inference, lambda: reservoir
-    )
+        net, hierarchy, digest, model.finest_nm, model.most_split, inference, lambda: reservoir,
+        joining_of(net),
+    )  # fmt: skip
 
 
 def mean_iou(figures: dict[str, float]) -> float:
@@ -274,16 +304,19 @@ def mean_iou(figures: dict[str, float]) -> float:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """A Markdown table: mean IoU by data set and number of boxes, mean over seeds."""
-    lines = ["| data | boxes | " + " | ".join(ARMS) + " | seconds | used |"]
-    lines.append("|---|--:|" + "--:|" * (len(ARMS) + 2))
+    lines = [
+        "| data | boxes | " + " | ".join(ARMS) + " | objects: ARE before | after | CPU seconds |"
+    ]
+    lines.append("|---|--:|" + "--:|" * (len(ARMS) + 3))
     for name in sorted({r["data"] for r in rows}):
         for boxes in ROUNDS:
             here = [r for r in rows if (r["data"], r["boxes"]) == (name, boxes)]
             if here:
                 cells = [f"{np.mean([mean_iou(r['figures'][a]) for r in here]):.3f}" for a in ARMS]
-                seconds = f"{np.median([r['seconds'] for r in here]):.1f}"
-                used = f"{sum(r['used'] for r in here)} of {len(here)}"
-                lines.append(f"| {name} | {boxes} | {' | '.join([*cells, seconds, used])} |")
+                pairs = [r["objects"] for r in here if r["objects"][0] is not None]
+                cells += [f"{e:.3f}" for e in np.mean(pairs, 0)] if pairs else ["", ""]
+                cells.append(f"{np.median([r['seconds'] for r in here]):.1f}")
+                lines.append(f"| {name} | {boxes} | {' | '.join(cells)} |")
     gains = [
         r["figures"]["refit"][c] - iou for r in rows for c, iou in r["figures"]["as it is"].items()
     ]
@@ -297,36 +330,46 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], picture: Path) -> None:
-    """Curves of mean IoU over the number of submissions, a panel for each data set."""
+    """Curves over the number of submissions, a column for each data set: classes and objects."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     names = sorted({r["data"] for r in rows})
-    columns = min(3, len(names))
-    height = -(-len(names) // columns)
     figure, axes = pyplot.subplots(
-        height, columns, figsize=(3.4 * columns, 2.6 * height), squeeze=False, sharey=True
+        2, len(names), figsize=(2.5 * len(names), 4.4), squeeze=False, sharey="row"
     )
-    for axis in axes.flat[len(names) :]:
-        axis.set_visible(False)
-    for axis, name in zip(axes.flat, names, strict=False):
+    for column, name in enumerate(names):
+        here = [r for r in rows if r["data"] == name]
+        at = sorted({r["boxes"] for r in here})
+        top, bottom = axes[:, column]
         for arm, style in zip(ARMS, ("k--", "C0o-", "C0:", "C1s-"), strict=True):
-            at = [b for b in ROUNDS if any((r["data"], r["boxes"]) == (name, b) for r in rows)]
             values = [
-                np.mean([mean_iou(r["figures"][arm]) for r in rows
-                         if (r["data"], r["boxes"]) == (name, b)])
-                for b in at
-            ]  # fmt: skip
-            axis.plot(at, values, style, label=arm)
-        axis.set(title=name, xlabel="submissions", xticks=ROUNDS, ylim=(0, 1))
-        axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("mean IoU, not annotated")
-    axes[0, 0].legend(fontsize=7)
+                np.mean([mean_iou(r["figures"][arm]) for r in here if r["boxes"] == b]) for b in at
+            ]
+            top.plot(at, values, style, label=arm)
+        known = [r for r in here if r["objects"][0] is not None]
+        for index, (arm, style) in enumerate(((ARMS[0], "k--"), (ARMS[1], "C0o-"))):
+            if known:
+                values = [
+                    np.mean([r["objects"][index] for r in known if r["boxes"] == b]) for b in at
+                ]
+                bottom.plot(at, values, style, label=arm)
+        top.set(title=name, xticks=ROUNDS, ylim=(0, 1))
+        bottom.set(xlabel="boxes submitted", xticks=ROUNDS, ylim=(0, 1))
+        if not known:
+            bottom.set_visible(False)
+        for axis in (top, bottom):
+            axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("classes, mean IoU")
+    first = next((a for a in axes[1] if a.get_visible()), axes[1, 0])
+    first.set_ylabel("objects, Rand error")
+    first.tick_params(labelleft=True)
+    axes[0, 0].legend(fontsize=6)
     figure.tight_layout()
     picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=110)
+    figure.savefig(picture, dpi=80)
 
 
 def main() -> int:

@@ -115,6 +115,24 @@ def commands(data: Path, only: list[str], made: Path) -> Iterator[list[str]]:
         ]  # fmt: skip
 
 
+def import_missing(folder: Path, only: list[str]) -> None:
+    """Import data sets of which a study has no item yet.
+
+    Raises:
+        SystemExit: there is no shared data, or it cannot be imported.
+    """
+    data = data_folder()
+    if not data.is_dir():
+        raise SystemExit(f"no data at {data}: set NEUROPIL_DATA")
+    with tempfile.TemporaryDirectory() as made:
+        for words in commands(data, only, Path(made)):
+            name = words[words.index("--id") + 1]
+            there = any(folder.glob(f"{name}*.nii*"))
+            status = 0 if there else neuropil(["import", *words, "--studies", str(folder)])
+            if status:
+                raise SystemExit(status)
+
+
 def vnc_cells(data: Path, made: Path) -> str:
     """The derived ids of the VNC volume, which say of membranes alone that they hold no cell."""
     labels = tifffile.imread(data / "vnc_labels.tif")

@@ -33,17 +33,18 @@ def boundary_targets(
     Args:
         ids: (X, Y, Z) objects, 0 surely none, negative unknown.
         unlabelled: (X, Y, Z) voxels of which nothing is known, not even a class.
-        voxel_size_nm: (x, y, z); across thick sections nothing is asked.
+        voxel_size_nm: (x, y, z); across thick sections, and across those that are marked one by
+            one, nothing is asked.
 
     Returns:
         (X, Y, Z): BETWEEN two objects, INSIDE one, UNKNOWN.
     """
-    thick = has_thick_sections(voxel_size_nm) or ids.shape[2] == 1
+    within = has_thick_sections(voxel_size_nm) or not goes_on(ids)
     finest = min(voxel_size_nm)
     reach = [max(1, round(REACH * finest / v)) for v in voxel_size_nm]
     wide = [2 * r + 1 for r in reach]
     close = [3, 3, 3]
-    if thick:
+    if within:
         wide[2] = close[2] = 1
     known = ids > 0
     least = np.where(known, ids, LARGEST)
@@ -63,6 +64,11 @@ def boundary_targets(
     out[known & whole & ~touches] = INSIDE
     out[touches] = BETWEEN
     return out
+
+
+def goes_on(ids: NDArray[np.int64]) -> bool:
+    """Whether any object goes on in the next section; else each is marked in one section."""
+    return bool(((ids[..., 1:] > 0) & (ids[..., 1:] == ids[..., :-1])).any())
 
 
 def fit_boundary(

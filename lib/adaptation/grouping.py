@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.adaptation.boundaries import BETWEEN, INSIDE, boundary_targets, fit_boundary
+from lib.adaptation.boundaries import BETWEEN, INSIDE, boundary_targets, fit_boundary, goes_on
 from lib.adaptation.network import Network, data_item
 from lib.adaptation.objects import (
     Annotated,
@@ -32,7 +32,6 @@ from lib.adaptation.objects import (
 from lib.configs.settings import AdaptationSettings
 from lib.data.items import DataItem
 from lib.networks.study_heads import StudyHeads, together, with_study_heads
-from lib.prediction.boundary import has_thick_sections
 from lib.prediction.evidence import Evidence, collect_evidence
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import window_size
@@ -118,12 +117,7 @@ def _marks(data: DataItem, shelf: Shelf | None) -> Marks | None:
 
 def _sectionwise(data: DataItem, ids: NDArray[np.int64]) -> bool:
     """Whether numbers hold within a section: declared, or no object goes on in the next one."""
-    if data.flat:
-        return False
-    if not data.true_instances:
-        return True
-    on = (ids[..., 1:] > 0) & (ids[..., 1:] == ids[..., :-1])
-    return has_thick_sections(data.voxel_size_nm) and not bool(on.any())
+    return not data.flat and not (data.true_instances and goes_on(ids))
 
 
 @dataclass(frozen=True)

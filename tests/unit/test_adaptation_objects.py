@@ -144,6 +144,16 @@ def test_marks_say_where_objects_end() -> None:
     assert not (boundary_targets(alone, alone < 0, (10.0, 10.0, 50.0)) == BETWEEN).any()
 
 
+def test_one_marked_section_of_a_volume_of_cubes_teaches_within_it() -> None:
+    ids = np.full((24, 9, 5), -1, np.int64)
+    ids[2:9, :, 2], ids[11:20, :, 2] = 1, 2
+    found = boundary_targets(ids, ids < 0, (10.0, 10.0, 10.0))
+    assert (found[9:11, :, 2] == BETWEEN).all() and (found[4:8, :, 2] == INSIDE).all()
+    assert (found[..., [0, 1, 3, 4]] == UNKNOWN).all()
+    through = np.repeat(ids[..., 2:3], 5, axis=2)
+    assert (boundary_targets(through, through < 0, (10.0, 10.0, 10.0))[4:8] == INSIDE).all()
+
+
 def test_a_boundary_head_learns_what_its_rows_say() -> None:
     features = torch.randn((400, 4), generator=torch.Generator().manual_seed(0))
     between = features[:, 1] > 0

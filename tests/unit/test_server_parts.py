@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from dataclasses import replace
 
 import jwt
 import pytest
@@ -14,7 +15,14 @@ from fastapi import HTTPException
 from monailabel.endpoints import login
 from monailabel.endpoints.user import auth
 
+from lib.adaptation.objects import Joining
+from lib.adaptation.store import Learned, Stored, save_heads
+from lib.configs.load import hierarchy_of
 from lib.configs.settings import InferenceSettings, ServerSettings, Settings
+from lib.networks.model import build_network
+from lib.networks.study_heads import BOUNDARY, CLASSES, StudyHeads
+from lib.networks.weights import save_weights
+from lib.prediction.joining import PLAIN
 from lib.server.batch import BatchInfer
 from lib.server.finite import finite
 from lib.server.tokens import mend_tokens
@@ -142,6 +150,27 @@ def test_weights_are_read_once_and_again_when_they_change(shared):
     assert second is not first
     assert second.version != first.version
     assert loads == [("one", 0.5, "cpu"), ("two", 0.5, "cpu")]
+
+
+def test_fragments_are_found_by_the_heads_that_the_study_chose_for_them(tmp_path):
+    """Others than those of its classes, or none: what is kept of fragments depends on them."""
+    ours = Settings.model_validate({"model": {"feature_size": 8, "head_size": 4}})
+    hierarchy = hierarchy_of(ours)
+    net = build_network(ours.model, ours.loss, hierarchy)
+    path = tmp_path / "w.pt"
+    save_weights(path, net.state_dict(), ours, hierarchy)
+    network = SharedNetwork(path, ours, study=tmp_path / "study")
+    learned = Learned("Learned.", True, network.digest(), "labels")
+    classes, boundary = (StudyHeads(4, outputs, 2) for outputs in ({CLASSES: 12}, {BOUNDARY: 1}))
+    for grouping in (None, classes, boundary):
+        stored = Stored(learned, classes, joining=Joining(2.0, plain=True), grouping=grouping)
+        save_heads(tmp_path / "study", stored)
+        loaded = network.get("cpu")
+        assert loaded.net.task_heads.study is not None
+        found = loaded.predictor.grouping
+        assert found is not None and (found.task_heads.study is None) == (grouping is None)
+        assert loaded.fragments == stored.fragments and bool(loaded.fragments) == bool(grouping)
+        assert loaded.predictor.joining == replace(PLAIN, offset=PLAIN.offset + 2.0)
 
 
 def test_a_device_is_given_to_one_volume_at_a_time_and_clicks_do_not_wait(shared):

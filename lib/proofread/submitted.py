@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from lib.annotation.deriving import Derived
 from lib.annotation.submissions import submit
 from lib.annotation.versions import SubmissionOptions
+from lib.clicks.masks import parts_holding, place_in
 from lib.labels.hierarchy import normalize_name
 from lib.labels.segment_names import object_name
 from lib.proofread.answering import Over
 from lib.proofread.current import CurrentObjects, Placed
 from lib.proofread.machine import MachineObjects
-from lib.volumes.boxes import Box, box_slices
+from lib.proofread.replay import NONE
+from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, hull, intersect
 from lib.volumes.readers.opening import open_file
 from lib.volumes.study import StudyItem
 
@@ -44,8 +46,12 @@ def accept_submitted(
     made: Mapping[int, str],
     by: str = "",
     over: Over = "free",
+    within: Box | None = None,
 ) -> Accepted:
     """Accept objects of an item's `instance` label as they are there.
+
+    A submission of a region says nothing of what lies beyond it: an object that goes on there
+    keeps its voxels.
 
     Args:
         objects: of the item.
@@ -53,6 +59,7 @@ def accept_submitted(
         made: id -> name of the objects that a person made.
         by: who submitted.
         over: "free" leaves voxels of other accepted objects to them.
+        within: the region that was submitted; None: all of the item.
     """
     names: list[str] = []
     notes: list[str] = []
@@ -66,6 +73,8 @@ def accept_submitted(
             if box is None:  # painted over by what lies inside it
                 continue
             placed = Placed(submitted.read(box) == object_id, box)
+            if within is not None:
+                placed = _going_on(objects, placed, within)
             if _accept(objects, object_id, name, placed, by, over, notes):
                 names.append(name)
     finally:
@@ -134,6 +143,30 @@ def declare_annotated(
         image: Any = nib
         image.save(image.Nifti1Image(whole, affine), path)
         return submit(item.study, item.id, path, info, options, mapping)
+
+
+def _going_on(objects: CurrentObjects, placed: Placed, within: Box) -> Placed:
+    """An object of a region with what stands of it beyond, as far as the two hang together.
+
+    Args:
+        placed: what was submitted.
+        within: the region.
+    """
+    found, counts = np.unique(objects.read(placed.box)[placed.mask], return_counts=True)
+    counts[found == NONE] = 0
+    if not counts.any():
+        return placed
+    stood = objects.voxels(int(found[np.argmax(counts)]))
+    if stood is None:
+        return placed
+    whole = hull([placed.box, stood.box])
+    mask = np.zeros(box_shape(whole), np.bool_)
+    mask[place_in(stood.box, whole)] = stood.mask
+    if (common := intersect(within, whole)) is not None:
+        mask[place_in(common, whole)] = False
+    mask[place_in(placed.box, whole)] |= placed.mask
+    points = np.argwhere(placed.mask) + np.subtract(box_origin(placed.box), box_origin(whole))
+    return Placed(parts_holding(mask, points), whole).cut() or placed
 
 
 def _accept(

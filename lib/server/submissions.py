@@ -133,6 +133,7 @@ class Submissions:
             derived.made,
             str(info.get("client_id") or ""),
             cast(Over, _choice(info, "over")),
+            options.roi,
         )
         self.objects.drafts.forget(str(info.get("client_id") or ""), image_id)
         region_done = done_in(objects, options.roi)

@@ -28,8 +28,8 @@ from lib.labels.class_sets import cells_only  # noqa: E402
 from lib.metrics.object_scores import adapted_rand_error, contingency  # noqa: E402
 from lib.networks.digests import digest_of  # noqa: E402
 from lib.networks.weights import rewrite_meta  # noqa: E402
-from lib.prediction.instances import Fragments  # noqa: E402
 from lib.prediction.joining import JoinModel, KnownJoins, fit_joining, known_joins  # noqa: E402
+from lib.prediction.objects import Fragments  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 from lib.volumes.boxes import Box, box_shape, box_slices, whole_box  # noqa: E402
 from lib.volumes.study import Study, StudyItem  # noqa: E402

@@ -33,7 +33,7 @@ from matplotlib import pyplot  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.metrics.object_scores import contingency, object_report  # noqa: E402
 from lib.prediction.evidence import Evidence, collect_evidence  # noqa: E402
-from lib.prediction.instances import group_volume  # noqa: E402
+from lib.prediction.grouping import group_volume  # noqa: E402
 from lib.prediction.joining import PLAIN, owners  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 from lib.prediction.scratch import Scratch  # noqa: E402

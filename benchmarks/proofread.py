@@ -47,7 +47,8 @@ from lib.metrics.clicks import (  # noqa: E402
     simulate_clicks,
 )
 from lib.prediction.evidence import collect_evidence  # noqa: E402
-from lib.prediction.instances import Fragments, group_volume  # noqa: E402
+from lib.prediction.grouping import group_volume  # noqa: E402
+from lib.prediction.objects import Fragments  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 from lib.prediction.scratch import Scratch  # noqa: E402
 from lib.synthetic.generate import generate  # noqa: E402

@@ -16,7 +16,7 @@ from lib.clicks import prompted, scale
 from lib.evaluation.click_sessions import Answers, app_answers_on
 from lib.metrics.click_scores import AFTER
 from lib.metrics.clicks import Click, Mask, mask_iou
-from lib.prediction.instances import Fragments
+from lib.prediction.objects import Fragments
 from lib.prediction.predictor import Predictor
 from lib.volumes.contrast import LazyImage
 

@@ -35,7 +35,7 @@ from lib.networks.study_heads import StudyHeads, together, with_study_heads
 from lib.prediction.evidence import Evidence, collect_evidence
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import window_size
-from lib.prediction.instances import group_volume
+from lib.prediction.grouping import group_volume
 from lib.prediction.scratch import Scratch
 from lib.prediction.windows import window_grid
 from lib.volumes.boxes import box_slices

@@ -10,7 +10,7 @@ from lib.configs.settings import InferenceSettings
 from lib.data.items import DataItem, LabelCache
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.prediction.instances import Call, call_here
+from lib.prediction.grouping import Call, call_here
 from lib.prediction.joining import PLAIN, JoinModel
 from lib.volumes.study import StudyItem
 

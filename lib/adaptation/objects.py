@@ -18,8 +18,8 @@ from lib.labels.class_sets import cells_only
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.metrics.object_scores import Contingency, contingency
 from lib.prediction.graph import FragmentGraph
-from lib.prediction.instances import joined_cells
 from lib.prediction.joining import PLAIN, JoinModel
+from lib.prediction.objects import joined_cells
 
 PARTS = 4
 """Quarters of the marked objects that are held back in turn."""

@@ -23,7 +23,7 @@ from lib.prediction.boundary import (
 )
 from lib.prediction.evidence import Evidence, collect_evidence
 from lib.prediction.fragments import fragments_of_block
-from lib.prediction.instances import block_overlap, count_contacts, global_places
+from lib.prediction.grouping import block_overlap, count_contacts, global_places
 from lib.prediction.predictor import Predictor
 from lib.prediction.scratch import Scratch
 from lib.volumes.boxes import (

@@ -18,7 +18,7 @@ from lib.blocks.contacts import Ids
 from lib.blocks.parts import load_parts
 from lib.blocks.plan import FOLDER
 from lib.prediction.graph import REACHES, BlockContacts, merge_contacts
-from lib.prediction.instances import Fragments
+from lib.prediction.objects import Fragments
 from lib.prediction.predictor import Predictor
 from lib.volumes.atomic import StagedFiles
 

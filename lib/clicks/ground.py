@@ -21,7 +21,8 @@ from lib.prediction.classes import FINE_VALUE
 from lib.prediction.evidence import Evidence
 from lib.prediction.feature_cache import WindowKey
 from lib.prediction.graph import REACHES, FragmentGraph
-from lib.prediction.instances import Fragments, group_volume
+from lib.prediction.grouping import group_volume
+from lib.prediction.objects import Fragments
 from lib.targets.pairs import pair_offsets
 from lib.volumes.boxes import (
     Box,

@@ -16,8 +16,8 @@ from lib.networks.model import NeuropilNet
 from lib.prediction.classes import FINE_VALUE
 from lib.prediction.feature_cache import ClassMap, FeatureCache, WindowFeatures, WindowKey
 from lib.prediction.features import Precision, use_bfloat16
-from lib.prediction.instances import Fragments
 from lib.prediction.joining import PLAIN, JoinModel
+from lib.prediction.objects import Fragments
 from lib.volumes.boxes import Box, Triple, box_shape, box_slices
 from lib.volumes.contrast import LazyImage, intensity_window, normalize
 

@@ -13,7 +13,7 @@ from lib.networks.model import NeuropilNet
 from lib.prediction.affinities import pair_affinities
 from lib.prediction.classes import FINE_VALUE
 from lib.prediction.evidence import Evidence
-from lib.prediction.instances import group_volume
+from lib.prediction.grouping import group_volume
 from lib.prediction.joining import joining_of
 from lib.targets.pairs import pair_offsets
 

@@ -13,7 +13,7 @@ from lib.clicks.source import Clicks, ClickSource
 from lib.clicks.viewer import FramedLabels
 from lib.metrics.clicks import Click, Mask, seeded_generator, simulate_clicks
 from lib.prediction.feature_cache import FeatureCache
-from lib.prediction.instances import Fragments
+from lib.prediction.objects import Fragments
 from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import box_slices, whole_box
 from lib.volumes.contrast import LazyImage

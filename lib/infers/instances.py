@@ -15,7 +15,7 @@ from lib.infers.region import in_region
 from lib.infers.writer import write_label
 from lib.prediction.classes import FINE_VALUE
 from lib.prediction.fragment_store import fragments_file, load_fragments, save_fragments
-from lib.prediction.instances import Fragments, Objects
+from lib.prediction.objects import Fragments, Objects
 from lib.prediction.organelles import find_organelles
 from lib.proofread.joins import Joins, ends_of_map, joins_of_fragments
 from lib.proofread.naming import current_classes

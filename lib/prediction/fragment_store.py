@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.prediction.graph import FragmentGraph
-from lib.prediction.instances import Fragments
+from lib.prediction.objects import Fragments
 from lib.volumes.atomic import StagedFiles
 
 FOLDER = "fragments"

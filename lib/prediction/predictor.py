@@ -18,8 +18,10 @@ from lib.networks.weights import load_network
 from lib.prediction.classes import Level, Progress, predict_classes
 from lib.prediction.features import Shelf
 from lib.prediction.forward import window_size
-from lib.prediction.instances import Call, Fragments, Objects, call_here, predict_fragments
+from lib.prediction.grouping import Call, call_here
+from lib.prediction.instances import predict_fragments
 from lib.prediction.joining import PLAIN, JoinModel, joining_of
+from lib.prediction.objects import Fragments, Objects
 from lib.volumes.boxes import Box, Triple, box_origin, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage, intensity_window
 from lib.volumes.crop import Crop, widen

@@ -24,7 +24,7 @@ from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.digests import digest_of
 from lib.networks.model import NeuropilNet
 from lib.networks.study_heads import with_study_heads
-from lib.prediction.instances import call_here
+from lib.prediction.grouping import call_here
 from lib.prediction.predictor import Predictor, load_predictor
 from lib.server.isolated import Isolated
 

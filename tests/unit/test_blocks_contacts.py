@@ -11,7 +11,7 @@ from lib.blocks.contacts import Contacts, face_contacts, face_of, numbered
 from lib.blocks.fragments import _part, _within
 from lib.prediction.evidence import Evidence
 from lib.prediction.graph import REACHES, BlockContacts, merge_contacts
-from lib.prediction.instances import count_contacts
+from lib.prediction.grouping import count_contacts
 from lib.volumes.boxes import Box, Triple, whole_box
 
 SHAPE: Triple = (13, 11, 9)

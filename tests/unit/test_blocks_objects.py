@@ -21,7 +21,7 @@ from lib.configs.settings import InferenceSettings
 from lib.metrics.object_scores import adapted_rand_error, contingency
 from lib.prediction.boundary import boundary_scale, pair_slices
 from lib.prediction.evidence import Evidence
-from lib.prediction.instances import group_volume
+from lib.prediction.grouping import group_volume
 from lib.prediction.joining import PLAIN
 from lib.volumes.boxes import Box, Triple, box_slices, tile_boxes, whole_box
 from lib.volumes.errors import VolumeError

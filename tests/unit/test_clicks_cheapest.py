@@ -8,7 +8,7 @@ import pytest
 from lib.clicks.cheapest import Pieces, _minimum_cut, cheapest, pieces_of
 from lib.clicks.ground import UNKNOWN_LOGIT, Ground
 from lib.prediction.graph import FragmentGraph
-from lib.prediction.instances import Fragments
+from lib.prediction.objects import Fragments
 
 
 def chain(objects: list[int], logits: list[float], sizes: list[float] | None = None) -> Pieces:

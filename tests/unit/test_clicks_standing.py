@@ -21,7 +21,7 @@ from lib.infers.viewer_labels import ViewerLabels
 from lib.labels.hierarchy import flat_hierarchy
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.graph import FragmentGraph
-from lib.prediction.instances import Fragments
+from lib.prediction.objects import Fragments
 from lib.prediction.predictor import Predictor
 from lib.proofread.store import MACHINE_TAG, ObjectStore
 from lib.volumes.boxes import box_slices, whole_box

@@ -18,7 +18,6 @@ from lib.prediction.graph import (
     merge_contacts,
     reach_of,
 )
-from lib.prediction.instances import Fragments
 from lib.prediction.joining import (
     FEATURES,
     PLAIN,
@@ -30,6 +29,7 @@ from lib.prediction.joining import (
     known_joins,
     owners,
 )
+from lib.prediction.objects import Fragments
 
 ISOTROPIC = (10.0, 10.0, 10.0)
 

@@ -10,8 +10,10 @@ from lib.labels.hierarchy import load_hierarchy
 from lib.metrics.object_scores import contingency, object_report
 from lib.prediction.affinities import embedding_affinities
 from lib.prediction.evidence import Evidence
-from lib.prediction.instances import Objects, group_volume, predict_objects
+from lib.prediction.grouping import group_volume
+from lib.prediction.instances import predict_objects
 from lib.prediction.joining import PLAIN as BY_AFFINITY
+from lib.prediction.objects import Objects
 from lib.prediction.scratch import Scratch
 from lib.targets.pairs import pair_offsets
 
@@ -92,7 +94,7 @@ def test_contacts_are_counted_once_however_the_volume_is_cut() -> None:
     evidence = evidence_of(cubes((40, 30, 12), 7), noise=0.2)
     whole = group_volume(evidence, VOXEL, PLAIN)
     from lib.prediction.graph import merge_contacts
-    from lib.prediction.instances import count_contacts
+    from lib.prediction.grouping import count_contacts
 
     halves = [((0, 17), (0, 30), (0, 12)), ((17, 40), (0, 30), (0, 12))]
     parts = [count_contacts(evidence, whole.ids, box, VOXEL) for box in halves]

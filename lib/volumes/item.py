@@ -57,12 +57,15 @@ class StudyItem:
         Raises:
             VolumeError: a damaged record.
         """
-        path = record_path(self.study.root, self.id)
-        record = read_record(path, self.id, self.source.info.voxel_size_nm)
+        record = self._read_record()
         if record.size_assumed:
             why = f" ({self.source.info.size_fault})" if self.source.info.size_fault else ""
             logger.warning("%s%s", record.warning(), why)
         return record
+
+    def _read_record(self) -> ItemRecord:
+        path = record_path(self.study.root, self.id)
+        return read_record(path, self.id, self.source.info.voxel_size_nm)
 
     @property
     def affine(self) -> NDArray[np.float64] | None:
@@ -149,6 +152,12 @@ class StudyItem:
         """
         try:
             return final_to_class_sets(final, self.study.hierarchy, self.record.class_sets)
+        except LabelValueError:
+            # A submission since this item was opened may have added class sets: its record is
+            # in place before its map is.
+            now = self._read_record().class_sets
+        try:
+            return final_to_class_sets(final, self.study.hierarchy, now)
         except LabelValueError as error:
             place = tuple(i + low for i, (low, _) in zip(error.index, box, strict=True))
             raise VolumeError(

@@ -283,6 +283,16 @@ def test_a_label_that_is_replaced_is_read_anew(tmp_path):
     assert (item.read_instances() == labels(1)[1]).all()
 
 
+def test_class_sets_that_came_with_a_later_submission_are_known_to_an_open_item(tmp_path):
+    study = Study(tmp_path, H)
+    sets = np.full(SHAPE, 1, np.int32)
+    item, _ = study.add_item("one", volume(SHAPE), SIZE_NM, sets)
+    assert (item.read_class_sets() == sets).all()  # its record is read now
+    later = np.full(SHAPE, 1 << 3 | 1 << 6, np.int32)  # neither a class nor a group
+    study.add_item("one", volume(SHAPE), SIZE_NM, later, replace=True)
+    assert (item.read_class_sets() == later).all()
+
+
 def test_items_travel_to_worker_processes(tmp_path):
     item, _ = Study(tmp_path, H).add_item("one", volume(SHAPE), SIZE_NM, *labels())
     item.read_class_sets()

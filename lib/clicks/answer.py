@@ -137,7 +137,7 @@ def _of_objects(
         if not reach.follow(wanted):
             break
     mask = wanted
-    if len(said.negative) or len(said.objects) > 1:
+    if len(said.negative) or len(said.objects) > 1 or not reach.stands:
         mask = _cut(source, reach, clicks, said, standing, wanted)
     for touch in said.added:
         near = ball(_at_origin(mask), touch.point, touch.radius, source.voxel_size_nm)
@@ -225,7 +225,8 @@ def _cut(
     low = np.array(box_origin(reach.box))
     asked = said.positive + low, said.negative + low
     answer = prompted_costs(source, clicks, *asked, pieces.ids, reach.box)
-    chosen = cheapest(pieces, base, positive, np.setdiff1d(negative, positive), answer)
+    negative = np.setdiff1d(negative, positive)
+    chosen = cheapest(pieces, base, positive, negative, answer, firm=reach.stands)
     mask: Mask = chosen[pieces.ids]
     return mask
 

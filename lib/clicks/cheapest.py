@@ -1,8 +1,9 @@
 """The cheapest change that honours all points, on the pieces of the objects that they lie in.
 
-The object of the first positive point is in, as it stands; others are out. A cut inside an object
-costs what its contacts say for it, and a piece of another object costs what its contacts say
-against joining. So a positive point brings its whole object, unless it is cheaper to cut its
+The object of the first positive point is in, as it stands; others are out. An object that nobody
+has seen yet is less firm: the network's answer to the points may take pieces off it. A cut inside
+an object costs what its contacts say for it, and a piece of another object costs what its contacts
+say against joining. So a positive point brings its whole object, unless it is cheaper to cut its
 part off, and a negative point takes the part that hangs on least.
 """
 
@@ -86,6 +87,7 @@ def cheapest(
     positive: NDArray[np.int64],
     negative: NDArray[np.int64],
     answer: NDArray[np.float64] | None = None,
+    firm: bool = True,
 ) -> NDArray[np.bool_]:
     """Which pieces are the clicked object.
 
@@ -95,6 +97,7 @@ def cheapest(
         positive, negative: pieces that hold such points; one that holds both counts as positive.
         answer: (P + 1,) what the network's prompted answer is worth for (above 0) or against
             each piece.
+        firm: nothing of the base goes where no point denies it.
 
     Returns:
         (P + 1,) bool.
@@ -115,7 +118,7 @@ def cheapest(
     if answer is not None:
         inward += np.maximum(answer, 0.0)
         outward += np.maximum(-answer, 0.0)
-    if not len(negative):
+    if firm and not len(negative):
         inward[owner == base] = ALWAYS
     inward[negative], outward[negative] = 0.0, ALWAYS
     inward[positive], outward[positive] = ALWAYS, 0.0

@@ -1,7 +1,8 @@
 """Clicks on what lies inside cells: a mitochondrion is found by its class, not by the graph.
 
-Which of the two a click means, the organelle or the cell around it, its class says where the
-annotator named one; otherwise most of the positive points do.
+Which of the two clicks mean, the organelle or the cell around it, their class says where the
+annotator named one; otherwise one point beyond organelles is enough for the cell, so that a
+further click never shrinks a cell to an organelle.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def organelle_of(
         section: only this section is looked at.
 
     Returns:
-        None where the cell is meant: a class says so, the network sees no organelle at the
-        points, or half of them or more lie beyond it and its border.
+        None where the cell is meant: a class says so, or a point lies where the network sees
+        neither an organelle nor the border of one.
     """
     classes = source.hierarchy.classes
     named = clicks.class_id >= 0
@@ -67,7 +68,7 @@ def organelle_of(
     size = source.voxel_size_nm
     mask = _between(mask, inside(positive[on_it], box), inside(negative, box), size)
     near = _touching(mask, inside(positive[~on_it], box), size)
-    if not named and 2 * (on_it.sum() + len(near)) <= len(positive):
+    if not named and on_it.sum() + len(near) < len(positive):
         return None
     for point, distance in near:
         mask |= ball(_at_origin(mask), point.tolist(), distance + BEYOND, size)

@@ -39,6 +39,8 @@ class Reach:
         points: (P, 3) positive points inside the image, at least one.
         negative: (N, 3) negative points inside the image.
         section: only this section is looked at.
+
+    `stands` says whether the first point lies on an object that people have seen.
     """
 
     def __init__(
@@ -52,8 +54,8 @@ class Reach:
         self._most = len(self.windows) + MOST_WINDOWS
         self._kept = kept_ground(source)
         self.box = self._flat(hull(self.windows))
-        self._stands = self._object_at(points[0])
-        if self._stands:  # a cut looks where the points are
+        self.stands = self._object_at(points[0])
+        if self.stands:  # a cut looks where the points are
             spots = np.concatenate((points, negative)).tolist()
             self.windows = click_windows(spots, source.window, source.shape)
         self.looked_at = 0
@@ -75,7 +77,7 @@ class Reach:
         if self.source.objects is not None:
             ids = read_ids(self.source.objects, self.box)
             standing = fastremap.renumber(ids, in_place=False)[0].astype(np.uint32)
-        if self._stands:
+        if self.stands:
             return standing
         ground = self.ground
         cells = ground.cells[ground.read(self.box)].astype(np.uint32)
@@ -86,7 +88,7 @@ class Reach:
     def follow(self, mask: Mask) -> bool:
         """Widen the box where a mask on it goes on beyond; False where it is wide enough."""
         before = self.box, len(self.windows)
-        if self._stands or self._kept is not None:
+        if self.stands or self._kept is not None:
             self.box = self._widened(mask)
         else:
             self._add_windows(mask)

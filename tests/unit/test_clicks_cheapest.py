@@ -1,6 +1,7 @@
 """The cheapest change that honours all points, on graphs whose answer is known."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +25,7 @@ def chain(objects: list[int], logits: list[float], sizes: list[float] | None = N
     )
 
 
-def chosen(
-    pieces: Pieces, positive: list[int], negative: list[int], **more: np.ndarray
-) -> list[int]:
+def chosen(pieces: Pieces, positive: list[int], negative: list[int], **more: Any) -> list[int]:
     found = cheapest(pieces, 1, np.array(positive), np.array(negative, np.int64), **more)
     return np.flatnonzero(found).tolist()  # type: ignore[no-any-return]
 
@@ -34,6 +33,9 @@ def chosen(
 def test_what_stands_is_the_answer_where_no_point_denies_it() -> None:
     pieces = chain([1, 1, 1], [-6.0, -6.0])  # however little its contacts say for it
     assert chosen(pieces, [2], []) == [1, 2, 3]
+    against = np.array([0.0, 0.0, 0.0, -3.0])  # the network's answer
+    assert chosen(pieces, [2], [], answer=against) == [1, 2, 3]
+    assert chosen(pieces, [2], [], answer=against, firm=False) == [1, 2]  # if nobody saw it yet
 
 
 def test_a_negative_point_takes_what_hangs_on_least() -> None:

@@ -11,6 +11,7 @@ import pytest
 from click_cases import grey_network, source, whole
 
 from lib.clicks.answer import segment_clicked
+from lib.clicks.ground import sheath_and_rest
 from lib.clicks.source import Clicks
 from lib.clicks.starting import StartingMask
 from lib.clicks.viewer import FramedLabels
@@ -18,7 +19,7 @@ from lib.configs.settings import InferenceSettings, Settings
 from lib.infers.base import Parts
 from lib.infers.proofread import Proofread
 from lib.infers.viewer_labels import ViewerLabels
-from lib.labels.hierarchy import flat_hierarchy
+from lib.labels.hierarchy import flat_hierarchy, load_hierarchy
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.graph import FragmentGraph
 from lib.prediction.objects import Fragments
@@ -286,3 +287,17 @@ def test_the_task_reads_what_instances_stored(task: Proofread, tmp_path: Path) -
     torn, told = ask()
     assert told["fragments"] is False and "cannot be read" in told["warnings"][0]
     assert np.array_equal(other, alone) and np.array_equal(torn, alone)
+
+
+@pytest.mark.parametrize("hierarchy", [load_hierarchy(), flat_hierarchy(2), flat_hierarchy(5)])
+def test_a_sheath_and_what_it_holds_are_two_kinds(hierarchy: Any) -> None:
+    found = sheath_and_rest(hierarchy)
+    assert found.class_names == hierarchy.class_names
+    members = sorted(c for _, group in found.groups for c in group)
+    assert members == list(range(hierarchy.num_classes))
+    if "myelin" in hierarchy.class_names:
+        axon, myelin, tongue = (
+            hierarchy.class_names.index(n) for n in ("axon", "myelin", "myelin inner tongue")
+        )
+        (_, sheath), (_, rest) = found.groups
+        assert {myelin, tongue} <= set(sheath) and axon in rest

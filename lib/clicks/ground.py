@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from lib.clicks.source import ClickSource
 from lib.clicks.windows import centrality
-from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.affinities import pair_affinities
 from lib.prediction.classes import FINE_VALUE
 from lib.prediction.evidence import Evidence
@@ -39,10 +38,6 @@ from lib.volumes.boxes import (
 
 Ids = NDArray[np.uint32]
 
-CLASS_WEIGHT = 0.5
-"""How much the two push a pair of voxels apart, at least, where fragments are made for clicks: what
-holds an axon and its sheath cannot be cut between them."""
-SHEATH = "myelin"
 UNKNOWN_LOGIT = 8.0
 """Log odds of pieces of one object whose contact no graph knows; less of two objects."""
 
@@ -154,19 +149,6 @@ def _ground(source: ClickSource, box: Box, fragments: Fragments) -> Ground:
     return Ground(box, fragments, source.joining.logits(fragments.graph), cells)
 
 
-def sheath_and_rest(hierarchy: LabelHierarchy) -> LabelHierarchy:
-    """The hierarchy with two groups: what myelin is in, and everything else.
-
-    An axon and its sheath are two objects, however faint the boundary between them. Other kinds
-    are not told apart so surely, and say nothing here.
-    """
-    names = hierarchy.class_names
-    sheath = next((m for _, m in hierarchy.groups if SHEATH in [names[c] for c in m]), ())
-    rest = tuple(c for c in range(hierarchy.num_classes) if c not in sheath)
-    groups = [("the sheath", tuple(sheath)), ("all else", rest)]
-    return LabelHierarchy(hierarchy.classes, tuple(g for g in groups if g[1]))
-
-
 def _evidence(source: ClickSource, boxes: Sequence[Box], whole: Box) -> Evidence:
     """Affinities, classes and foreground of some windows; where they overlap, of the one whose
     middle is nearer."""
@@ -180,9 +162,6 @@ def _evidence(source: ClickSource, boxes: Sequence[Box], whole: Box) -> Evidence
         source.hierarchy.num_classes + FINE_VALUE,
     )
     best = np.zeros(shape, np.float32)
-    weight = max(source.inference.class_weight, CLASS_WEIGHT)
-    inference = source.inference.model_copy(update={"class_weight": weight})
-    kinds = sheath_and_rest(source.hierarchy)
     of_objects = torch.tensor([c.object for c in source.hierarchy.classes])
     for box in boxes:
         out = source.outputs(box, ("semantic", "instance", "affinity"), source.grouping)
@@ -191,8 +170,8 @@ def _evidence(source: ClickSource, boxes: Sequence[Box], whole: Box) -> Evidence
             out["instance"],
             p,
             offsets,
-            kinds,
-            inference,
+            source.hierarchy,
+            source.inference,
             out.get("affinity"),
             source.voxel_size_nm,
         )

@@ -166,6 +166,7 @@ class InferenceSettings(Section):
     object_threshold: Fraction = 0.5  # probability of "can be an object" that makes foreground
     affinity_margin: Positive = 1.95  # embedding distance at which a pair is undecided
     class_weight: Weight = 0.0  # how much different kinds of class push a pair apart
+    sheath_weight: Weight = 0.5  # how much myelin and what is none push a pair apart
     long_range: tuple[Count, ...] = (3, 9)  # partners, in voxels of the finest axis
     instance_block: tuple[Count, Count, Count] = (384, 384, 128)  # fragments are made by block
     instance_overlap: Count = 80  # voxels of the finest axis that blocks share

@@ -23,6 +23,8 @@ from lib.networks.pair_logits import offset_logits
 from lib.targets.cells import affinity_offsets, pair_ends
 from lib.targets.pairs import Offset
 
+SHEATH = "myelin"
+
 
 def pair_affinities(
     embedding: Tensor,
@@ -43,7 +45,7 @@ def pair_affinities(
         probabilities: (B, C, X, Y, Z) of the fine classes.
         offsets: partner of voxel v is v + offset; components are not negative.
         hierarchy: of the network; classes of one group are of one kind.
-        inference: `affinity_margin` and `class_weight`.
+        inference: `affinity_margin`, `class_weight` and `sheath_weight`.
         correction: (B, PAIR_CHANNELS, X, Y, Z) of an affinity head, if there is one.
         voxel_size_nm: (x, y, z), by which the head's partners are known; with `correction`.
 
@@ -59,15 +61,39 @@ def pair_affinities(
                     logits = offset_logits(own[learned.index(offset)], points, offset)
                     inside, _ = pair_ends(logits, offset)
                     pair_ends(out[channel], offset)[0].copy_(2.0 * inside.sigmoid() - 1.0)
-    if inference.class_weight > 0:
-        kinds = kind_probabilities(probabilities, hierarchy).sqrt()
-        for channel, here, there in _pairs(kinds, offsets):
-            # Bhattacharyya: 1 for equal distributions, however vague; 0 for different kinds
-            unlike = 1.0 - (here * there).sum(1)
-            x, y, z = unlike.shape[1:]
-            pair = affinities[:, channel, :x, :y, :z]
-            pair.sub_(inference.class_weight * unlike).clamp_(min=-1.0)
+    pushes = (
+        (inference.class_weight, hierarchy),
+        (inference.sheath_weight, sheath_and_rest(hierarchy)),
+    )
+    for weight, told_apart in pushes:
+        if weight > 0 and told_apart.num_groups != 1:
+            _push_apart(affinities, weight, kind_probabilities(probabilities, told_apart), offsets)
     return affinities
+
+
+def _push_apart(
+    affinities: Tensor, weight: float, kinds: Tensor, offsets: Sequence[Offset]
+) -> None:
+    """Take from affinities (B, A, X, Y, Z) what the kinds (B, K, X, Y, Z) of a pair differ by."""
+    for channel, here, there in _pairs(kinds.sqrt(), offsets):
+        # Bhattacharyya: 1 for equal distributions, however vague; 0 for different kinds
+        unlike = 1.0 - (here * there).sum(1)
+        x, y, z = unlike.shape[1:]
+        pair = affinities[:, channel, :x, :y, :z]
+        pair.sub_(weight * unlike).clamp_(min=-1.0)
+
+
+def sheath_and_rest(hierarchy: LabelHierarchy) -> LabelHierarchy:
+    """The hierarchy with two groups: what myelin is in, and everything else.
+
+    An axon and its sheath are two objects, however faint the boundary between them. Other kinds
+    are not told apart so surely, and say nothing here.
+    """
+    names = hierarchy.class_names
+    sheath = next((m for _, m in hierarchy.groups if SHEATH in [names[c] for c in m]), ())
+    rest = tuple(c for c in range(hierarchy.num_classes) if c not in sheath)
+    groups = [("the sheath", tuple(sheath)), ("all else", rest)]
+    return LabelHierarchy(hierarchy.classes, tuple(g for g in groups if g[1]))
 
 
 def boundary_affinities(boundary: Tensor, offsets: Sequence[Offset]) -> Tensor:

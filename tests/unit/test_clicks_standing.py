@@ -11,7 +11,6 @@ import pytest
 from click_cases import grey_network, source, whole
 
 from lib.clicks.answer import segment_clicked
-from lib.clicks.ground import sheath_and_rest
 from lib.clicks.source import Clicks
 from lib.clicks.starting import StartingMask
 from lib.clicks.viewer import FramedLabels
@@ -20,6 +19,7 @@ from lib.infers.base import Parts
 from lib.infers.proofread import Proofread
 from lib.infers.viewer_labels import ViewerLabels
 from lib.labels.hierarchy import flat_hierarchy, load_hierarchy
+from lib.prediction.affinities import sheath_and_rest
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.graph import FragmentGraph
 from lib.prediction.objects import Fragments

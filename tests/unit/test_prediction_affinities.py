@@ -56,11 +56,18 @@ def test_different_kinds_push_apart_and_vague_or_equal_ones_do_not() -> None:
     p[0, axon, 0], p[0, dendrite, 1], p[0, myelin, 2] = 1, 1, 1
     p[0, axon, 3], p[0, myelin, 3] = 0.5, 0.5
     embedding, offsets = torch.zeros(1, 3, 4, 1, 1), [(1, 0, 0)]
-    settings = InferenceSettings(class_weight=2.0)
+    settings = InferenceSettings(class_weight=2.0, sheath_weight=0.0)
     found = pair_affinities(embedding, p, offsets, hierarchy, settings).flatten()
     torch.testing.assert_close(found, torch.tensor([1.0, -1.0, 1 - 2 * (1 - 0.5**0.5), 0.0]))
-    plain = pair_affinities(embedding, p, offsets, hierarchy, InferenceSettings(class_weight=0))
+    none = InferenceSettings(class_weight=0, sheath_weight=0)
+    plain = pair_affinities(embedding, p, offsets, hierarchy, none)
     assert plain.flatten().tolist() == [1.0, 1.0, 1.0, 0.0]
+    # a dendrite and myelin are two objects; axon and dendrite may be one
+    sheath = InferenceSettings(class_weight=0, sheath_weight=1.0)
+    p[0, :, 0], p[0, axon, 0] = 0, 1
+    p[0, :, 2], p[0, myelin, 2] = 0, 1
+    found = pair_affinities(embedding, p, offsets, hierarchy, sheath).flatten()
+    torch.testing.assert_close(found, torch.tensor([1.0, 0.0, 0.5**0.5, 0.0]))
 
 
 def test_what_the_affinity_head_says_corrects_the_embedding() -> None:

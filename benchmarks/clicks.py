@@ -46,7 +46,7 @@ from lib.configs.settings import InferenceSettings, LossSettings, ModelSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.networks.model import NeuropilNet, build_network
 from lib.prediction.feature_cache import FeatureCache
-from lib.prediction.forward import use_bfloat16
+from lib.prediction.features import use_bfloat16
 from lib.prediction.predictor import Predictor
 from lib.prompts.points import PointPrompts
 from lib.volumes.boxes import Triple, box_origin, box_slices

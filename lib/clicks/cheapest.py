@@ -27,7 +27,9 @@ ALWAYS = 1e9
 STAYS = 1e-3
 """Cost of changing a piece that no contact speaks of."""
 STEPS = 1e6
-"""Whole numbers of flow that the dearest contact is worth."""
+"""Whole numbers of flow that the dearest contact is worth, at most."""
+LARGEST_FLOW = 2**28
+"""All costs together, in these numbers: the solver counts in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,16 @@ def _minimum_cut(
     count = len(inward)
     source, sink = count, count + 1
     flows = np.concatenate([costs, inward, outward])
-    unit = STEPS / max(float(flows[flows < ALWAYS].max(initial=0.0)), 1e-9)
+    flows = flows[flows < ALWAYS]
+    unit = min(
+        STEPS / max(float(flows.max(initial=0.0)), 1e-9),
+        LARGEST_FLOW / max(float(flows.sum()), 1e-9),
+    )
     nodes = np.arange(count)
     rows = np.concatenate([edges[:, 0], edges[:, 1], np.full(count, source), nodes])
     columns = np.concatenate([edges[:, 1], edges[:, 0], nodes, np.full(count, sink)])
     values = np.concatenate([costs, costs, inward, outward])
-    whole = np.where(values >= ALWAYS, 2**28, np.rint(np.minimum(values, ALWAYS) * unit))
+    whole = np.where(values >= ALWAYS, LARGEST_FLOW, np.rint(np.minimum(values, ALWAYS) * unit))
     capacity = coo_matrix((whole.astype(np.int32), (rows, columns)), (count + 2, count + 2))
     capacity = capacity.tocsr()
     left = capacity - maximum_flow(capacity, source, sink).flow

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from lib.clicks.source import ClickSource
 from lib.clicks.windows import centrality
-from lib.prediction.affinities import pair_affinities
 from lib.prediction.classes import FINE_VALUE
-from lib.prediction.evidence import Evidence
+from lib.prediction.evidence import HEADS, Evidence, affinities_of
 from lib.prediction.feature_cache import WindowKey
 from lib.prediction.graph import REACHES, FragmentGraph
 from lib.prediction.grouping import group_volume
@@ -163,26 +162,15 @@ def _evidence(source: ClickSource, boxes: Sequence[Box], whole: Box) -> Evidence
     )
     best = np.zeros(shape, np.float32)
     of_objects = torch.tensor([c.object for c in source.hierarchy.classes])
+    settings = source.hierarchy, source.inference, source.voxel_size_nm
     for box in boxes:
-        out = source.outputs(box, ("semantic", "instance", "affinity"), source.grouping)
+        out = source.outputs(box, HEADS, source.grouping)
         p = out["semantic"].softmax(1)
-        pairs = pair_affinities(
-            out["instance"],
-            p,
-            offsets,
-            source.hierarchy,
-            source.inference,
-            out.get("affinity"),
-            source.voxel_size_nm,
-        )
+        pairs = affinities_of(out, p, offsets, *settings)
         at = box_slices(shift_box(box, minus(box_origin(whole))))
         share = centrality(box, source.shape)
         better = share > best[at]
         best[at][better] = share[better]
-        objects = p[0][of_objects.to(p.device)].sum(0) >= source.inference.object_threshold
-        evidence.foreground[at][better] = objects.cpu().numpy()[better]
-        classes = (p[0].argmax(0) + FINE_VALUE).to(torch.uint8).cpu().numpy()
-        evidence.classes[at][better] = classes[better]
-        values = pairs[0].half().cpu().numpy()
-        evidence.affinities[(slice(None), *at)][:, better] = values[:, better]
+        threshold = source.inference.object_threshold
+        evidence.write(at, p[0], pairs[0], of_objects.to(p.device), threshold, better)
     return evidence

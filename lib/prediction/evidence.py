@@ -6,7 +6,7 @@ reference. They are kept at two bytes a number, on disk where they are large.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,9 @@ from lib.prediction.scratch import Scratch
 from lib.targets.pairs import NEAREST, Offset, pair_offsets
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage
+
+HEADS = ("semantic", "instance", "affinity", BOUNDARY)
+"""What the grouping asks of the network; heads that it has not are left out."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,72 @@ class Evidence:
         )
         return values, tuple(self.offsets[i] for i in channels)
 
+    def write(
+        self,
+        where: tuple[slice, slice, slice],
+        semantic: Tensor,
+        pairs: Tensor,
+        can_be_object: Tensor,
+        threshold: float,
+        kept: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Put down what the network says of a part.
+
+        Args:
+            where: the part, of shape (x, y, z).
+            semantic: (C, x, y, z) probabilities of the fine classes.
+            pairs: (A, x, y, z) affinities.
+            can_be_object: (C,) bool, classes whose voxels can be objects.
+            threshold: their probability that makes foreground.
+            kept: (x, y, z) voxels that are written; None: all.
+        """
+        found = (
+            (self.classes[where], (semantic.argmax(0) + FINE_VALUE).to(torch.uint8)),
+            (self.foreground[where], semantic[can_be_object].sum(0) >= threshold),
+            *zip(self.affinities[(slice(None), *where)], pairs.half(), strict=True),
+        )
+        for target, values in found:
+            if kept is None:
+                target[...] = values.cpu().numpy()
+            else:
+                target[kept] = values.cpu().numpy()[kept]
+
+
+def affinities_of(
+    outputs: Mapping[str, Tensor],
+    probabilities: Tensor,
+    offsets: Sequence[Offset],
+    hierarchy: LabelHierarchy,
+    inference: InferenceSettings,
+    voxel_size_nm: Sequence[float],
+    mirrored: Sequence[int] = (),
+) -> Tensor:
+    """(B, A, X, Y, Z) affinities: by a study's own boundaries where it has learned some.
+
+    Args:
+        outputs: of `HEADS`, as far as the network has them.
+        probabilities: (B, C, X, Y, Z) of the fine classes.
+        offsets: A partner offsets.
+        hierarchy: of the network.
+        inference: see `pair_affinities`.
+        voxel_size_nm: (x, y, z).
+        mirrored: axes of (B, C, X, Y, Z) that the network saw mirrored.
+    """
+    if BOUNDARY in outputs:
+        return boundary_affinities(outputs[BOUNDARY], offsets)
+    correction = outputs.get("affinity")
+    if correction is not None and mirrored:
+        correction = mirrored_correction(correction, mirrored, voxel_size_nm)
+    return pair_affinities(
+        outputs["instance"],
+        probabilities,
+        offsets,
+        hierarchy,
+        inference,
+        correction,
+        voxel_size_nm,
+    )
+
 
 def collect_evidence(
     net: NeuropilNet,
@@ -82,8 +151,7 @@ def collect_evidence(
         box: the part that is wanted, with the very values that a run over everything gives;
             None: all.
     """
-    heads = ("semantic", "instance", "affinity", BOUNDARY)
-    dense = DensePass(net, volume, inference, heads, shelf=shelf)
+    dense = DensePass(net, volume, inference, HEADS, shelf=shelf)
     grid = dense.grid
     offsets = pair_offsets(voxel_size_nm, inference.long_range, grid.window)
     part = whole_box(grid.shape) if box is None else box
@@ -99,24 +167,15 @@ def collect_evidence(
 
     def decode(view: View) -> dict[str, Tensor]:
         p = view.outputs["semantic"].softmax(1)
-        correction = view.outputs.get("affinity")
-        if correction is not None and view.mirrored:
-            correction = mirrored_correction(correction, view.mirrored, voxel_size_nm)
-        if BOUNDARY in view.outputs:  # a study's own
-            return {"semantic": p, "pairs": boundary_affinities(view.outputs[BOUNDARY], offsets)}
-        embedding = view.outputs["instance"]
-        pairs = pair_affinities(
-            embedding, p, offsets, hierarchy, inference, correction, voxel_size_nm
+        pairs = affinities_of(
+            view.outputs, p, offsets, hierarchy, inference, voxel_size_nm, view.mirrored
         )
         return {"semantic": p, "pairs": pairs}
 
     def consume(done: Box, outputs: Mapping[str, Tensor]) -> None:
         where = box_slices(shift_box(done, minus(box_origin(part))))
-        semantic = outputs["semantic"]
-        evidence.classes[where] = (semantic.argmax(0) + FINE_VALUE).to(torch.uint8).cpu().numpy()
-        of_objects = semantic[can_be_object].sum(0) >= inference.object_threshold
-        evidence.foreground[where] = of_objects.cpu().numpy()
-        evidence.affinities[(slice(None), *where)] = outputs["pairs"].half().cpu().numpy()
+        threshold = inference.object_threshold
+        evidence.write(where, outputs["semantic"], outputs["pairs"], can_be_object, threshold)
 
     channels = hierarchy.num_classes + len(offsets)
     pairs = {"pairs": offsets}

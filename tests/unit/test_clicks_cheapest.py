@@ -89,6 +89,16 @@ def test_the_minimum_cut_equals_trying_everything(seed: int) -> None:
     assert price(_minimum_cut(edges, costs, inward, outward)) == pytest.approx(best, abs=1e-4)
 
 
+def test_many_dear_contacts_do_not_overflow_the_solver() -> None:
+    count = 6000  # a fan: every piece hangs on both ends by contacts of like cost
+    edges = np.concatenate([[[0, k], [k, 1]] for k in range(2, count)])
+    costs = np.tile([3.0, 2.0], count - 2)
+    inward, outward = np.zeros(count), np.zeros(count)
+    inward[0], outward[1] = 1e9, 1e9
+    side = _minimum_cut(edges, costs, inward, outward)
+    assert side[0] and not side[1] and side[2:].all()
+
+
 def ground(ids: np.ndarray, logit: float) -> Ground:
     """Fragments 1 and 2 in contact."""
     stats = np.zeros((1, 4, 5))

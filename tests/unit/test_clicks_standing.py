@@ -8,9 +8,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from click_cases import grey_network, source, whole
 
 from lib.clicks.answer import segment_clicked
+from lib.clicks.ground import seen_ground
 from lib.clicks.source import Clicks
 from lib.clicks.starting import StartingMask
 from lib.clicks.viewer import FramedLabels
@@ -19,6 +21,7 @@ from lib.infers.base import Parts
 from lib.infers.proofread import Proofread
 from lib.infers.viewer_labels import ViewerLabels
 from lib.labels.hierarchy import flat_hierarchy, load_hierarchy
+from lib.networks.study_heads import BOUNDARY, StudyHeads, with_study_heads
 from lib.prediction.affinities import sheath_and_rest
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.graph import FragmentGraph
@@ -301,3 +304,17 @@ def test_a_sheath_and_what_it_holds_are_two_kinds(hierarchy: Any) -> None:
         )
         (_, sheath), (_, rest) = found.groups
         assert {myelin, tongue} <= set(sheath) and axon in rest
+
+
+def test_fragments_around_a_click_end_where_a_study_has_learned_boundaries() -> None:
+    image = np.zeros((32, 32, 8), np.float32)
+    image[4:14, 4:12, 1:7], image[14:24, 4:12, 1:7] = 2, 5  # two objects that touch
+    asked = source(image)
+    heads = StudyHeads(asked.net.feature_channels, {BOUNDARY: 1}, 4)
+    torch.nn.init.zeros_(heads.outer.weight)
+    torch.nn.init.constant_(heads.outer.bias, -9.0)  # no boundary anywhere
+    learned = replace(asked, grouping=with_study_heads(asked.net, heads.eval()), heads="one")
+    for here, apart in ((asked, True), (learned, False)):
+        ground = seen_ground(here, [whole_box((32, 32, 8))])
+        one, other = (int(ground.cells[ground.fragments.ids[p]]) for p in ((8, 8, 3), (20, 8, 3)))
+        assert (one != other) == apart

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -87,3 +88,26 @@ def test_leftovers_of_dead_processes_and_old_ones_go(tmp_path: Path) -> None:
     os.utime(old, (long_ago, long_ago))
     assert set(remove_leftovers([tmp_path])) == {old, killed}
     assert names(tmp_path) == {young.name, other.name}
+
+
+def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
+    dead, alive = tmp_path / ".a.nii.999999999-3.part", tmp_path / f".a.nii.{os.getpid()}-3.part"
+    old = tmp_path / f".b.nii.{os.getpid()}.part"
+    for path in (dead, alive, old):
+        path.write_text("")
+    os.utime(old, (0, 0))
+    assert sorted(remove_leftovers([tmp_path, tmp_path / "missing"])) == sorted([dead, old])
+    assert alive.exists()
+
+
+def test_threads_that_write_one_file_at_the_same_time_leave_one_of_their_versions(tmp_path):
+    texts = [bytes([i]) * 300_000 for i in range(8)]
+    threads = [
+        threading.Thread(target=write_bytes, args=(tmp_path / "new" / "one", t)) for t in texts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "new" / "one").read_bytes() in texts
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["one"]

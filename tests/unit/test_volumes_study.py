@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import threading
 from pathlib import Path
 
 import nibabel as nib
@@ -18,7 +16,6 @@ from lib.annotation.submissions import submit
 from lib.annotation.versions import versions
 from lib.labels.hierarchy import load_hierarchy
 from lib.volumes import writing
-from lib.volumes.atomic import remove_leftovers, write_bytes
 from lib.volumes.errors import VolumeError
 from lib.volumes.record import ItemRecord
 from lib.volumes.study import Study
@@ -307,29 +304,6 @@ def test_an_unknown_item_lists_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match="no item 'two'; items: one"):
         study.item("two")
     assert Study(tmp_path / "missing", H).items() == []
-
-
-def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
-    dead, alive = tmp_path / ".a.nii.999999999-3.part", tmp_path / f".a.nii.{os.getpid()}-3.part"
-    old = tmp_path / f".b.nii.{os.getpid()}.part"
-    for path in (dead, alive, old):
-        path.write_text("")
-    os.utime(old, (0, 0))
-    assert sorted(remove_leftovers([tmp_path, tmp_path / "missing"])) == sorted([dead, old])
-    assert alive.exists()
-
-
-def test_threads_that_write_one_file_at_the_same_time_leave_one_of_their_versions(tmp_path):
-    texts = [bytes([i]) * 300_000 for i in range(8)]
-    threads = [
-        threading.Thread(target=write_bytes, args=(tmp_path / "new" / "one", t)) for t in texts
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (tmp_path / "new" / "one").read_bytes() in texts
-    assert [p.name for p in (tmp_path / "new").iterdir()] == ["one"]
 
 
 def test_importing_again_clears_leftovers(tmp_path):

@@ -212,7 +212,13 @@ def main() -> int:
         objects = clickable_objects(view.ids, view.data.min_voxels, args.objects)
         tables.add(predictor, view, objects, args.clicks, args.ablate)
         if name == "fib25":
-            found = heal(view.data.name, view.ids, view.automatic, view.methods["app"])
+            found = heal(
+                view.data.name,
+                view.ids,
+                view.automatic,
+                view.data.voxel_size_nm,
+                view.methods["app"],
+            )
             tables.healed = [f"| {k} | {t} | {b:.3f} | {a:.3f} |" for k, t, b, a in found]
     print(tables.rest())
     draw(tables.curves, args.picture)

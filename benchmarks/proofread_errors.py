@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.evaluation.click_sessions import Answers
-from lib.metrics.clicks import Click, mask_iou, seeded_generator
+from lib.metrics.clicks import Click, first_click, mask_iou, seeded_generator
 from lib.metrics.object_scores import contingency
 
 CASES = 5
@@ -24,14 +24,19 @@ Places = list[tuple[int, int, bool]]
 
 
 def heal(
-    name: str, ids: NDArray[np.int64], automatic: NDArray[np.uint32], answer: Answers
+    name: str,
+    ids: NDArray[np.int64],
+    automatic: NDArray[np.uint32],
+    voxel_size_nm: Sequence[float],
+    answer: Answers,
 ) -> Iterator[tuple[str, int, float, float]]:
-    """Heal a few errors of each kind.
+    """Heal a few errors of each kind by clicks inside the pieces, as sessions begin.
 
     Args:
         name: seeds the clicks, with kind and body.
         ids: (X, Y, Z) bodies, -1 unknown.
         automatic: (X, Y, Z) instances, 0 none.
+        voxel_size_nm: (x, y, z).
         answer: the app.
 
     Yields:
@@ -45,9 +50,9 @@ def heal(
         generator = seeded_generator(name + kind, body)
         clicks = []
         for true, guess, positive in places:
-            voxels = np.argwhere((ids == true) & (automatic == guess))
-            x, y, z = voxels[generator.integers(len(voxels))].tolist()
-            clicks.append(Click((x, y, z), positive))
+            piece = (ids == true) & (automatic == guess)
+            where = first_click(piece, voxel_size_nm, generator).position
+            clicks.append(Click(where, positive))
         truth = ids == body
         before = max(mask_iou(truth, automatic == g, known) for _, g, _ in places)
         yield kind, body, before, mask_iou(truth, answer(clicks), known)

@@ -1,8 +1,9 @@
 """Clicks on what lies inside cells: a mitochondrion is found by its class, not by the graph.
 
 Which of the two clicks mean, the organelle or the cell around it, their class says where the
-annotator named one; otherwise one point beyond organelles is enough for the cell, so that a
-further click never shrinks a cell to an organelle.
+annotator named one; otherwise one point beyond organelles is enough for the cell, and so are
+points on two organelles that lie apart, so that a further click never shrinks a cell to an
+organelle.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cc3d
 import edt
 import numpy as np
 
-from lib.clicks.masks import Mask, parts_holding, place_in, separate
+from lib.clicks.masks import CONNECTIVITY, Mask, parts_holding, place_in, separate
 from lib.clicks.points import Points, inside
+from lib.clicks.reach import read_ids
 from lib.clicks.scale import BEYOND, ball, depth_at
 from lib.clicks.source import Clicks, ClickSource
 from lib.clicks.windows import click_windows, growth_limit, may_grow, neighbours, touches
@@ -23,6 +26,8 @@ from lib.volumes.boxes import Box, box_origin, hull
 
 MOST_WINDOWS = 4
 """Windows beyond those of the points into which an organelle is followed."""
+MOSTLY = 0.5
+"""Share of an organelle that lies in the cells clicked on."""
 NEAR = 0.75
 """A point no farther from an organelle than this share of its depth speaks of its border."""
 
@@ -55,7 +60,8 @@ def organelle_of(
 
     Returns:
         None where the cell is meant: a class says so, or a point lies where the network sees
-        neither an organelle nor the border of one.
+        neither an organelle nor the border of one, two points lie on different ones, or what
+        the network sees is no organelle, since it spreads over the cells around.
     """
     classes = source.hierarchy.classes
     named = clicks.class_id >= 0
@@ -68,7 +74,8 @@ def organelle_of(
     size = source.voxel_size_nm
     mask = _between(mask, inside(positive[on_it], box), inside(negative, box), size)
     near = _touching(mask, inside(positive[~on_it], box), size)
-    if not named and on_it.sum() + len(near) < len(positive):
+    one = on_it.sum() + len(near) == len(positive) and not _lie_apart(mask, size)
+    if not (named or (one and _lies_in_cells(source, mask, box, positive[on_it]))):
         return None
     for point, distance in near:
         mask |= ball(_at_origin(mask), point.tolist(), distance + BEYOND, size)
@@ -113,6 +120,28 @@ def _between(mask: Mask, own: Points, against: Points, voxel_size_nm: Sequence[f
         out &= separate(mask, np.ones(mask.shape, np.float32), own, np.array(central))
     out[tuple(own.T)] = True
     return parts_holding(out, own)
+
+
+def _lies_in_cells(source: ClickSource, mask: Mask, box: Box, points: Points) -> bool:
+    """Whether most of a mask lies in the objects that stand at some points; yes where none do."""
+    if source.objects is None:
+        return True
+    ids = read_ids(source.objects, box)
+    cells = np.setdiff1d(ids[tuple(inside(points, box).T)], 0)
+    return not len(cells) or bool(np.isin(ids[mask], cells).mean() >= MOSTLY)
+
+
+def _lie_apart(mask: Mask, voxel_size_nm: Sequence[float]) -> bool:
+    """Whether a mask has parts farther from the first than its depth goes: not one broken body."""
+    parts, count = cc3d.connected_components(
+        np.ascontiguousarray(mask), connectivity=CONNECTIVITY, return_N=True
+    )
+    if count < 2:
+        return False
+    spacing = tuple(v / min(voxel_size_nm) for v in voxel_size_nm)
+    depth = edt.edt(np.ascontiguousarray(mask), anisotropy=spacing).max()
+    away = edt.edt(np.ascontiguousarray(parts != 1), anisotropy=spacing)
+    return any(away[parts == i].min() > NEAR * depth + BEYOND for i in range(2, count + 1))
 
 
 def _touching(

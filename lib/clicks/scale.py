@@ -19,6 +19,8 @@ from lib.volumes.boxes import Box, box_origin
 
 CENTRAL = 0.6
 """A click at this share of the greatest depth around it, or deeper, lies in the middle."""
+DEEP = 3.0
+"""So many voxels of the finest axis from any border no click speaks of it."""
 REACH = 40
 """Voxels of the finest axis up to which depth is looked at."""
 BEYOND = 1.0
@@ -40,7 +42,7 @@ class Depth:
     @property
     def central(self) -> bool:
         """Whether the point speaks of the object, and not of its border."""
-        return self.own >= CENTRAL * self.around
+        return self.own >= CENTRAL * self.around or self.own > DEEP
 
 
 def depth_at(objects: NDArray[Any], point: Sequence[int], voxel_size_nm: Sequence[float]) -> Depth:

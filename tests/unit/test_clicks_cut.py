@@ -65,7 +65,13 @@ def bar() -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("point", "central"),
-    [((15, 15, 10), True), ((6, 15, 10), False), ((45, 13, 10), True), ((45, 12, 10), False)],
+    [
+        ((15, 15, 10), True),
+        ((6, 15, 10), False),
+        ((8, 15, 10), True),  # four voxels from any border
+        ((45, 13, 10), True),
+        ((45, 12, 10), False),
+    ],
 )
 def test_people_click_in_the_middle_of_what_they_mean(
     point: tuple[int, int, int], central: bool

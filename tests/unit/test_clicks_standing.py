@@ -168,10 +168,30 @@ class TestOrganelles:
         inner = segment_clicked(asked, Clicks([(22, 22, 3)], class_id=1))
         assert whole(inner, image).sum() == 144
 
-    def test_two_of_them_and_a_negative_point_in_one(self) -> None:
+    def test_points_on_two_that_lie_apart_mean_the_cell_unless_their_class_is_named(self) -> None:
         image, asked = self.source()
-        both = segment_clicked(asked, Clicks([(22, 22, 3), (5, 5, 3)]))
+        points = [(22, 22, 3), (5, 5, 3)]
+        assert whole(segment_clicked(asked, Clicks(points)), image).all()
+        both = segment_clicked(asked, Clicks(points, class_id=1))
         assert np.array_equal(whole(both, image), image == 5)
+
+    def test_two_parts_of_a_broken_one_mean_it(self) -> None:
+        image, asked = self.source()
+        image[23] = 2
+        broken = segment_clicked(asked, Clicks([(21, 22, 3), (25, 22, 3)]))
+        assert np.array_equal(
+            whole(broken, image), (image == 5) & (np.arange(32) > 16)[:, None, None]
+        )
+
+    def test_what_spreads_over_the_cells_around_is_none(self) -> None:
+        image, asked = self.source()
+        cells = np.ones(image.shape, np.uint32)
+        cells[21:] = 2  # five sixths of it lie beyond the cell clicked on
+        found = segment_clicked(replace(asked, objects=cells), Clicks([(20, 22, 3)]))
+        assert np.array_equal(whole(found, image), cells == 1)
+
+    def test_a_negative_point_in_one_and_a_positive_one_at_its_border(self) -> None:
+        image, asked = self.source()
         less = whole(segment_clicked(asked, Clicks([(22, 22, 3)], [(25, 22, 3)])), image)
         assert less[20:23, 20:26, 2:6].all() and not less[25, 22, 3]  # its border moves
         more = whole(segment_clicked(asked, Clicks([(22, 22, 3), (26, 22, 3)])), image)

@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from lib.adaptation.stack import Stack
 from lib.networks.study_heads import BOUNDARY, StudyHeads
 from lib.prediction.boundary import has_thick_sections
 
@@ -84,34 +85,32 @@ def fit_boundary(
     Args:
         features: (N, F).
         between: (N,) bool.
-        trains: (N,) bool each, the rows that a head learns from.
+        trains: (N,) bool each, the rows that a head learns from; some of both kinds.
         steps, width: of the optimiser and the hidden layer.
         seed: of every draw.
 
     Returns:
         modules without gradients.
     """
-    made = []
-    mean, scale = features.mean(0), features.std(0, correction=0) + 1e-3
-    for train in trains:
-        torch.manual_seed(seed)
-        heads = StudyHeads(features.shape[1], {BOUNDARY: 1}, width)
-        heads.mean, heads.scale = mean, scale
-        generator = torch.Generator().manual_seed(seed)
-        kinds = [torch.nonzero(train & (between == kind))[:, 0] for kind in (False, True)]
-        optimiser = torch.optim.AdamW(heads.parameters(), RATE, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
-        with torch.enable_grad():
-            for _ in range(steps if all(len(k) for k in kinds) else 0):
-                draws = [
-                    k[torch.randint(len(k), (BATCH // 2,), generator=generator)] for k in kinds
-                ]
-                at = torch.cat(draws)
-                logits = heads(features[at], {}, (BOUNDARY,))[BOUNDARY][:, 0]
-                loss = functional.binary_cross_entropy_with_logits(logits, between[at].float())
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                schedule.step()
-        made.append(heads.requires_grad_(False).eval())
-    return made
+    stack = Stack(features, {BOUNDARY: 1}, len(trains), width, seed)
+    standard, truth = stack.standard(features), between.float()
+    kinds = [[torch.nonzero(t & (between == kind))[:, 0] for kind in (False, True)] for t in trains]
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.AdamW(stack.parameters, RATE, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    with torch.enable_grad():
+        for _ in range(steps):
+            draws = torch.rand((2, BATCH // 2), generator=generator)
+            index = torch.stack([
+                torch.cat([k[(d * len(k)).long()] for k, d in zip(both, draws, strict=True)])
+                for both in kinds
+            ])  # fmt: skip
+            logits = stack(standard[index])[..., 0]
+            loss = functional.binary_cross_entropy_with_logits(
+                logits, truth[index], reduction="none"
+            ).mean(1)
+            optimiser.zero_grad()
+            torch.autograd.backward([loss.sum()])
+            optimiser.step()
+            schedule.step()
+    return stack.modules()

@@ -31,8 +31,8 @@ from lib.adaptation.objects import (
 )
 from lib.configs.settings import AdaptationSettings
 from lib.data.items import DataItem
-from lib.networks.study_heads import StudyHeads, together, with_study_heads
-from lib.prediction.evidence import Evidence, collect_evidence
+from lib.networks.study_heads import StudyHeads, together
+from lib.prediction.evidence import Way, collect_ways
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import window_size
 from lib.prediction.grouping import group_volume
@@ -148,52 +148,56 @@ def learn_grouping(
         settings: of the refit.
     """
     crumb = network.inference.min_object_voxels
-    arms = [Arm("", [_volume(m, network, None) for m in marks])]
-    uses: list[StudyHeads | None] = [None]
+    names, ways, uses = [""], [Way()], [cast(StudyHeads | None, None)]
     if heads is not None:
-        arms.append(Arm("classes", [_volume(m, network, heads) for m in marks]))
-        uses.append(heads)
+        names, ways, uses = ["", "classes"], [Way(), Way(heads)], [None, heads]
     boundary = _fitted(marks, network, settings)
     if boundary is not None:
-        *halves, whole = (b if heads is None else together(heads, b) for b in boundary)
-        crossed = [_volume(m, network, halves[1], halves[0]) for m in marks]
-        arms.append(Arm("the marks", crossed))
-        uses.append(whole)
+        lower, upper, whole = boundary
+        names.append("the marks")
+        uses.append(whole if heads is None else together(heads, whole))
+        ways += [Way(heads, upper), Way(heads, lower), Way(heads, whole)]
+    found = [_volumes(m, network, ways, len(names)) for m in marks]
+    arms = [Arm(name, list(v)) for name, v in zip(names, zip(*found, strict=True), strict=False)]
     learned = learn_objects(arms, network.joining, network.hierarchy, crumb)
     if learned.used and boundary is not None and learned.arm == len(arms) - 1:
         # Fragments of the head that is used differ a little from those that judged it.
-        final = Arm("", [_volume(m, network, uses[-1]) for m in marks])
-        how = best_joining([arms[-1], final], network.joining, network.hierarchy, crumb)
+        final = Arm("", [volumes[-1] for volumes in found])
+        how = best_joining(learned, final, network.joining, network.hierarchy, crumb)
         learned = replace(learned, joining=how)
     if not learned.objects or learned.reason.endswith("to tell"):
         return Grouping(learned, heads)
     return Grouping(learned, uses[learned.arm] if learned.used else None)
 
 
-def _volume(
-    marks: Marks, network: Network, heads: StudyHeads | None, beyond: StudyHeads | None = None
-) -> Annotated:
-    """Fragments by some heads, and by others beyond the plane that halves the marks."""
-    inference, hierarchy = network.inference, network.hierarchy
+def _volumes(marks: Marks, network: Network, ways: Sequence[Way], arms: int) -> list[Annotated]:
+    """The fragments of each arm, and those by the head of all marks where there is one.
 
-    def evidence(of: StudyHeads | None, scratch: Scratch) -> Evidence:
-        net = with_study_heads(network.net, of)
-        return collect_evidence(
-            net, marks.image, marks.voxel_size_nm, inference, hierarchy, scratch,
+    Args:
+        ways: of the arms; where boundaries are learned, the last arm's are those of the head
+            of the upper half, then of the lower half, which say what they did not see, and of
+            the head of all marks.
+        arms: how many.
+    """
+    inference, hierarchy = network.inference, network.hierarchy
+    with Scratch(inference.tile_bytes) as scratch:
+        evidence = collect_ways(
+            network.net, ways, marks.image, marks.voxel_size_nm, inference, hierarchy, scratch,
             shelf=marks.shelf,
         )  # fmt: skip
-
-    with Scratch(inference.tile_bytes) as scratch:
-        found = evidence(heads, scratch)
-        if beyond is not None:
-            other = np.broadcast_to(marks.side() > 0, found.shape)
-            second = evidence(beyond, scratch)
-            for own, theirs in zip(found.affinities, second.affinities, strict=True):
+        if len(ways) > arms:
+            below, beyond, _ = evidence[arms - 1 :]
+            other = np.broadcast_to(marks.side() > 0, below.shape)
+            for own, theirs in zip(below.affinities, beyond.affinities, strict=True):
                 own[other] = theirs[other]
-        grouped = group_volume(found, marks.voxel_size_nm, inference, network.call)
-    return annotated(
-        grouped.graph, grouped.ids, marks.ids, marks.sets, hierarchy, marks.sectionwise
-    )
+            del evidence[arms]
+        grouped = [
+            group_volume(each, marks.voxel_size_nm, inference, network.call) for each in evidence
+        ]
+    return [
+        annotated(g.graph, g.ids, marks.ids, marks.sets, hierarchy, marks.sectionwise)
+        for g in grouped
+    ]
 
 
 def _fitted(

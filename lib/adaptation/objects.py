@@ -89,12 +89,12 @@ class Annotated:
         guess = cells[self.table.guess]
         if self.depth:  # what joins across sections is not known
             guess = guess * self.depth + truth % self.depth
-        pairs, index = np.unique(np.stack([truth, guess], 1), axis=0, return_inverse=True)
-        joint = np.bincount(index.ravel(), counts).astype(np.float64)
-        _, owner = np.unique(pairs[:, 0], return_inverse=True)
-        _, found = np.unique(pairs[:, 1], return_inverse=True)
-        size, taken = (np.bincount(of, joint).astype(np.float64)[of] for of in (owner, found))
-        parts = np.array([self.part[int(o)] for o in pairs[:, 0]])
+        own, found = (np.unique(ids, return_inverse=True) for ids in (truth, guess))
+        keys, index = np.unique(own[1] * len(found[0]) + found[1], return_inverse=True)
+        joint = np.bincount(index, counts).astype(np.float64)
+        object_of, cell_of = np.divmod(keys, max(len(found[0]), 1))
+        size, taken = (np.bincount(of, joint).astype(np.float64)[of] for of in (object_of, cell_of))
+        parts = np.array([self.part[int(o)] for o in own[0]], np.int64)[object_of]
         choices = [parts == p for p in range(PARTS)]
         choices += [~c for c in choices] + [np.ones(len(parts), np.bool_)]
         return np.array([_error(joint, size, taken, c) for c in choices])
@@ -125,6 +125,7 @@ class LearnedObjects:
         used: whether it is used.
         reason: why not; "" where it is.
         by: name of the arm.
+        errors: of all marked objects, by candidate, in that arm.
     """
 
     arm: int = 0
@@ -135,6 +136,7 @@ class LearnedObjects:
     used: bool = False
     reason: str = ""
     by: str = ""
+    errors: tuple[float, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -190,8 +192,8 @@ def learn_objects(
             objects=count, reason=f"{count} marked objects, {LEAST_OBJECTS} are needed to tell"
         )
     parts = np.arange(PARTS)
-    before, after, better, number, how = 1.0, 1.0, 0.0, 0, Joining()
-    baseline = np.ones(PARTS)
+    before, after, better, number = 1.0, 1.0, 0.0, 0
+    baseline, all_marks = np.ones(PARTS), np.zeros(len(CANDIDATES))
     for index, arm in enumerate(arms):
         errors, voxels = _errors(arm, joining, hierarchy, crumb)
         share = voxels[:PARTS] / max(voxels[:PARTS].sum(), 1.0)
@@ -202,17 +204,23 @@ def learn_objects(
             before = float(share @ baseline)
         if index == 0 or float(share @ held) < after - WORTH:
             after, better = float(share @ held), float(share[held < baseline].sum())
-            number, how = index, CANDIDATES[int(errors[:, -1].argmin())]
+            number, all_marks = index, errors[:, -1]
     used = after < before - LEAST_GAIN and better > 0.5
     reason = "" if used else f"the error would go from {before:.2f} to {after:.2f}"
-    return LearnedObjects(number, how, before, after, count, used, reason, arms[number].name)
+    return LearnedObjects(
+        number, CANDIDATES[int(all_marks.argmin())], before, after, count, used, reason,
+        arms[number].name, tuple(all_marks.tolist()),
+    )  # fmt: skip
 
 
 def best_joining(
-    arms: Sequence[Arm], joining: JoinModel, hierarchy: LabelHierarchy, crumb: int
+    learned: LearnedObjects, arm: Arm, joining: JoinModel, hierarchy: LabelHierarchy, crumb: int
 ) -> Joining:
-    """How the fragments of several arms join best, all marked objects considered alike."""
-    errors = sum(_errors(arm, joining, hierarchy, crumb)[0][:, -1] for arm in arms)
+    """How fragments join best in the arm that was learned and in another one alike.
+
+    All marked objects are considered.
+    """
+    errors = _errors(arm, joining, hierarchy, crumb)[0][:, -1] + np.array(learned.errors)
     return CANDIDATES[int(np.argmin(errors))]
 
 
@@ -220,15 +228,17 @@ def _errors(
     arm: Arm, joining: JoinModel, hierarchy: LabelHierarchy, crumb: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(candidates, 2 * PARTS + 1) errors, the mean over volumes by voxels, and the voxels."""
-    found = []
-    for candidate in CANDIDATES:
-        model = candidate.on(joining)
-        cells = [joined_cells(v.graph, model.logits(v.graph), hierarchy, crumb)
-                 for v in arm.volumes]  # fmt: skip
-        each = np.stack([v.errors(c) for v, c in zip(arm.volumes, cells, strict=True)])
-        voxels = each[..., 1].sum(0)
-        found.append((each[..., 0] * each[..., 1]).sum(0) / np.maximum(voxels, 1.0))
-    return np.stack(found), voxels
+    total = np.zeros((len(CANDIDATES), 2 * PARTS + 1))
+    voxels = np.zeros(2 * PARTS + 1)
+    for volume in arm.volumes:
+        graph = volume.graph
+        raw = {plain: Joining(plain=plain).on(joining).raw(graph) for plain in (False, True)}
+        for number, candidate in enumerate(CANDIDATES):
+            logits = candidate.on(joining).calibrated(raw[candidate.plain])
+            each = volume.errors(joined_cells(graph, logits, hierarchy, crumb))
+            total[number] += each[:, 0] * each[:, 1]
+        voxels += each[:, 1]  # of the objects, whatever cells are
+    return total / np.maximum(voxels, 1.0), voxels
 
 
 def _error(

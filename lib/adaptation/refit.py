@@ -1,7 +1,7 @@
 """Refit: study heads learned from rows, several at once.
 
-One model for each part of the rows that is held back, and one that learns from all of them, are
-trained in the same matrix products: small heads cost less in the arithmetic than in the calls.
+One model for each part of the rows that is held back, and one that learns from all of them, learn
+together.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib.adaptation.rows import Rows
+from lib.adaptation.stack import Stack
 from lib.labels.class_sets import coarse_targets, set_members
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
@@ -76,9 +77,38 @@ class Logits:
         return Logits(out[CLASSES].float().cpu(), groups.float().cpu())
 
 
-def voxel_losses(
-    classes: Tensor, groups: Tensor, sets: Tensor, hierarchy: LabelHierarchy, coarse: float
-) -> Tensor:
+@dataclass(frozen=True)
+class Targets:
+    """What class sets ask of logits.
+
+    Args:
+        members: (..., C) bool, classes that are in a row's set.
+        known: (...) bool, whether the set says anything.
+        bits: (..., K) whether a row is in each group.
+        told: (..., K) bool, whether the set says so.
+    """
+
+    members: Tensor
+    known: Tensor
+    bits: Tensor
+    told: Tensor
+
+    @staticmethod
+    def of(sets: Tensor, hierarchy: LabelHierarchy) -> Targets:
+        """Of (...) class sets."""
+        flat, shape = sets.reshape(1, -1), sets.shape
+        members = set_members(flat, hierarchy.num_classes)[0].T.view(*shape, -1)
+        bits, told = (t[0].T.view(*shape, -1) for t in coarse_targets(flat, hierarchy))
+        return Targets(
+            members.contiguous(), sets != hierarchy.unknown, bits.float(), told.contiguous()
+        )
+
+    def __getitem__(self, index: Tensor) -> Targets:
+        """Of some rows."""
+        return Targets(self.members[index], self.known[index], self.bits[index], self.told[index])
+
+
+def voxel_losses(classes: Tensor, groups: Tensor, targets: Targets, coarse: float) -> Tensor:
     """Loss of each row: the criterion's masked cross-entropy and its coarse term, unaveraged.
 
     -log of the summed probability of the row's class set, plus `coarse` times the binary
@@ -88,22 +118,19 @@ def voxel_losses(
     Args:
         classes: (..., N, C) logits.
         groups: (..., N, K) logits.
-        sets: (..., N) class sets.
+        targets: of the rows' class sets.
 
     Returns:
         (..., N).
 
     Source: spec/clarifications.md, "Class sets"; lib/losses/semantic.py.
     """
-    shape = sets.shape
-    flat = sets.reshape(1, -1)
-    members = set_members(flat, hierarchy.num_classes)[0].T.view(*shape, -1)
-    inside = classes.log_softmax(-1).masked_fill(~members, -torch.inf).logsumexp(-1)
-    loss = torch.where(flat.view(shape) != hierarchy.unknown, -inside, 0.0)
+    inside = classes.log_softmax(-1).masked_fill(~targets.members, -torch.inf).logsumexp(-1)
+    loss = torch.where(targets.known, -inside, 0.0)
     if groups.shape[-1]:
-        bits, known = (t[0].T.view(*shape, -1) for t in coarse_targets(flat, hierarchy))
-        each = functional.binary_cross_entropy_with_logits(groups, bits.float(), reduction="none")
-        loss = loss + coarse * (each * known).sum(-1) / known.sum(-1).clamp_min(1)
+        each = functional.binary_cross_entropy_with_logits(groups, targets.bits, reduction="none")
+        told = targets.told
+        loss = loss + coarse * (each * told).sum(-1) / told.sum(-1).clamp_min(1)
     return loss
 
 
@@ -130,36 +157,84 @@ def refit(
         modules without gradients, in the order of `held_back`.
     """
     known = rows.sets != hierarchy.unknown
-    stack = _Stack(rows.features, before, len(held_back), options)
+    outputs = {CLASSES: before.classes.shape[1], GROUPS: before.groups.shape[1]}
+    outputs = {name: size for name, size in outputs.items() if size}
+    stack = Stack(rows.features, outputs, len(held_back), options.width, options.seed)
+    study = _Known.of(stack, rows.features, before, rows.sets, hierarchy)
+    trained = None if rehearsal is None else _trained(stack, rehearsal, hierarchy, options)
     generator = torch.Generator().manual_seed(options.seed)
     draws = [
-        rows.weight.double() * known * (1.0 if fold is None else rows.trains(fold))
+        _ends(rows.weight * known * (1.0 if fold is None else rows.trains(fold)))
         for fold in held_back
     ]
-    quiet = rows.weight.double() * ~known
-    pulled = options.unknown > 0 and bool(quiet.any()) and _one_sided(rows, hierarchy)
-    parameters = stack.parameters
-    optimiser = torch.optim.AdamW(parameters, options.rate, weight_decay=options.decay)
+    quiet = _ends(rows.weight * ~known)
+    pulled = options.unknown > 0 and not bool(known.all()) and _one_sided(rows, hierarchy)
+    optimiser = torch.optim.AdamW(stack.parameters, options.rate, weight_decay=options.decay)
     for step in range(options.steps):
         for group in optimiser.param_groups:
             group["lr"] = options.rate * _schedule(step, options.steps)
-        index = torch.stack([_draw(weight, BATCH, generator) for weight in draws])
-        classes, groups = stack(rows.features[index], before, index)
-        loss = voxel_losses(classes, groups, rows.sets[index], hierarchy, options.coarse).mean(1)
+        index = torch.stack([_draw(ends, BATCH, generator) for ends in draws])
+        loss = study.loss(stack, index, options.coarse)
         if pulled:
             same = _draw(quiet, BATCH // 4, generator).expand(len(draws), -1)
-            classes, _ = stack(rows.features[same], before, same)
-            loss = loss + options.unknown * _divergence(before.classes[same], classes)
-        if rehearsal is not None and options.rehearsal:
-            features, sets, logits = rehearsal
-            at = torch.randint(len(sets), (BATCH,), generator=generator).expand(len(draws), -1)
-            classes, groups = stack(features[at], logits, at)
-            old = voxel_losses(classes, groups, sets[at], hierarchy, options.coarse).mean(1)
+            loss = loss + options.unknown * study.divergence(stack, same)
+        if trained is not None:
+            at = torch.randint(len(trained.targets.known), (BATCH,), generator=generator)
+            old = trained.loss(stack, at.expand(len(draws), -1), options.coarse)
             loss = loss + options.rehearsal * old
         optimiser.zero_grad()
         torch.autograd.backward([loss.sum()])
         optimiser.step()
     return stack.modules()
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Rows as the optimiser draws them.
+
+    Args:
+        standard: (N, F) features as the models take them.
+        before: the published heads' logits.
+        targets: of their class sets.
+    """
+
+    standard: Tensor
+    before: Logits
+    targets: Targets
+
+    @staticmethod
+    def of(
+        stack: Stack, features: Tensor, before: Logits, sets: Tensor, hierarchy: LabelHierarchy
+    ) -> _Known:
+        return _Known(stack.standard(features), before, Targets.of(sets, hierarchy))
+
+    def logits(self, stack: Stack, index: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, n, C) and (M, n, K) of the rows at (M, n) places."""
+        change = stack(self.standard[index])
+        classes = self.before.classes.shape[1]
+        return (
+            self.before.classes[index] + change[..., :classes],
+            self.before.groups[index] + change[..., classes:],
+        )
+
+    def loss(self, stack: Stack, index: Tensor, coarse: float) -> Tensor:
+        """(M,) of each model, the mean over its rows."""
+        return voxel_losses(*self.logits(stack, index), self.targets[index], coarse).mean(1)
+
+    def divergence(self, stack: Stack, index: Tensor) -> Tensor:
+        """(M,) how far each model's classes are from the published heads', on average."""
+        return _divergence(self.before.classes[index], self.logits(stack, index)[0])
+
+
+def _trained(
+    stack: Stack,
+    rehearsal: tuple[Tensor, Tensor, Logits],
+    hierarchy: LabelHierarchy,
+    options: RefitOptions,
+) -> _Known | None:
+    """Rows of the training data; None where they count for nothing."""
+    features, sets, logits = rehearsal
+    return _Known.of(stack, features, logits, sets, hierarchy) if options.rehearsal else None
 
 
 def one_sided(rows: Rows, kind: int, hierarchy: LabelHierarchy) -> bool:
@@ -177,47 +252,6 @@ def _one_sided(rows: Rows, hierarchy: LabelHierarchy) -> bool:
     return any(one_sided(rows, kind, hierarchy) for kind in kinds)
 
 
-class _Stack:
-    """Models of one shape, evaluated together: every tensor has their number first."""
-
-    def __init__(self, features: Tensor, before: Logits, count: int, options: RefitOptions) -> None:
-        self.outputs = {CLASSES: before.classes.shape[1], GROUPS: before.groups.shape[1]}
-        self.outputs = {name: size for name, size in self.outputs.items() if size}
-        torch.manual_seed(options.seed)
-        self.template = StudyHeads(features.shape[1], self.outputs, options.width)
-        self.template.mean = features.mean(0)
-        self.template.scale = features.std(0, correction=0) + 1e-3
-        self.parameters = [
-            p.detach().expand(count, *p.shape).clone().requires_grad_()
-            for p in self.template.parameters()
-        ]
-
-    def __call__(self, features: Tensor, before: Logits, index: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, n, C) and (M, n, K) logits of (M, n, F) features, whose old logits are at `index`."""
-        inner, inner_bias, outer, outer_bias = self.parameters
-        x = (features - self.template.mean) / self.template.scale
-        hidden = functional.relu(torch.baddbmm(inner_bias[:, None], x, inner.transpose(1, 2)))
-        change = torch.baddbmm(outer_bias[:, None], hidden, outer.transpose(1, 2))
-        classes = before.classes.shape[1]
-        return (
-            before.classes[index] + change[..., :classes],
-            before.groups[index] + change[..., classes:],
-        )
-
-    def modules(self) -> list[StudyHeads]:
-        """One module for each model."""
-        made = []
-        for number in range(len(self.parameters[0])):
-            module = StudyHeads(
-                self.template.inner.in_features, self.outputs, self.template.inner.out_features
-            )
-            module.mean, module.scale = self.template.mean, self.template.scale
-            for own, stacked in zip(module.parameters(), self.parameters, strict=True):
-                own.data.copy_(stacked[number].detach())
-            made.append(module.requires_grad_(False).eval())
-        return made
-
-
 def scaled(heads: StudyHeads, strength: float) -> StudyHeads:
     """The same change, `strength` times as large."""
     made = StudyHeads(heads.inner.in_features, heads.outputs, heads.inner.out_features)
@@ -230,14 +264,17 @@ def scaled(heads: StudyHeads, strength: float) -> StudyHeads:
 def change_of(heads: StudyHeads, features: Tensor) -> Mapping[str, Tensor]:
     """What the heads add to the logits of (N, F) features, whichever channels are used."""
     with torch.no_grad():
-        standard = (features - heads.mean) / heads.scale
-        change = heads.outer(functional.relu(heads.inner(standard)))
-    return dict(zip(heads.outputs, torch.split(change, list(heads.outputs.values()), -1)))  # noqa: B905
+        parts = torch.split(heads.change(features), list(heads.outputs.values()), -1)
+    return dict(zip(heads.outputs, parts, strict=True))
 
 
-def _draw(weight: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _ends(weight: Tensor) -> Tensor:
+    """(N,) where each row's stretch ends, as long as its weight, for `_draw`."""
+    return weight.double().cumsum(0)
+
+
+def _draw(ends: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Rows drawn by their weights, as the voxels occur."""
-    ends = weight.cumsum(0)
     at = torch.rand(count, generator=generator, dtype=torch.float64) * ends[-1]
     return torch.searchsorted(ends, at, right=True).clamp_max(len(ends) - 1)
 

@@ -172,5 +172,6 @@ def _evidence(source: ClickSource, boxes: Sequence[Box], whole: Box) -> Evidence
         better = share > best[at]
         best[at][better] = share[better]
         threshold = source.inference.object_threshold
-        evidence.write(at, p[0], pairs[0], of_objects.to(p.device), threshold, better)
+        evidence.write_classes(at, p[0], of_objects.to(p.device), threshold, better)
+        evidence.write_pairs(at, pairs[0], better)
     return evidence

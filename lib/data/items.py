@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from typing import Any, Protocol
 
@@ -137,8 +138,12 @@ class DataItem:
         self._image = self.frame.view(image)
         self.shape: Triple = self.frame.network_shape
         self.voxel_size_nm = self.frame.network_voxel_size_nm
-        self.window = intensity_window(image)
         self.split: ItemSplit = split_item(self.id, self.shape, source.record.split, val_fraction)
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """Contrast window of the item's image, read when it is first needed."""
+        return intensity_window(self._image.image)
 
     @property
     def group(self) -> str:

@@ -23,6 +23,8 @@ from lib.networks.model import NeuropilNet
 CLASSES = "semantic"
 BOUNDARY = "boundary"
 """A study's own head: log odds that a voxel lies between two objects, not inside one."""
+PIECE = 8192
+"""Rows whose hidden layer is held at once: so many stay in a processor's cache."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -74,10 +76,7 @@ class StudyHeads(nn.Module):
             return out
         kind = features.device.type
         with torch.autocast(kind, enabled=False):
-            whole = features.to(self.inner.weight.dtype)
-            standard = (whole - self.mean) / self.scale
-            change = self.outer(functional.relu(self.inner(standard)))
-            parts = torch.split(change, list(self.outputs.values()), -1)
+            parts = torch.split(self.change(features), list(self.outputs.values()), -1)
             uses = torch.split(self.used, list(self.outputs.values()))
             for (name, _), part, use in zip(self.outputs.items(), parts, uses, strict=True):
                 if name == BOUNDARY and own:
@@ -86,6 +85,17 @@ class StudyHeads(nn.Module):
                     old = out[name].to(part.dtype)
                     out[name] = mixed(name, old, old + part, use).to(out[name].dtype)
         return out
+
+    def change(self, features: Tensor) -> Tensor:
+        """(..., F) -> (..., outputs): what is added to the logits, of all outputs in a row."""
+        weight = self.inner.weight / self.scale  # features need no standardising of their own
+        bias = self.inner.bias - weight @ self.mean
+        flat = features.reshape(-1, features.shape[-1])
+        parts = [
+            self.outer(functional.linear(part.to(weight.dtype), weight, bias).relu_())
+            for part in torch.split(flat, PIECE)
+        ]
+        return torch.cat(parts).view(*features.shape[:-1], -1)
 
 
 def mixed(name: str, old: Tensor, new: Tensor, used: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import MAX_CLASSES, LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.networks.study_heads import BOUNDARY
+from lib.networks.study_heads import BOUNDARY, CLASSES, StudyHeads, with_study_heads
 from lib.prediction.affinities import boundary_affinities, mirrored_correction, pair_affinities
 from lib.prediction.classes import FINE_VALUE, Progress
 from lib.prediction.dense import DensePass
@@ -28,8 +29,29 @@ from lib.targets.pairs import NEAREST, Offset, pair_offsets
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage
 
-HEADS = ("semantic", "instance", "affinity", BOUNDARY)
+HEADS = (CLASSES, "instance", "affinity", BOUNDARY)
 """What the grouping asks of the network; heads that it has not are left out."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """Which heads of a study say what classes are and where boundaries lie.
+
+    Args:
+        classes: None: the network's own.
+        boundary: with a boundary head; None: the network's affinities say it.
+    """
+
+    classes: StudyHeads | None = None
+    boundary: StudyHeads | None = None
+
+    @staticmethod
+    def of(net: NeuropilNet) -> Way:
+        """That of a network with the study heads that it has."""
+        study = net.task_heads.study
+        if not isinstance(study, StudyHeads):
+            return Way()
+        return Way(study, study if BOUNDARY in study.outputs else None)
 
 
 @dataclass(frozen=True)
@@ -67,35 +89,45 @@ class Evidence:
         )
         return values, tuple(self.offsets[i] for i in channels)
 
-    def write(
+    def write_classes(
         self,
         where: tuple[slice, slice, slice],
         semantic: Tensor,
-        pairs: Tensor,
         can_be_object: Tensor,
         threshold: float,
         kept: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Put down what the network says of a part.
+        """Put down the classes of a part.
 
         Args:
             where: the part, of shape (x, y, z).
             semantic: (C, x, y, z) probabilities of the fine classes.
-            pairs: (A, x, y, z) affinities.
             can_be_object: (C,) bool, classes whose voxels can be objects.
             threshold: their probability that makes foreground.
             kept: (x, y, z) voxels that are written; None: all.
         """
-        found = (
-            (self.classes[where], (semantic.argmax(0) + FINE_VALUE).to(torch.uint8)),
-            (self.foreground[where], semantic[can_be_object].sum(0) >= threshold),
-            *zip(self.affinities[(slice(None), *where)], pairs.half(), strict=True),
-        )
-        for target, values in found:
-            if kept is None:
-                target[...] = values.cpu().numpy()
-            else:
-                target[kept] = values.cpu().numpy()[kept]
+        best = (semantic.argmax(0) + FINE_VALUE).to(torch.uint8)
+        _write(self.classes[where], best, kept)
+        _write(self.foreground[where], semantic[can_be_object].sum(0) >= threshold, kept)
+
+    def write_pairs(
+        self,
+        where: tuple[slice, slice, slice],
+        pairs: Tensor,
+        kept: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Put down the affinities (A, x, y, z) of a part; see `write_classes`."""
+        for target, values in zip(
+            self.affinities[(slice(None), *where)], pairs.half(), strict=True
+        ):
+            _write(target, values, kept)
+
+
+def _write(target: NDArray[Any], values: Tensor, kept: NDArray[np.bool_] | None) -> None:
+    if kept is None:
+        target[...] = values.cpu().numpy()
+    else:
+        target[kept] = values.cpu().numpy()[kept]
 
 
 def affinities_of(
@@ -151,33 +183,87 @@ def collect_evidence(
         box: the part that is wanted, with the very values that a run over everything gives;
             None: all.
     """
-    dense = DensePass(net, volume, inference, HEADS, shelf=shelf)
+    (found,) = collect_ways(
+        net, [Way.of(net)], volume, voxel_size_nm, inference, hierarchy, scratch, progress, shelf,
+        box,
+    )  # fmt: skip
+    return found
+
+
+def collect_ways(
+    net: NeuropilNet,
+    ways: Sequence[Way],
+    volume: LazyImage,
+    voxel_size_nm: tuple[float, float, float],
+    inference: InferenceSettings,
+    hierarchy: LabelHierarchy,
+    scratch: Scratch,
+    progress: Progress | None = None,
+    shelf: Shelf | None = None,
+    box: Box | None = None,
+) -> list[Evidence]:
+    """The evidence of several ways from one run over a volume, as `collect_evidence` gives each.
+
+    Args:
+        net: its own study heads, if it has any, are left out.
+        ways: what their evidence has in common is computed once.
+        box: the part that is wanted; None: all.
+    """
+    heads = HEADS if any(way.boundary is None for way in ways) else (CLASSES,)
+    dense = DensePass(with_study_heads(net, None), volume, inference, heads, shelf=shelf)
     grid = dense.grid
     offsets = pair_offsets(voxel_size_nm, inference.long_range, grid.window)
     part = whole_box(grid.shape) if box is None else box
     shape = box_shape(part)
-    evidence = Evidence(
-        scratch.array((len(offsets), *shape), np.float16),
-        offsets,
-        scratch.array(shape, np.uint8),
-        scratch.array(shape, np.bool_),
-        hierarchy.num_classes + FINE_VALUE,
-    )
+    kinds = list(dict.fromkeys(way.classes for way in ways))  # modules are one by identity
+    index = [kinds.index(way.classes) for way in ways]
+    classes = [(scratch.array(shape, np.uint8), scratch.array(shape, np.bool_)) for _ in kinds]
+    evidence = [
+        Evidence(
+            scratch.array((len(offsets), *shape), np.float16),
+            offsets,
+            *classes[kind],
+            hierarchy.num_classes + FINE_VALUE,
+        )
+        for kind in index
+    ]
     can_be_object = torch.tensor([c.object for c in hierarchy.classes], device=dense.forward.device)
 
     def decode(view: View) -> dict[str, Tensor]:
-        p = view.outputs["semantic"].softmax(1)
-        pairs = affinities_of(
-            view.outputs, p, offsets, hierarchy, inference, voxel_size_nm, view.mirrored
-        )
-        return {"semantic": p, "pairs": pairs}
+        said = {
+            study: _said_by(study, view) for way in ways for study in (way.classes, way.boundary)
+        }
+        said[None] = view.outputs
+        found = {f"{CLASSES} {n}": said[kind][CLASSES].softmax(1) for n, kind in enumerate(kinds)}
+        for n, (way, kind) in enumerate(zip(ways, index, strict=True)):
+            own = view.outputs if way.boundary is None else said[way.boundary]
+            found[f"pairs {n}"] = affinities_of(
+                own, found[f"{CLASSES} {kind}"], offsets, hierarchy, inference, voxel_size_nm,
+                view.mirrored,
+            )  # fmt: skip
+        return found
 
     def consume(done: Box, outputs: Mapping[str, Tensor]) -> None:
         where = box_slices(shift_box(done, minus(box_origin(part))))
-        threshold = inference.object_threshold
-        evidence.write(where, outputs["semantic"], outputs["pairs"], can_be_object, threshold)
+        for n in range(len(kinds)):
+            evidence[index.index(n)].write_classes(
+                where, outputs[f"{CLASSES} {n}"], can_be_object, inference.object_threshold
+            )
+        for n, each in enumerate(evidence):
+            each.write_pairs(where, outputs[f"pairs {n}"])
 
-    channels = hierarchy.num_classes + len(offsets)
-    pairs = {"pairs": offsets}
+    channels = len(kinds) * hierarchy.num_classes + len(ways) * len(offsets)
+    pairs = {f"pairs {n}": offsets for n in range(len(ways))}
     dense.run(decode, consume, channels, box=part, pair_offsets=pairs, progress=progress)
     return evidence
+
+
+def _said_by(study: StudyHeads | None, view: View) -> dict[str, Tensor]:
+    """A view's outputs, changed by a study's heads, and what is their own."""
+    if study is None:
+        return view.outputs
+    features = view.features.flip(view.mirrored) if view.mirrored else view.features
+    kind = features.dtype  # in which the heads answer
+    logits = {name: values.movedim(1, -1).to(kind) for name, values in view.outputs.items()}
+    said = study(features.movedim(1, -1), logits, (*logits, BOUNDARY))
+    return {name: values.movedim(-1, 1).float() for name, values in said.items()}

@@ -71,18 +71,23 @@ class JoinModel:
 
     def logits(self, graph: FragmentGraph) -> NDArray[np.float64]:
         """(E,) log odds of "together", within +-LARGEST_LOGIT."""
+        return self.calibrated(self.raw(graph))
+
+    def raw(self, graph: FragmentGraph) -> NDArray[np.float64]:
+        """(E,) the same before any calibration."""
         if not self.layers:
-            found = PLAIN_SLOPE * (graph.mean_affinity() - PLAIN_MIDDLE)
-        else:
-            assert self.shift is not None and self.scale is not None
-            values = (join_features(graph) - self.shift) / self.scale
-            for i, (weight, bias) in enumerate(self.layers):
-                values = values @ weight.T + bias
-                if i + 1 < len(self.layers):
-                    values = np.maximum(values, 0.0)
-            found = values[:, 0].astype(np.float64)
-        calibrated = self.slope * found + self.offset
-        return np.asarray(np.clip(calibrated, -LARGEST_LOGIT, LARGEST_LOGIT))
+            return np.asarray(PLAIN_SLOPE * (graph.mean_affinity() - PLAIN_MIDDLE))
+        assert self.shift is not None and self.scale is not None
+        values = (join_features(graph) - self.shift) / self.scale
+        for i, (weight, bias) in enumerate(self.layers):
+            values = values @ weight.T + bias
+            if i + 1 < len(self.layers):
+                values = np.maximum(values, 0.0)
+        return values[:, 0].astype(np.float64)
+
+    def calibrated(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(E,) log odds of what `raw` gave."""
+        return np.asarray(np.clip(self.slope * raw + self.offset, -LARGEST_LOGIT, LARGEST_LOGIT))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as weights files and study heads keep them."""

@@ -29,7 +29,8 @@ class PlainSource(Source):
 
     Only the rows of a box are read, section by section: a memory map would count the whole
     file as this process's memory. A gzip stream stays open and is read on from where it is,
-    so that one pass over a volume decodes it once.
+    so that one pass over a volume decodes it once; boxes beside each other share the rows that
+    were decoded last.
 
     Args:
         data: the file that holds the numbers (it may differ from `info.path`).
@@ -54,6 +55,7 @@ class PlainSource(Source):
         self._packed, self._start = packed, start
         self._lock = threading.Lock()
         self._open: tuple[int, BinaryIO, gzip.GzipFile | None] | None = None
+        self._last: tuple[int, bytes] = 0, b""
         self._check_length()
 
     def close(self) -> None:
@@ -61,11 +63,11 @@ class PlainSource(Source):
         with self._lock:
             if self._open is not None:
                 self._open[1].close()
-            self._open = None
+            self._open, self._last = None, (0, b"")
 
     def __getstate__(self) -> dict[str, Any]:
         """Sources travel to worker processes without their open file."""
-        return {**self.__dict__, "_lock": None, "_open": None}
+        return {**self.__dict__, "_lock": None, "_open": None, "_last": (0, b"")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -98,6 +100,9 @@ class PlainSource(Source):
         return voxels
 
     def _bytes(self, offset: int, count: int) -> bytes:
+        first, last = self._last
+        if first <= offset and offset + count <= first + len(last):
+            return last[offset - first : offset - first + count]
         file, stream = self._handles()
         if stream is not None and stream.tell() > offset:
             # A GzipFile rewinds to the start of the file, not to that of its stream.
@@ -118,6 +123,8 @@ class PlainSource(Source):
                 self._data, f"truncated: no {count} bytes at {offset}",
                 remedy="fetch or write the file again",
             )  # fmt: skip
+        if stream is not None:
+            self._last = offset, data
         return data
 
     def _handles(self) -> tuple[BinaryIO, gzip.GzipFile | None]:

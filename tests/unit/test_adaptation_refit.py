@@ -19,6 +19,7 @@ from adaptation_cases import (
 from lib.adaptation.refit import (
     Logits,
     RefitOptions,
+    Targets,
     change_of,
     one_sided,
     refit,
@@ -38,12 +39,12 @@ def test_losses_by_hand() -> None:
     classes[:, AXON], classes[:, DENDRITE] = 1.0, 0.0
     groups = torch.zeros((4, HIERARCHY.num_groups))
     sets = torch.tensor([1 << AXON, 1 << DENDRITE, (1 << AXON) | (1 << DENDRITE), UNKNOWN])
-    found = voxel_losses(classes, groups, sets, HIERARCHY, coarse=0.0)
+    found = voxel_losses(classes, groups, Targets.of(sets, HIERARCHY), coarse=0.0)
     total = 1 + math.e
     expected = [math.log(total / math.e), math.log(total), 0.0, 0.0]
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
     # a logit of 0 costs log 2 for each known group, whose mean counts 0.2 times
-    with_groups = voxel_losses(classes, groups, sets, HIERARCHY, coarse=0.2)
+    with_groups = voxel_losses(classes, groups, Targets.of(sets, HIERARCHY), coarse=0.2)
     _, known = coarse_targets(sets[None], HIERARCHY)
     extra = [0.2 * math.log(2) if k else 0.0 for k in known[0].any(0).tolist()]
     assert (with_groups - found).tolist() == pytest.approx(extra, abs=1e-6)
@@ -53,7 +54,7 @@ def test_unknown_rows_have_no_gradient() -> None:
     classes = torch.randn((6, HIERARCHY.num_classes), requires_grad=True)
     groups = torch.randn((6, HIERARCHY.num_groups), requires_grad=True)
     sets = torch.tensor([UNKNOWN, 1 << AXON, UNKNOWN, 1 << MYELIN, UNKNOWN, UNKNOWN])
-    voxel_losses(classes, groups, sets, HIERARCHY, 0.2).sum().backward()
+    voxel_losses(classes, groups, Targets.of(sets, HIERARCHY), 0.2).sum().backward()
     quiet = sets == UNKNOWN
     for grad in (classes.grad, groups.grad):
         assert grad is not None

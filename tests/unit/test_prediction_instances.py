@@ -163,6 +163,8 @@ class Painted(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(6.0))
+        self.task_heads = nn.Module()  # no study's heads on it
+        self.task_heads.register_module("study", None)
 
     def features(self, image: Tensor) -> Tensor:
         return image

@@ -40,6 +40,24 @@ def test_compressed_streams_can_be_read_backwards_and_by_other_processes(tmp_pat
     assert (pickle.loads(pickle.dumps(source))[:, :, 4] == data[:, :, 4]).all()
 
 
+@pytest.mark.parametrize("kind", ["nii.gz", "nrrd-gzip"])
+def test_boxes_beside_each_other_decode_a_compressed_stream_once(tmp_path, kind, monkeypatch):
+    data = volume()
+    source = open_source(SIZED[kind](tmp_path, data))
+    opened = []
+    handles = type(source)._handles
+    monkeypatch.setattr(
+        type(source), "_handles",
+        lambda self: opened.append(self._open is None) or handles(self),
+    )  # fmt: skip
+    half, third = data.shape[0] // 2, data.shape[1] // 3
+    for z in range(3):
+        for rows in (slice(0, third), slice(third, 2 * third)):
+            for columns in (slice(half, None), slice(0, half)):
+                assert (source[columns, rows, z] == data[columns, rows, z]).all()
+    assert sum(opened) == 1
+
+
 def test_a_big_endian_nifti(tmp_path):
     data = volume(dtype=np.uint16)
     source = open_source(nifti(tmp_path / "v.nii", data.astype(">u2")))

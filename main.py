@@ -59,7 +59,7 @@ from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork, device_named
 from lib.trainers.combined import Combined
 from lib.view.neuroglancer.scene import Desk
-from lib.volumes.opened import ImageStore, image_identity
+from lib.volumes.opened import ImageStore
 from lib.volumes.readers.region import REGION
 
 TOLD = ("notes", "known_share", "touched_share", "machine_share", "accepted", "done")
@@ -87,7 +87,9 @@ class NeuropilApp(MONAILabelApp):
         self.queries = QueryParts(self.network, self.settings, self.hierarchy)
         self.objects = ObjectStore(root, self.settings.inference.min_object_voxels)
         self.submissions = Submissions(root, self.hierarchy, self.settings, self.objects)
-        self.learning = Learning(self.network, self.submissions.study, self.cache, image_identity)
+        self.learning = Learning(
+            self.network, self.submissions.study, self.cache, self.images.identity
+        )
         super().__init__(
             app_dir=app_dir,
             studies=address,

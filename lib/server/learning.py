@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,13 @@ class Learning:
         self._background = Background(self._work, "learning")
         self._reservoir: Reservoir | None = None
         self._loaded: Loaded | None = None
-        self._ticket = 0
+        self._ticket, self._asked = 0, 0.0
         self._read: tuple[str, Stored | str | None] = ("", None)
 
     def ask(self) -> None:
         """Learn what is annotated now, in the background; returns at once."""
         if self.settings.enabled:
+            self._asked = time.monotonic()
             self._ticket = self._background.ask()
 
     def ask_if_stale(self) -> threading.Thread:
@@ -75,10 +77,11 @@ class Learning:
         return thread
 
     def reply(self) -> str:
-        """One sentence for the answer to a submission; waits a moment for the refit."""
+        """One sentence for the answer to a submission; waits a moment from `ask` for the refit."""
         if not self.settings.enabled:
             return OFF
-        if not self._background.wait(self._ticket, self.settings.reply_seconds):
+        left = self._asked + self.settings.reply_seconds - time.monotonic()
+        if not self._background.wait(self._ticket, max(left, 0.0)):
             return "Learning from this submission goes on in the background; /info/ tells."
         return str(self.status()["sentence"])
 

@@ -16,13 +16,14 @@ from lib.volumes.listing import split_name
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
 from lib.volumes.readers.region import RegionSource
-from lib.volumes.record import read_record, record_path
+from lib.volumes.record import ItemRecord, read_record, record_path
 from lib.volumes.source import Source
 
 MOST_DECODED = 8 * 2**30
 """A compressed image up to this size is decoded whole into memory."""
 
 MOST_KEPT = 16
+MOST_IDENTITIES = 1024
 
 Affine = NDArray[np.float64]
 """(4, 4): voxel [i, j, k, 1] of an image as loaded -> RAS coordinates, viewer units."""
@@ -37,7 +38,7 @@ class RequestImage:
         voxels: (X, Y, Z) in the order in which viewers index it, read lazily.
         affine: of the file, RAS, viewer units.
         voxel_size_nm: (x, y, z).
-        key: identity of the image; changes when the file does.
+        key: identity of the image, see `ImageStore.identity`.
         warnings: what every reply about it tells.
     """
 
@@ -76,6 +77,31 @@ class ImageStore:
         self.budget = budget
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, RequestImage] = OrderedDict()
+        self._identities: OrderedDict[str, str] = OrderedDict()
+
+    def identity(self, path: Path) -> str:
+        """What identifies an image: its file and its voxel size, whatever else its record says.
+
+        A submission writes into the record; what was computed of the image stays good.
+
+        Raises:
+            VolumeError: no such file, or it or its record cannot be read.
+        """
+        state = file_state(path)
+        with self._lock:
+            if state in self._identities:
+                return self._identities[state]
+        source = open_file(path, self.spacing_unit)
+        try:
+            record = _record(path, source)
+        finally:
+            source.close()
+        made = f"{_state(path)}|{record.voxel_size_nm}|{record.size_assumed}"
+        with self._lock:
+            self._identities[state] = made
+            while len(self._identities) > MOST_IDENTITIES:
+                self._identities.popitem(last=False)
+        return made
 
     def open(self, path: Path) -> RequestImage:
         """Open an image of the study, of a session or of an upload.
@@ -83,7 +109,7 @@ class ImageStore:
         Raises:
             VolumeError: it cannot be read, or has other than one grey value a voxel.
         """
-        key = image_identity(path)
+        key = self.identity(path)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -105,27 +131,34 @@ class ImageStore:
 
     def _read(self, path: Path, key: str) -> RequestImage:
         source = open_file(path, self.spacing_unit)
-        said = source.info.voxel_size_nm
-        record = read_record(record_path(path.parent, item_id(path)), item_id(path), said)
+        record = _record(path, source)
         affine = np.eye(4) if source.affine is None else source.affine
         warnings = (record.warning(),) if record.size_assumed else ()
         size = record.voxel_size_nm
         return RequestImage(path, _voxels(source), affine, size, key, warnings)
 
 
-def image_identity(path: Path) -> str:
-    """The file, its content's age and its record's: a new voxel size is another image.
+def file_state(path: Path) -> str:
+    """Changes whenever an image's file or its record does, without reading either.
 
     Raises:
         VolumeError: no such file.
     """
+    recorded = record_path(path.parent, item_id(path))
+    return f"{_state(path)}|{_state(recorded) if recorded.exists() else ''}"
+
+
+def _state(path: Path) -> str:
     try:
         found = path.stat()
     except OSError as error:
         raise VolumeError(path, "no such file or folder") from error
-    recorded = record_path(path.parent, item_id(path))
-    age = recorded.stat().st_mtime_ns if recorded.exists() else 0
-    return f"{path}|{found.st_mtime_ns}|{found.st_size}|{found.st_ino}|{age}"
+    return f"{path}|{found.st_mtime_ns}|{found.st_size}|{found.st_ino}"
+
+
+def _record(path: Path, source: Source) -> ItemRecord:
+    name = item_id(path)
+    return read_record(record_path(path.parent, name), name, source.info.voxel_size_nm)
 
 
 def _voxels(source: Source) -> Any:

@@ -17,7 +17,7 @@ from lib.infers.objects_shown import object_color
 from lib.infers.writer import cropped_affine, write_label
 from lib.labels.hierarchy import load_hierarchy
 from lib.volumes.errors import VolumeError
-from lib.volumes.opened import ImageStore, image_identity, item_id
+from lib.volumes.opened import ImageStore, item_id
 from lib.volumes.study import Study
 
 HIERARCHY = load_hierarchy()
@@ -123,7 +123,21 @@ def test_an_image_is_opened_once_and_again_when_it_or_its_record_changes(tmp_pat
     assert again.key != image.key and again.voxel_size_nm == (8.0, 8.0, 8.0)
     assert (np.asarray(again.voxels) == first[::-1]).all()
     with pytest.raises(VolumeError, match="no such file"):
-        image_identity(tmp_path / "none.nii")
+        store.identity(tmp_path / "none.nii")
+
+
+def test_an_image_stays_the_same_when_its_labels_are_written_down(tmp_path: Path) -> None:
+    voxels = np.zeros((6, 5, 4), np.uint8)
+    path = tmp_path / "one.nii"
+    nib.save(nib.Nifti1Image(voxels, np.diag([4.0, 5.0, 40.0, 1.0])), path)
+    store = ImageStore("nm")
+    image = store.open(path)
+    item = Study(tmp_path, HIERARCHY).item("one")
+    item.write_record(item.record.changed(known_share={"unknown": 1.0}))
+    assert store.open(path) is image, "the first submission makes the record"
+    item.write_record(item.record.changed(voxel_size_nm=(8.0, 8.0, 8.0)))
+    again = store.open(path)
+    assert again.key != image.key and again.voxel_size_nm == (8.0, 8.0, 8.0)
 
 
 def test_compressed_images_are_decoded_once_and_kept_within_the_budget(tmp_path: Path) -> None:

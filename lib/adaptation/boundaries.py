@@ -79,20 +79,22 @@ def fit_boundary(
     steps: int,
     width: int,
     seed: int = 0,
+    beside: int = 0,
 ) -> list[StudyHeads]:
     """Boundary heads from rows, one for each choice of rows; both kinds are drawn alike.
 
     Args:
-        features: (N, F).
+        features: (N, F), filter responses last.
         between: (N,) bool.
         trains: (N,) bool each, the rows that a head learns from; some of both kinds.
         steps, width: of the optimiser and the hidden layer.
         seed: of every draw.
+        beside: how many filter responses.
 
     Returns:
         modules without gradients.
     """
-    stack = Stack(features, {BOUNDARY: 1}, len(trains), width, seed)
+    stack = Stack(features, {BOUNDARY: 1}, len(trains), width, seed, beside)
     standard, truth = stack.standard(features), between.float()
     kinds = [[torch.nonzero(t & (between == kind))[:, 0] for kind in (False, True)] for t in trains]
     generator = torch.Generator().manual_seed(seed)

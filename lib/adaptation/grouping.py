@@ -1,7 +1,8 @@
 """What marked objects of a study teach the grouping: boundaries, and how fragments join.
 
-A boundary head is judged on what it did not see without a second network pass: each half of the
-marks is grouped by the head that was fitted to the other half.
+A boundary head sees filter responses beside the network's features. It is judged on what it did
+not see without a second network pass: each half of the marks is grouped by the head that was
+fitted to the other half.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from lib.data.items import DataItem
 from lib.networks.study_heads import StudyHeads, together
 from lib.prediction.evidence import Way, collect_ways
 from lib.prediction.features import FeatureSource, Shelf
+from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.forward import window_size
 from lib.prediction.grouping import group_volume
 from lib.prediction.scratch import Scratch
@@ -212,11 +214,12 @@ def _fitted(
     kinds = [bool((between[c] == k).any()) for c in choices for k in (False, True)]
     if not kinds or not all(kinds):
         return None
-    return fit_boundary(features, between, choices, settings.steps, settings.width)
+    steps, width = settings.steps, settings.width
+    return fit_boundary(features, between, choices, steps, width, beside=FILTERS)
 
 
 def _rows(marks: Marks, network: Network) -> tuple[Tensor, Tensor, Tensor]:
-    """Features of voxels, whether they lie between objects, and on which side of the plane."""
+    """What the heads see of voxels, whether they lie between objects, and on which side."""
     hierarchy, inference = network.hierarchy, network.inference
     targets = boundary_targets(marks.ids, marks.sets == hierarchy.unknown, marks.voxel_size_nm)
     side = np.broadcast_to(marks.side(), targets.shape)
@@ -224,7 +227,7 @@ def _rows(marks: Marks, network: Network) -> tuple[Tensor, Tensor, Tensor]:
     generator = np.random.default_rng(int.from_bytes(seed, "big"))
     grid = window_grid(marks.image.shape, window_size(network.net, inference), inference.overlap)
     source = FeatureSource(network.net, marks.image, inference.precision, marks.shelf).fitting(grid)
-    features = [torch.zeros((0, network.net.feature_channels))]
+    features = [torch.zeros((0, network.net.feature_channels + FILTERS))]
     between, sides = [np.zeros(0, np.bool_)], [np.zeros(0)]
     for window, core in grid.cores():
         part = targets[box_slices(core)]
@@ -238,7 +241,9 @@ def _rows(marks: Marks, network: Network) -> tuple[Tensor, Tensor, Tensor]:
             at = voxels - np.array([low for low, _ in window])
             x, y, z = (torch.from_numpy(a).to(source.device) for a in at.T)
             with torch.inference_mode():
-                found = source([window])[0][:, x, y, z].T.float().cpu()
+                own = source([window])[0][:, x, y, z].T.float()
+                beside = source.responses([window], marks.voxel_size_nm)[0, x, y, z].float()
+                found = torch.cat([own, beside], 1).cpu()
             features.append(found.clone())
             between.append(np.full(len(flat), kind == BETWEEN))
             sides.append(side[tuple(voxels.T)])

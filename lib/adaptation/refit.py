@@ -254,7 +254,7 @@ def _one_sided(rows: Rows, hierarchy: LabelHierarchy) -> bool:
 
 def scaled(heads: StudyHeads, strength: float) -> StudyHeads:
     """The same change, `strength` times as large."""
-    made = StudyHeads(heads.inner.in_features, heads.outputs, heads.inner.out_features)
+    made = heads.alike()
     made.load_state_dict(heads.state_dict())
     for parameter in made.outer.parameters():
         parameter.data.mul_(strength)

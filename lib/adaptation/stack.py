@@ -20,14 +20,21 @@ class Stack:
         count: of models; they start alike.
         width: of the hidden layer.
         seed: of the start.
+        beside: how many of the features are no features of the network; they come last.
     """
 
     def __init__(
-        self, features: Tensor, outputs: Mapping[str, int], count: int, width: int, seed: int
+        self,
+        features: Tensor,
+        outputs: Mapping[str, int],
+        count: int,
+        width: int,
+        seed: int,
+        beside: int = 0,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._template = StudyHeads(features.shape[1], outputs, width)
+            self._template = StudyHeads(features.shape[1] - beside, outputs, width, beside)
         self._template.mean = features.mean(0)
         self._template.scale = features.std(0, correction=0) + 1e-3
         self.parameters = [
@@ -49,9 +56,7 @@ class Stack:
         """One module for each model, without gradients."""
         template, made = self._template, []
         for number in range(len(self.parameters[0])):
-            module = StudyHeads(
-                template.inner.in_features, template.outputs, template.inner.out_features
-            )
+            module = template.alike()
             module.mean, module.scale = template.mean, template.scale
             for own, stacked in zip(module.parameters(), self.parameters, strict=True):
                 own.data.copy_(stacked[number].detach())

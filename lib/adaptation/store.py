@@ -23,7 +23,9 @@ from lib.adaptation.objects import Joining
 from lib.networks.digests import digest_path, place_weights, read_checked
 from lib.networks.study_heads import StudyHeads
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)
+"""Format 2: heads that see the features alone."""
 NAME = "heads.pt"
 MOST_HISTORY = 200
 
@@ -120,8 +122,8 @@ def load_heads(root: Path) -> Stored | None:
     try:
         content = read_checked(path)
         data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        if data["format"] != FORMAT:
-            raise ValueError(f"format {data['format']}, expected {FORMAT}")
+        if data["format"] not in READABLE:
+            raise ValueError(f"format {data['format']}, expected one of {READABLE}")
         history = tuple(Learned(**entry) for entry in data["history"])
         joining = None if data["joining"] is None else Joining(**data["joining"])
         heads, grouping = (_heads_of(data[name]) for name in ("heads", "grouping"))
@@ -151,7 +153,8 @@ def reset_heads(root: Path) -> bool:
 def _plain(heads: StudyHeads | None) -> dict[str, Any] | None:
     if heads is None:
         return None
-    return {"state": dict(heads.state_dict()), "outputs": dict(heads.outputs)}
+    kept = {"outputs": dict(heads.outputs), "beside": heads.beside}
+    return {**kept, "state": dict(heads.state_dict())}
 
 
 def _heads_of(data: Mapping[str, Any] | None) -> StudyHeads | None:
@@ -159,6 +162,7 @@ def _heads_of(data: Mapping[str, Any] | None) -> StudyHeads | None:
         return None
     state = data["state"]
     width, channels = state["inner.weight"].shape
-    heads = StudyHeads(channels, data["outputs"], width)
+    beside = data.get("beside", 0)
+    heads = StudyHeads(channels - beside, data["outputs"], width, beside)
     heads.load_state_dict(state)
     return heads.requires_grad_(False).eval()

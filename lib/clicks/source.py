@@ -13,9 +13,10 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
+from lib.networks.study_heads import StudyHeads
 from lib.prediction.classes import FINE_VALUE
 from lib.prediction.feature_cache import ClassMap, FeatureCache, WindowFeatures, WindowKey
-from lib.prediction.features import Precision, use_bfloat16
+from lib.prediction.features import FeatureSource, Precision, Shelf, use_bfloat16
 from lib.prediction.joining import PLAIN, JoinModel
 from lib.prediction.objects import Fragments
 from lib.volumes.boxes import Box, Triple, box_shape, box_slices
@@ -108,6 +109,11 @@ class ClickSource:
             name -> (1, C, x, y, z) float32.
         """
         net = net or self.net
+        study, beside = net.task_heads.study, None
+        if isinstance(study, StudyHeads) and study.beside:
+            shelf = Shelf(self.cache, self.weights, self.image_key)
+            source = FeatureSource(net, self.image, self.inference.precision, shelf)
+            beside = source.responses([box], self.voxel_size_nm)
         rows = self.features(box).features
         half = rows.dtype == torch.bfloat16
         features = rows.view(*box_shape(box), -1).movedim(-1, 0)[None]
@@ -117,7 +123,9 @@ class ClickSource:
             torch.autocast(rows.device.type, torch.bfloat16, enabled=half),
         ):
             values = features if half else features.float()
-            out = net.heads(values.squeeze(-1) if flat else values, only=heads)
+            if flat:
+                values, beside = values.squeeze(-1), None if beside is None else beside.squeeze(-2)
+            out = net.heads(values, only=heads, beside=beside)
         return {n: (o.unsqueeze(-1) if flat else o).float() for n, o in out.items()}
 
     def classes(self, box: Box) -> NDArray[np.uint8]:

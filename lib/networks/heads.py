@@ -42,20 +42,30 @@ class Heads(nn.Module):
         self.study: nn.Module | None
         self.register_module("study", None)  # lib/networks/study_heads.py
 
-    def forward(self, features: Tensor, only: Collection[str] | None = None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        features: Tensor,
+        only: Collection[str] | None = None,
+        beside: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Evaluate the heads.
 
         Args:
             features: (B, F, *S).
             only: names of the heads wanted; None: all.
+            beside: (B, *S, K) what a study's heads see beside the features, where they do.
 
         Returns:
             name -> (B, channels, *S), and "hidden" -> (B, 2 F, *S), the shared block's output.
         """
-        out = self.rows(features.movedim(1, -1), list(self.layers) if only is None else only)
+        out = self.rows(
+            features.movedim(1, -1), list(self.layers) if only is None else only, beside
+        )
         return {name: values.movedim(-1, 1) for name, values in out.items()}
 
-    def rows(self, features: Tensor, only: Collection[str]) -> dict[str, Tensor]:
+    def rows(
+        self, features: Tensor, only: Collection[str], beside: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The same with channels last: (..., F) -> name -> (..., channels), and "hidden".
 
         All wanted heads are one matrix product: the gradients of the hidden channels then meet
@@ -70,7 +80,7 @@ class Heads(nn.Module):
         found = torch.split(functional.linear(hidden, weight, bias), sizes, -1)
         logits = dict(zip(wanted, found, strict=True))
         if self.study is not None:
-            logits = self.study(features, logits, only)
+            logits = self.study(features, logits, only, beside)
         return {**logits, "hidden": hidden}
 
     def kernel(self, name: str) -> tuple[Tensor, Tensor]:

@@ -88,6 +88,7 @@ class NeuropilNet(nn.Module):
         features: Tensor,
         prompts: PointPrompts | None = None,
         only: Collection[str] | None = None,
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Evaluate the heads on features to which any residual has been added.
 
@@ -96,6 +97,7 @@ class NeuropilNet(nn.Module):
             prompts: the points behind the residual; with them the mask head answers too.
             only: names of the heads wanted (semantic, coarse, instance, geometry, affinity);
                 None: all.
+            beside: (B, *S, K) what a study's heads see beside the features, where they do.
 
         Returns:
             "semantic" (B, C, *S), "coarse" (B, K, *S; absent without groups), "instance"
@@ -104,7 +106,10 @@ class NeuropilNet(nn.Module):
             with a mask head and prompts).
         """
         flat = features.ndim == self.spatial_dims + 1
-        out: dict[str, Tensor] = self.task_heads(features.unsqueeze(-1) if flat else features, only)
+        whole = features.unsqueeze(-1) if flat else features
+        if flat and beside is not None:
+            beside = beside.unsqueeze(-2)
+        out: dict[str, Tensor] = self.task_heads(whole, only, beside)
         hidden = out.pop("hidden")
         if self.mask_head is not None and prompts is not None and "instance" in out:
             points = _with_section(prompts) if flat else prompts

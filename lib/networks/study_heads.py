@@ -36,22 +36,25 @@ class StudyHeads(nn.Module):
         channels: F of the features.
         outputs: head -> its channels, of the heads that change.
         width: of the hidden layer.
+        beside: what they see of a voxel beside its features (lib/prediction/filters.py), numbers.
     """
 
     mean: Tensor
     scale: Tensor
     used: Tensor
 
-    def __init__(self, channels: int, outputs: Mapping[str, int], width: int) -> None:
+    def __init__(
+        self, channels: int, outputs: Mapping[str, int], width: int, beside: int = 0
+    ) -> None:
         super().__init__()
-        self.outputs = dict(outputs)
+        self.outputs, self.beside = dict(outputs), beside
         total = sum(self.outputs.values())
-        self.inner = nn.Linear(channels, width)
+        self.inner = nn.Linear(channels + beside, width)
         self.outer = nn.Linear(width, total)
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("scale", torch.ones(channels))
+        self.register_buffer("mean", torch.zeros(channels + beside))
+        self.register_buffer("scale", torch.ones(channels + beside))
         self.register_buffer("used", torch.ones(total, dtype=torch.bool))
 
     def forward(
@@ -59,6 +62,7 @@ class StudyHeads(nn.Module):
         features: Tensor,
         logits: Mapping[str, Tensor],
         only: Collection[str] = (),
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Changed logits.
 
@@ -66,6 +70,7 @@ class StudyHeads(nn.Module):
             features: (..., F).
             logits: head -> (..., channels), any of the network's; others pass through.
             only: names of the heads wanted; the study's own are given where they are in it.
+            beside: (..., `beside`) where they see anything beside the features.
 
         Returns:
             the same names and shapes, and the study's own heads.
@@ -76,7 +81,7 @@ class StudyHeads(nn.Module):
             return out
         kind = features.device.type
         with torch.autocast(kind, enabled=False):
-            parts = torch.split(self.change(features), list(self.outputs.values()), -1)
+            parts = torch.split(self.change(features, beside), list(self.outputs.values()), -1)
             uses = torch.split(self.used, list(self.outputs.values()))
             for (name, _), part, use in zip(self.outputs.items(), parts, uses, strict=True):
                 if name == BOUNDARY and own:
@@ -86,15 +91,22 @@ class StudyHeads(nn.Module):
                     out[name] = mixed(name, old, old + part, use).to(out[name].dtype)
         return out
 
-    def change(self, features: Tensor) -> Tensor:
+    def alike(self) -> StudyHeads:
+        """New heads of the same shape, which change nothing yet."""
+        channels, width = self.inner.in_features - self.beside, self.inner.out_features
+        return StudyHeads(channels, self.outputs, width, self.beside)
+
+    def change(self, features: Tensor, beside: Tensor | None = None) -> Tensor:
         """(..., F) -> (..., outputs): what is added to the logits, of all outputs in a row."""
+        assert (beside is None) == (self.beside == 0), "filter responses come with the features"
         weight = self.inner.weight / self.scale  # features need no standardising of their own
         bias = self.inner.bias - weight @ self.mean
-        flat = features.reshape(-1, features.shape[-1])
-        parts = [
-            self.outer(functional.linear(part.to(weight.dtype), weight, bias).relu_())
-            for part in torch.split(flat, PIECE)
-        ]
+        seen = [features] if beside is None else [features, beside]
+        pieces = [torch.split(s.reshape(-1, s.shape[-1]), PIECE) for s in seen]
+        parts = []
+        for rows in zip(*pieces, strict=True):
+            whole = torch.cat([r.to(weight.dtype) for r in rows], -1)
+            parts.append(self.outer(functional.linear(whole, weight, bias).relu_()))
         return torch.cat(parts).view(*features.shape[:-1], -1)
 
 
@@ -122,10 +134,15 @@ def together(one: StudyHeads, other: StudyHeads) -> StudyHeads:
     parts = (one, other)
     outputs = {**one.outputs, **other.outputs}
     assert len(outputs) == len(one.outputs) + len(other.outputs)
-    made = StudyHeads(one.inner.in_features, outputs, sum(p.inner.out_features for p in parts))
+    beside = max(p.beside for p in parts)
+    width = sum(p.inner.out_features for p in parts)
+    made = StudyHeads(one.inner.in_features - one.beside, outputs, width, beside)
     with torch.no_grad():
         weights = [p.inner.weight / p.scale for p in parts]
-        made.inner.weight.copy_(torch.cat(weights))
+        wide = [
+            functional.pad(w, (0, beside - p.beside)) for p, w in zip(parts, weights, strict=True)
+        ]
+        made.inner.weight.copy_(torch.cat(wide))
         biases = [p.inner.bias - w @ p.mean for p, w in zip(parts, weights, strict=True)]
         made.inner.bias.copy_(torch.cat(biases))
         made.outer.weight.zero_()

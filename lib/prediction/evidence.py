@@ -216,6 +216,8 @@ def collect_ways(
     part = whole_box(grid.shape) if box is None else box
     shape = box_shape(part)
     kinds = list(dict.fromkeys(way.classes for way in ways))  # modules are one by identity
+    asked = (study for way in ways for study in (way.classes, way.boundary))
+    studies = list(dict.fromkeys(study for study in asked if study is not None))
     index = [kinds.index(way.classes) for way in ways]
     classes = [(scratch.array(shape, np.uint8), scratch.array(shape, np.bool_)) for _ in kinds]
     evidence = [
@@ -230,10 +232,12 @@ def collect_ways(
     can_be_object = torch.tensor([c.object for c in hierarchy.classes], device=dense.forward.device)
 
     def decode(view: View) -> dict[str, Tensor]:
-        said = {
-            study: _said_by(study, view) for way in ways for study in (way.classes, way.boundary)
-        }
-        said[None] = view.outputs
+        beside = None
+        if any(study.beside for study in studies):
+            beside = dense.forward.features.responses(view.boxes, voxel_size_nm)
+        said: dict[StudyHeads | None, dict[str, Tensor]] = {None: view.outputs}
+        for study in studies:
+            said[study] = _said_by(study, view, beside)
         found = {f"{CLASSES} {n}": said[kind][CLASSES].softmax(1) for n, kind in enumerate(kinds)}
         for n, (way, kind) in enumerate(zip(ways, index, strict=True)):
             own = view.outputs if way.boundary is None else said[way.boundary]
@@ -258,12 +262,11 @@ def collect_ways(
     return evidence
 
 
-def _said_by(study: StudyHeads | None, view: View) -> dict[str, Tensor]:
+def _said_by(study: StudyHeads, view: View, beside: Tensor | None) -> dict[str, Tensor]:
     """A view's outputs, changed by a study's heads, and what is their own."""
-    if study is None:
-        return view.outputs
     features = view.features.flip(view.mirrored) if view.mirrored else view.features
     kind = features.dtype  # in which the heads answer
     logits = {name: values.movedim(1, -1).to(kind) for name, values in view.outputs.items()}
-    said = study(features.movedim(1, -1), logits, (*logits, BOUNDARY))
+    seen = beside if study.beside else None
+    said = study(features.movedim(1, -1), logits, (*logits, BOUNDARY), seen)
     return {name: values.movedim(-1, 1).float() for name, values in said.items()}

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lib.networks.model import NeuropilNet
 from lib.prediction.feature_cache import FeatureCache, WindowKey
+from lib.prediction.filters import responses_at
 from lib.prediction.windows import WindowGrid
 from lib.volumes.boxes import Box, box_slices
 from lib.volumes.contrast import LazyImage, intensity_window, normalize
@@ -48,10 +49,10 @@ class Shelf:
 
 @dataclass(frozen=True)
 class DenseFeatures:
-    """The features of one window of a volume.
+    """The features, or the filter responses, of one window of a volume.
 
     Args:
-        values: (F, x, y, z), channels last in memory, as computed.
+        values: (F, x, y, z), channels last in memory, as computed; responses (x, y, z, COUNT).
     """
 
     values: Tensor
@@ -121,6 +122,33 @@ class FeatureSource:
             key = WindowKey(shelf.weights, shelf.image, box, kind)
             found.append(shelf.cache.get(key, partial(self._kept, box, mirrored)).values)
         return found[0][None] if len(found) == 1 else torch.stack(found)
+
+    def responses(self, boxes: Sequence[Box], voxel_size_nm: Sequence[float]) -> Tensor:
+        """Filter responses of windows of one size, on the network's device.
+
+        Args:
+            boxes: the windows.
+            voxel_size_nm: (x, y, z) of the volume.
+
+        Returns:
+            (B, x, y, z, COUNT) float16.
+        """
+        shelf, found = self.shelf, []
+        for box in boxes:
+            compute = partial(self._filtered, box, tuple(voxel_size_nm))
+            if shelf is None:
+                found.append(compute().values)
+            else:
+                kind = f"filters {self.device} {tuple(voxel_size_nm)}"
+                key = WindowKey(shelf.weights, shelf.image, box, kind)
+                found.append(shelf.cache.get(key, compute).values)
+        return torch.stack(found)
+
+    def _filtered(self, box: Box, voxel_size_nm: tuple[float, ...]) -> DenseFeatures:
+        x, y, z = (int(n) for n in self.volume.shape)
+        made = responses_at(self.voxels, (x, y, z), box, voxel_size_nm)
+        rows = np.ascontiguousarray(np.moveaxis(made, 0, -1), np.float16)
+        return DenseFeatures(torch.from_numpy(rows).to(self.device))
 
     def voxels(self, box: Box) -> NDArray[np.float32]:
         """The normalised image of a box, with one contrast window for all of the volume."""

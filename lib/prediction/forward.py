@@ -27,11 +27,13 @@ class View:
     Args:
         outputs: name -> (B, C, x, y, z) float32, turned back onto the windows' voxels.
         features: (B, F, x, y, z) of the mirrored windows, in the type they are computed in.
+        boxes: the windows.
         mirrored: the axes of (B, C, X, Y, Z) that were mirrored; () for none.
     """
 
     outputs: dict[str, Tensor]
     features: Tensor
+    boxes: Sequence[Box] = ()
     mirrored: tuple[int, ...] = ()
 
 
@@ -78,7 +80,8 @@ class WindowForward:
         for axes in self.mirrored:
             features = self.features(boxes, axes)
             out = self._outputs(features)
-            yield View({n: o.flip(axes) if axes else o for n, o in out.items()}, features, axes)
+            turned = {n: o.flip(axes) if axes else o for n, o in out.items()}
+            yield View(turned, features, boxes, axes)
 
     def mean(
         self, boxes: Sequence[Box], decode: Callable[[View], Mapping[str, Tensor]]

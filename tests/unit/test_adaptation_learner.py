@@ -1,5 +1,6 @@
 """From labels on disk to heads on disk: learned, refused, kept, dropped."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ from lib.adaptation.store import (
     save_heads,
 )
 from lib.configs.settings import AdaptationSettings
-from lib.networks.study_heads import StudyHeads, with_study_heads
+from lib.networks.digests import place_weights
+from lib.networks.study_heads import BOUNDARY, StudyHeads, with_study_heads
 from lib.prediction.classes import predict_classes
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
@@ -129,6 +131,24 @@ def test_damaged_heads_are_named_and_reset_removes_them(tmp_path: Path) -> None:
         load_heads(tmp_path)
     assert reset_heads(tmp_path) and not reset_heads(tmp_path)
     assert load_heads(tmp_path) is None and not list(path.parent.iterdir())
+
+
+def test_heads_of_before_filters_are_read(tmp_path: Path) -> None:
+    heads = StudyHeads(8, {"semantic": 12}, 4)
+    wide = StudyHeads(8, {BOUNDARY: 1}, 4, beside=18)
+    learned = Learned("Learned.", True, DIGEST, "labels")
+    save_heads(tmp_path, Stored(learned, heads, grouping=wide))
+    found = load_heads(tmp_path)
+    assert found is not None and found.grouping is not None and found.grouping.beside == 18
+    data = torch.load(heads_path(tmp_path), weights_only=True)
+    data |= {"format": 2, "grouping": None}
+    del data["heads"]["beside"]
+    written = io.BytesIO()
+    torch.save(data, written)
+    place_weights(heads_path(tmp_path), written.getvalue())
+    old = load_heads(tmp_path)
+    assert old is not None and old.heads is not None and old.heads.beside == 0
+    assert torch.equal(old.heads.inner.weight, heads.inner.weight)
 
 
 def test_a_reservoir_belongs_to_its_weights(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from lib.labels.hierarchy import flat_hierarchy, load_hierarchy
 from lib.networks.study_heads import BOUNDARY, StudyHeads, with_study_heads
 from lib.prediction.affinities import sheath_and_rest
 from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.graph import FragmentGraph
 from lib.prediction.objects import Fragments
 from lib.prediction.predictor import Predictor
@@ -326,11 +327,12 @@ def test_a_sheath_and_what_it_holds_are_two_kinds(hierarchy: Any) -> None:
         assert {myelin, tongue} <= set(sheath) and axon in rest
 
 
-def test_fragments_around_a_click_end_where_a_study_has_learned_boundaries() -> None:
+@pytest.mark.parametrize("beside", [0, FILTERS])
+def test_fragments_around_a_click_end_where_a_study_has_learned_boundaries(beside: int) -> None:
     image = np.zeros((32, 32, 8), np.float32)
     image[4:14, 4:12, 1:7], image[14:24, 4:12, 1:7] = 2, 5  # two objects that touch
     asked = source(image)
-    heads = StudyHeads(asked.net.feature_channels, {BOUNDARY: 1}, 4)
+    heads = StudyHeads(asked.net.feature_channels, {BOUNDARY: 1}, 4, beside)
     torch.nn.init.zeros_(heads.outer.weight)
     torch.nn.init.constant_(heads.outer.bias, -9.0)  # no boundary anywhere
     learned = replace(asked, grouping=with_study_heads(asked.net, heads.eval()), heads="one")

@@ -10,16 +10,18 @@ from lib.networks.study_heads import BOUNDARY, CLASSES, StudyHeads, together, wi
 from lib.prediction.evidence import Evidence, Way, collect_evidence, collect_ways
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
+from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.scratch import Scratch
 
 SETTINGS = InferenceSettings(window=(16, 16, 4), overlap=0.25, long_range=(3,))
 
 
-def heads(channels: int, outputs: dict[str, int], seed: int) -> StudyHeads:
+def heads(channels: int, outputs: dict[str, int], seed: int, beside: int = 0) -> StudyHeads:
     torch.manual_seed(seed)
-    made = StudyHeads(channels, outputs, 4)
+    made = StudyHeads(channels, outputs, 4, beside)
     torch.nn.init.normal_(made.outer.weight, std=3.0)
-    made.mean, made.scale = torch.randn(channels), torch.rand(channels) + 0.5
+    seen = channels + beside
+    made.mean, made.scale = torch.randn(seen), torch.rand(seen) + 0.5
     return made.requires_grad_(False).eval()
 
 
@@ -29,7 +31,8 @@ def test_ways_together_are_the_ways_alone(precision: str, mirror: bool) -> None:
     net = network()
     image = np.random.default_rng(0).integers(0, 255, (24, 20, 5)).astype(np.uint8)
     classes = heads(net.feature_channels, {CLASSES: 12}, 1)
-    one, other = (heads(net.feature_channels, {BOUNDARY: 1}, seed) for seed in (2, 3))
+    one = heads(net.feature_channels, {BOUNDARY: 1}, 2, FILTERS)
+    other = heads(net.feature_channels, {BOUNDARY: 1}, 3)
     ways = [Way(), Way(classes), Way(classes, one), Way(None, other)]
     settings = SETTINGS.model_copy(update={"precision": precision, "mirror": mirror})
     cache = FeatureCache(2**28)

@@ -8,6 +8,7 @@ import numpy as np
 
 from lib.infers.base import Answer, Parts
 from lib.infers.objects_task import ObjectsTask
+from lib.proofread.editing import told_of
 from lib.proofread.naming import current_classes
 from lib.proofread.submitted import done_in
 from lib.server.errors import refuse
@@ -45,6 +46,8 @@ class Current(ObjectsTask):
             client = str(request.get("client_id") or "")
             edit = objects.undo(client) if step == "undo" else objects.redo(client)
             told[step] = edit.described() if edit else "nothing"
+            if edit is not None:
+                told["edit"] = told_of(edit, objects)
             self.objects.drafts.forget(client, name)
         ids = objects.read(whole_box(image.shape))
         if only == "accepted":

@@ -75,7 +75,7 @@ class Editor:
         edit = step(asked.client)
         told: dict[str, Any] = {asked.action: edit.described() if edit else "nothing"}
         if edit is not None:
-            told["by"] = edit.by
+            told |= {"by": edit.by, "edit": told_of(edit, objects)}
         if len(asked.positive):
             return answer(), told
         named = objects.named(asked.name) if asked.name else NONE

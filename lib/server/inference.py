@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import BackgroundTasks, UploadFile
 
+from lib.server.accepting import label_accepted
 from lib.server.checks import parse_params
 from lib.server.errors import NOT_FOUND, refuse
 from lib.server.uploads import check_unpacked, remove_staged, stage_upload
@@ -106,6 +107,8 @@ def run_task(app: Any, request: dict[str, Any], staged: str | None) -> dict[str,
             told = {key: value for key, value in params.items() if key != "label_names"}
             app.datastore().save_label(image, kept, tag, {"model": name, "params": told})
         remove_staged(kept)
+    if known:
+        params |= label_accepted(app, str(image), str(request.get("client_id") or ""), params)
     if known and file:
         app.submissions.note_answer(image, request, params, Path(file))
     label = file

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import requests
 
+from lib.labels.hierarchy import load_hierarchy
 from tests.conftest import Server, run_server
 from tests.contract.conftest import SLICER, voxels, write_nifti
 
@@ -126,6 +127,31 @@ def test_accepting_is_one_request(client, item):
     assert told["edit"]["name"] == "axon 4"
     _, told = _click(client, _in(3), do="accept", label="axon 17")
     assert (told["edit"]["object"], told["edit"]["name"]) == (17, "axon 17")
+
+
+def test_what_a_request_accepts_is_known_and_what_is_undone_is_not(server, client, item):
+    """OHIF submits nothing: training has to learn of it all the same."""
+
+    def labels(tag: str) -> np.ndarray:
+        return voxels(server.studies / "labels" / tag / f"{ITEM}.nii.gz")
+
+    mask, told = _click(client, _in(4), do="accept", label="axon 4")
+    assert told["labelled"] is True
+    np.testing.assert_array_equal(labels("instance") == 4, mask)
+    axon = load_hierarchy().class_names.index("axon") + 1
+    np.testing.assert_array_equal(labels("final") == axon, mask)
+    np.testing.assert_array_equal(np.isin(labels("final"), (0, 255)), ~mask)
+    other, _ = _click(client, _in(3), do="accept")
+    np.testing.assert_array_equal(labels("instance") == 4, mask)
+    np.testing.assert_array_equal(labels("instance") == 3, other)
+    _click(client, do="undo")
+    _, told = _click(client, do="undo")
+    assert told["undo"] == "accept of axon 4" and told["labelled"] is False
+    assert not np.isin(labels("instance"), (3, 4)).any()
+    assert np.isin(labels("final"), (0, 255)).all()
+    _click(client, do="redo")
+    np.testing.assert_array_equal(labels("instance") == 4, mask)
+    np.testing.assert_array_equal(labels("final") == axon, mask)
 
 
 def test_a_cut_holds_at_the_next_click_of_the_same_client(server, item, tmp_path):

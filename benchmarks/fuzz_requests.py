@@ -119,6 +119,16 @@ def run(url: str, cases: int, start: int, stop: tuple[str, ...]) -> tuple[Counte
     return statuses, [f"{name} {told}" for name, told in sorted(faults.items())]
 
 
+def tracebacks(log: str) -> list[str]:
+    """The end of each traceback in a log: where it was, and what."""
+    found = []
+    for part in log.split("Traceback (most recent call last):\n")[1:]:
+        lines = part.splitlines()
+        end = next((n for n, line in enumerate(lines) if not line.startswith(" ")), len(lines) - 1)
+        found.append("\n".join(lines[max(0, end - 8) : end + 1]))
+    return found
+
+
 def main() -> int:
     """Run it; exit status 1 where an answer was a 5xx or none came."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -138,11 +148,14 @@ def main() -> int:
             url, log = server.stdout.readline().split(maxsplit=1)
             statuses, faults = run(url, args.cases, args.seed, left_out)
             lives = requests.get(f"{url}/info/", timeout=SECONDS).ok
-            traces = Path(log.strip()).read_text(errors="replace").count("Traceback")
+            traces = tracebacks(Path(log.strip()).read_text(errors="replace"))
         finally:
             server.stdin.close()
             server.wait(60)
-    print(f"{sum(statuses.values())} requests: {dict(sorted(statuses.items()))}, traces {traces}")
+    told = f"{dict(sorted(statuses.items()))}, traces {len(traces)}"
+    print(f"{sum(statuses.values())} requests: {told}")
+    for trace in traces:
+        print(f"trace: {trace}")
     for fault in faults:
         print(f"fault: {fault}")
     return 0 if lives and not faults else 1

@@ -18,7 +18,8 @@ from lib.networks.weights import load_network
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
 from lib.prediction.joining import joining_of
-from lib.volumes.study import Study, StudyItem
+from lib.volumes.options import existing_study
+from lib.volumes.study import StudyItem
 
 
 def add_adapt_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,7 +66,7 @@ def run_adapt(args: argparse.Namespace) -> int:
         settings.inference, lambda: reservoir_for(args.weights, digest, net, hierarchy),
         joining_of(net),
     )  # fmt: skip
-    study = Study(args.studies, hierarchy, settings.data.spacing_unit)
+    study = existing_study(args.studies, settings)
     cache = FeatureCache(settings.inference.cache_bytes)
 
     def shelf(item: StudyItem) -> Shelf:

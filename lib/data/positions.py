@@ -60,7 +60,7 @@ def index_positions(item: DataItem) -> dict[int, Stratum]:
     generator = np.random.default_rng(int.from_bytes(digest, "big"))
     if item.split.whole == "val":
         return {}
-    for box in _blocks(item.shape):
+    for box in blocks_of(item.shape):
         keys = stratum_keys(item, box)
         flat = keys.ravel()
         for key in np.sort(fastremap.unique(flat[flat >= 0])):
@@ -94,7 +94,7 @@ def stratum_keys(item: DataItem, box: Box) -> NDArray[np.int64]:
     return keys
 
 
-def _blocks(shape: Triple) -> Iterator[Box]:
+def blocks_of(shape: Triple) -> Iterator[Box]:
     spans = [
         [(lo, min(lo + b, n)) for lo in range(0, n, b)] for n, b in zip(shape, BLOCK, strict=True)
     ]

@@ -7,20 +7,24 @@ batch draws.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
 
 from lib.data.appearance import change_appearance
+from lib.data.damage import Damage, ItemLost, Note
 from lib.data.items import DataItem, Patch
+from lib.data.patch_shapes import patch_shape, plane
 from lib.data.positions import OBJECTS_ONLY, Stratum, index_positions
 from lib.data.splits import Box, Triple
 from lib.data.warp import draw_turn, draw_warp
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
+from lib.volumes.errors import VolumeError
 
-LARGEST_STRETCH = 3.0
-"""How much a patch grows in plane at most where an item has few sections."""
+logger = logging.getLogger(__name__)
 
 
 WARPED = 0.5
@@ -58,6 +62,7 @@ class PatchSampler:
         appearance: strength of the augmentation of contrast, brightness, shading and gamma.
         inverted: share of the patches whose contrast is inverted.
         shares: group -> its share of all patches, whatever its weight; the others share the rest.
+        note: told of each item that turns out to be unreadable, in part or as a whole.
 
     Raises:
         ValueError: no item has a known voxel that may train, or a weighted group has none.
@@ -73,7 +78,10 @@ class PatchSampler:
         appearance: float = 1.0,
         inverted: float = 0.0,
         shares: Mapping[str, float] | None = None,
+        note: Note = logger.warning,
     ) -> None:
+        self.damage = Damage(note)
+        self._drawing = Lock()  # several threads make batches
         self.seed, self.appearance, self.inverted = seed, appearance, inverted
         self.augment = augment
         self.entries = _entries(items, patch_size)
@@ -85,6 +93,10 @@ class PatchSampler:
             )
         self.entries = _weighted(self.entries, group_weights or {})
         self.entries = _shared_out(self.entries, shares or {})
+        self._take_shapes()
+
+    def _take_shapes(self) -> None:
+        """The shapes of batches, by their shares."""
         self.shapes = sorted({entry.shape for entry in self.entries})
         weights = [sum(e.weight for e in self.entries if e.shape == s) for s in self.shapes]
         self.shape_shares = np.array(weights) / sum(weights)
@@ -117,12 +129,34 @@ class PatchSampler:
             places: places in the global batch that this process fills.
 
         Returns:
-            patches of one shape.
+            patches of one shape; other places are drawn for those that cannot be read.
+
+        Raises:
+            ValueError: no item is left that can be read.
         """
-        shared = self._generator(step, 0)
-        shape = self.shapes[int(shared.choice(len(self.shapes), p=self.shape_shares))]
-        members = [entry for entry in self.entries if entry.shape == shape]
-        return [self._patch(members, self._generator(step, 1 + place)) for place in places]
+        while True:
+            shared = self._generator(step, 0)
+            with self._drawing:
+                shape = self.shapes[int(shared.choice(len(self.shapes), p=self.shape_shares))]
+                members = [entry for entry in self.entries if entry.shape == shape]
+            try:
+                return [self._patch(members, self._generator(step, 1 + place)) for place in places]
+            except ItemLost as lost:
+                self._leave_out(lost.item)
+
+    def _leave_out(self, item: DataItem) -> None:
+        with self._drawing:
+            left = [entry for entry in self.entries if entry.item is not item]
+            if not left:
+                raise ValueError(
+                    f"nothing is left to train on: {item.id}, the last item, cannot be read any "
+                    "more; import it again"
+                )
+            if len(left) == len(self.entries):
+                return  # another thread did it
+            self.entries = left
+            self._take_shapes()
+        self.damage.note(f"left out from here on: {item.id}, of which nothing can be read")
 
     def _generator(self, step: int, stream: int) -> np.random.Generator:
         """Independent streams of one step.
@@ -133,12 +167,18 @@ class PatchSampler:
         return np.random.default_rng(np.random.SeedSequence((self.seed, step), spawn_key=(stream,)))
 
     def _patch(self, members: Sequence[Entry], generator: np.random.Generator) -> Patch:
-        entry, voxel = _choose(members, generator)
-        item, shape = entry.item, entry.shape
-        if self.augment:
-            patch = _augmented(entry, voxel, generator, self.appearance, self.inverted)
-        else:
-            patch = read_training(item, _box_around(voxel, shape, item.shape, generator))
+        while True:
+            entry, voxel = _choose(members, generator)
+            item, shape = entry.item, entry.shape
+            try:
+                if self.augment:
+                    patch = _augmented(entry, voxel, generator, self.appearance, self.inverted)
+                else:
+                    patch = read_training(item, _box_around(voxel, shape, item.shape, generator))
+                break
+            except VolumeError as error:
+                self.damage.failed(item, error)
+        self.damage.passed(item)
         if not item.true_instances and not entry.sections and not item.flat:
             # Ids that hold within a section only would push apart pieces of one object.
             patch = replace(patch, within_sections=True)
@@ -177,37 +217,6 @@ def read_training(item: DataItem, box: Box) -> Patch:
     return patch
 
 
-def network_patch(patch_size: Triple, spatial_dims: int) -> Triple:
-    """`data.patch_size` for a network: single sections of as many voxels where it has two axes."""
-    if spatial_dims == 3:
-        return patch_size
-    stretch = min(patch_size[2] ** 0.5, LARGEST_STRETCH)
-    x, y = (_round16(p * stretch) for p in patch_size[:2])
-    return x, y, 1
-
-
-def patch_shape(item: DataItem, patch_size: Triple) -> Triple:
-    """The patch shape for an item: about as many voxels as `patch_size`, in its proportions.
-
-    Isotropic volumes get a cube. Items with fewer sections than the patch get wider patches,
-    at most LARGEST_STRETCH times. Edges are multiples of 16 where the item is large enough.
-    """
-    if item.isotropic and patch_size[2] > 1:
-        edge = _round16(float(np.prod(patch_size)) ** (1 / 3))
-        x, y, z = (min(edge, n) for n in item.shape)
-        return x, y, z
-    depth = min(patch_size[2], item.shape[2])
-    x, y = _plane(item, patch_size, depth)
-    return x, y, depth
-
-
-def _plane(item: DataItem, patch_size: Triple, depth: int) -> tuple[int, int]:
-    """The in-plane size of a patch of `depth` sections, of about `patch_size`'s voxels."""
-    stretch = min((patch_size[2] / depth) ** 0.5, LARGEST_STRETCH)
-    x, y = (min(_round16(p * stretch), n) for p, n in zip(patch_size[:2], item.shape, strict=False))
-    return x, y
-
-
 def _entries(items: Sequence[DataItem], patch_size: Triple) -> list[Entry]:
     found: list[Entry] = []
     for item in items:
@@ -220,7 +229,7 @@ def _entries(items: Sequence[DataItem], patch_size: Triple) -> list[Entry]:
             found.append(Entry(item, shape, False, strata, weight))
             continue
         # Objects that hold within sections only are learned from single sections.
-        x, y = _plane(item, patch_size, depth=1)
+        x, y = plane(item, patch_size, depth=1)
         found.append(Entry(item, shape, False, strata, weight / 2))
         found.append(Entry(item, (x, y, 1), True, strata, weight / 2))
     return [replace(e, weight=e.weight * _group_factor(e, found)) for e in found]
@@ -285,7 +294,3 @@ def _box_around(
         start = min(max(start, 0), max(limit - size, 0))
         box.append((start, start + size))
     return box[0], box[1], box[2]
-
-
-def _round16(length: float) -> int:
-    return max(16, 16 * round(length / 16))

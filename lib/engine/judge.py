@@ -18,6 +18,7 @@ from lib.engine.validation import Place, ValidationReport, validate
 from lib.networks.devices import Autocast
 from lib.networks.model import NeuropilNet
 from lib.networks.weights import save_weights
+from lib.volumes.errors import VolumeError
 
 OLD_PLACES = 6
 """Places of the rehearsal data that a candidate must not get worse on."""
@@ -117,10 +118,14 @@ class Judge:
     def show(self) -> None:
         """Put a picture of the first place into the log."""
         settings = self.state.settings.inference
-        with self.state.averaged():
-            picture = place_picture(
-                self.places[0], self.state.net, settings, self.device, self.autocast
-            )
+        try:
+            with self.state.averaged():
+                picture = place_picture(
+                    self.places[0], self.state.net, settings, self.device, self.autocast
+                )
+        except VolumeError as error:
+            self.options.note(f"no picture: {error}")
+            return
         self.log.picture("val/section", picture, self.state.step)
 
     def _publisher(self) -> Publisher | None:

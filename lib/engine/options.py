@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
+from lib.data.damage import with_readable_labels
 from lib.data.holding import hold_back
 from lib.data.items import DataItem, labelled_items
 from lib.engine.validation import ValidationReport
@@ -106,7 +107,7 @@ def load_items(
                 sources.append(item)
             except VolumeError as error:
                 note(f"left out: {error}")
-    items = labelled_items(
+    labelled = labelled_items(
         sources,
         hierarchy_of(settings),
         settings.training.val_fraction,
@@ -114,5 +115,6 @@ def load_items(
         settings.model.finest_nm,
         settings.model.most_split,
     )
+    items = with_readable_labels(labelled, note)
     hold_back(items, settings.training.val_fraction)
     return items

@@ -13,8 +13,9 @@ from ignite.engine import Engine, Events
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
 from lib.data.batches import Batch, collate, to_device
+from lib.data.patch_shapes import network_patch
 from lib.data.prefetch import Prefetcher
-from lib.data.sampler import PatchSampler, network_patch
+from lib.data.sampler import PatchSampler
 from lib.engine.judge import OLD_PLACES, Judge
 from lib.engine.log import LARGEST_WEIGHT, RESIDUAL_RATIO, TrainingLog, step_scalars
 from lib.engine.optimise import Guard, clip_gradients
@@ -26,7 +27,7 @@ from lib.engine.recipe import told
 from lib.engine.report import ReportWriter
 from lib.engine.state import RunState
 from lib.engine.step import StepContext, StepResult, combined_step
-from lib.engine.validation import validation_places
+from lib.engine.validation import readable_places, validation_places
 from lib.losses.criterion import Criterion
 from lib.networks.devices import (
     amp_type,
@@ -89,8 +90,10 @@ class Run:
             settings.data.appearance,
             settings.data.inverted,
             {item.group: options.rehearsal_share for item in rehearsed},
+            options.note,
         )
-        self.places = validation_places(items, patch_size, options.validation_limit)
+        places = validation_places(items, patch_size, options.validation_limit)
+        self.places = readable_places(places, options.note)
         if options.published is not None and options.published.exists() and not self.places:
             raise ValueError(NOTHING_VALIDATES)
         self.device = choose_device(options.device)
@@ -114,7 +117,9 @@ class Run:
         self.log = TrainingLog(options.out_dir / "events", self.leads, self.state.step)
         self.reports = ReportWriter(options.out_dir, self.leads)
         self.result = RunResult(best=self.state.best)
-        old_places = validation_places(rehearsed, patch_size, OLD_PLACES)
+        old_places = readable_places(
+            validation_places(rehearsed, patch_size, OLD_PLACES), options.note
+        )
         self.judge = Judge(
             self.places, old_places, self.state, self.result, options, self.log, self.reports,
             self.device, self.autocast, self.leads,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from lib.configs.settings import Settings
 from lib.data.batches import collate, to_device
 from lib.data.items import DataItem, Patch
-from lib.data.sampler import patch_shape
+from lib.data.patch_shapes import patch_shape
 from lib.data.splits import Box, Triple
 from lib.engine.patch_objects import group_patch
 from lib.engine.prompt_gain import PromptScores, score_prompts
@@ -29,6 +30,9 @@ from lib.networks.devices import Autocast
 from lib.networks.model import NeuropilNet
 from lib.targets.prepare import prepare_targets
 from lib.targets.processes import one_process
+from lib.volumes.errors import VolumeError
+
+logger = logging.getLogger("neuropil.training")
 
 LEAST_KNOWN = 0.02
 """Share of a place's voxels that must be known validation voxels ..."""
@@ -84,6 +88,22 @@ def validation_places(items: Sequence[DataItem], patch_size: Triple, limit: int)
     for turn in range(max((len(places) for places in ranked), default=0)):
         chosen += [places[turn] for places in ranked if turn < len(places)]
     return chosen[:limit]
+
+
+def readable_places(places: Sequence[Place], note: Callable[[str], None]) -> list[Place]:
+    """The places whose voxels can be read.
+
+    Args:
+        note: told of each other one, and why.
+    """
+    found = []
+    for place in places:
+        try:
+            place.read()
+            found.append(place)
+        except VolumeError as error:
+            note(f"not validated: {place.item.id} {place.box}: {error}")
+    return found
 
 
 @dataclass
@@ -184,7 +204,12 @@ def validate(
     with torch.no_grad(), one_process():
         rank, world = (0, 1) if alone else (idist.get_rank(), idist.get_world_size())
         for number, place in list(enumerate(places))[rank::world]:
-            batch = to_device(collate([place.read()], net.spatial_dims), device)
+            try:
+                patch = place.read()
+            except VolumeError as error:  # it could be read when the run began
+                logger.warning("not validated: %s %s: %s", place.item.id, place.box, error)
+                continue
+            batch = to_device(collate([patch], net.spatial_dims), device)
             with autocast():
                 features = net.features(batch["image"])
                 outputs = net.heads(features)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import os
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -148,3 +150,19 @@ def test_odd_files_take_no_next_region_from_the_others(tmp_path, strategy):
         assert query.item == "good"
         told = {entry["file"] for entry in query.to_dict()["skipped"]}
         assert len(told) >= len(ODD) and {"4D.nii", "colour.png"} <= told
+
+
+def test_every_study_of_a_user_obeys_follow_links() -> None:
+    """Only folders that this app itself fills are opened without the setting."""
+    own = {"server/dicom_datastore.py", "adaptation/baseline.py", "demo/commands.py",
+           "demo/session.py"}  # fmt: skip
+    lib = Path(__file__).parents[2] / "lib"
+    without = {
+        path.relative_to(lib).as_posix()
+        for path in lib.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "Study"
+        and not any("follow_links" in ast.unparse(part) for part in [*node.args, *node.keywords])
+    }
+    assert without == own

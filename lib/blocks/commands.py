@@ -3,51 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
 from tqdm import tqdm
 
 from lib.blocks.engine import Engine, OneProcess, cluster_at, local_workers, slurm_workers
-from lib.blocks.fragments import sampled_scale
+from lib.blocks.items import plan_items
 from lib.blocks.ledger import Entry, Ledger, holder
-from lib.blocks.plan import BlockPlan, Task, cut, read_plan
+from lib.blocks.plan import BlockPlan, read_plan
+from lib.blocks.planning import make_plan
 from lib.blocks.run import Outcome, begin, check_memory, check_space, drive
 from lib.blocks.tasks import stages
 from lib.configs.options import settings_from
 from lib.configs.settings import Settings
-from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction import commands
-from lib.prediction.forward import window_size
-from lib.prediction.predictor import load_predictor
-from lib.prediction.windows import WindowGrid, window_grid
 from lib.volumes.boxes import (
-    Box,
-    box_shape,
-    contains,
-    fill_box,
-    minus,
-    parse_box,
-    shift_box,
     show_box,
-    whole_box,
 )
 from lib.volumes.errors import VolumeError
-from lib.volumes.readers.opening import open_source
-from lib.volumes.readers.region import RegionSource, volume_contrast
-from lib.volumes.readers.remote import is_remote
-from lib.volumes.record import check_voxel_size
-from lib.volumes.source import Source
 
-FREE = ("cache_bytes", "tile_bytes", "click_window", "click_window_limit", "click_fragments")
-"""Keys of `inference` that a dense result does not depend on."""
 LISTED = 10
 """Failed blocks that are told one by one."""
 
@@ -85,6 +65,8 @@ def run_predict(args: argparse.Namespace) -> int:
     """
     if args.image is not None and args.out is not None and args.out.suffix == ".zarr":
         return predict_blocks(args, settings_from(args))
+    if args.studies is not None and (args.workers or args.scheduler or args.slurm):
+        return predict_items(args, settings_from(args))
     if args.task == "both":
         raise ValueError("--task both: expected --image and an --out that ends in .zarr")
     return commands.run_predict(args)
@@ -104,69 +86,34 @@ def predict_blocks(args: argparse.Namespace, settings: Settings) -> int:
     plan = begin(args.out, plan, hierarchy)
     if not args.quiet:
         print(told, file=sys.stderr)
-    with _engine(args, plan) as engine:
-        outcome = drive(args.out, engine, _Bars(quiet=args.quiet))
+    with engine_of(args, [plan]) as engine:
+        outcome = drive(args.out, engine, Bars(quiet=args.quiet))
     print(summary(args.out, outcome))
     return 1 if outcome.failed else 0
 
 
-def make_plan(
-    args: argparse.Namespace, settings: Settings
-) -> tuple[BlockPlan, LabelHierarchy, str]:
-    """The plan of a command, the network's classes, and a line about the cut."""
-    source = open_source(args.image, "image", settings.data.spacing_unit)
-    size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
-    if size is None:
-        why = source.info.size_fault or "no voxel size"
-        raise VolumeError(args.image, why, remedy="give --voxel-size-nm X Y Z")
-    check_voxel_size(size, args.image)
-    voxel = (float(size[0]), float(size[1]), float(size[2]))
-    predictor = load_predictor(args.weights, settings, "cpu")
-    frame = predictor.frame(source.shape, voxel)
-    box = _box(args.box, source)
-    core, chunk = cut(frame, box_shape(box), settings)
-    inference = settings.inference.model_dump(mode="json")
-    before = read_plan(args.out)  # what was sampled then holds
-    contrast = volume_contrast(source) if before is None else before.contrast
-    scale = None if before is None else before.scale
-    if before is None and args.task != "segmentation":
-        whole = RegionSource(source, whole_box(source.shape), contrast)
-        found = sampled_scale(
-            predictor, frame.view(whole), frame.network_voxel_size_nm, frame.network_box(box)
-        )
-        scale = (found.strong, found.inside)
-    plan = BlockPlan(
-        source=args.image if is_remote(args.image) else str(Path(args.image).absolute()),
-        source_shape=source.shape,
-        origin=source.info.origin,
-        voxel_size_nm=voxel,
-        box=box,
-        core=core,
-        chunk=chunk,
-        contrast=contrast,
-        task=cast(Task, args.task),
-        level=args.level or settings.inference.level,
-        weights=str(args.weights.absolute()),
-        weights_sha256=hashlib.sha256(args.weights.read_bytes()).hexdigest(),
-        inference={key: value for key, value in inference.items() if key not in FREE},
-        tile_bytes=settings.blocks.tile_bytes,
-        scale=scale,
-        device=args.device or "",
-    )
-    source.close()
-    image = plan.image(args.out, plan.layers[0])
-    grid = window_grid(
-        frame.network_shape, window_size(predictor.net, settings.inference),
-        settings.inference.overlap,
-    )  # fmt: skip
-    start = (box[0][0], box[1][0], box[2][0])
-    cores = [shift_box(image.block_box(0, index), start) for index in image.blocks(0)]
-    told = (
-        f"{args.out}: {len(cores)} blocks of {' x '.join(map(str, core))} voxels, "
-        f"{price(grid, [frame.network_box(c) for c in cores]):.2f} times the windows of one run "
-        "over the whole source"
-    )
-    return plan, predictor.hierarchy, told
+def predict_items(args: argparse.Namespace, settings: Settings) -> int:
+    """Predict a study's items by workers, block by block; then their labels are written.
+
+    Returns:
+        0 when every item is whole, 1 when blocks failed or items were left out.
+
+    Raises:
+        ValueError: what cannot be, in words.
+    """
+    runs, left_out = plan_items(args, settings)
+    failed = False
+    with engine_of(args, [run.plan for run in runs]) as engine:
+        for run in runs:
+            outcome = drive(run.out, engine, Bars(quiet=args.quiet))
+            failed = failed or bool(outcome.failed)
+            print(summary(run.out, outcome) if outcome.failed else run.write())
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    if not failed:
+        for run in runs:
+            run.remove()
+    return 1 if failed else 0
 
 
 def summary(out: Path, outcome: Outcome) -> str:
@@ -231,13 +178,7 @@ def remaining(ledger: Ledger, stage: str, total: int, now: float | None = None) 
     return f", {60 * rate:.2f} a minute, about {told} to go"
 
 
-def price(grid: WindowGrid, boxes: Sequence[Box]) -> float:
-    """Windows evaluated block by block, as a multiple of those of one run over everything."""
-    spent = sum(math.prod(len(grid.touching(a, box[a])) for a in range(3)) for box in boxes)
-    return spent / grid.count
-
-
-class _Bars:
+class Bars:
     """A progress bar for each stage."""
 
     def __init__(self, quiet: bool) -> None:
@@ -259,7 +200,8 @@ class _Bars:
 
 
 @contextmanager
-def _engine(args: argparse.Namespace, plan: BlockPlan) -> Iterator[Engine]:
+def engine_of(args: argparse.Namespace, plans: Sequence[BlockPlan]) -> Iterator[Engine]:
+    """Where the command line wants blocks worked on; memory is checked for the largest plan."""
     if args.scheduler:
         with cluster_at(args.scheduler) as engine:
             yield engine
@@ -269,25 +211,9 @@ def _engine(args: argparse.Namespace, plan: BlockPlan) -> Iterator[Engine]:
     elif args.workers is not None:
         if args.workers < 1:
             raise ValueError(f"--workers {args.workers}: expected 1 or more")
-        limit = check_memory(plan, args.workers, psutil.virtual_memory().available)
+        largest = max(plans, key=lambda plan: plan.worker_bytes())
+        limit = check_memory(largest, args.workers, psutil.virtual_memory().available)
         with local_workers(args.workers, limit) as engine:
             yield engine
     else:
         yield OneProcess()
-
-
-def _box(text: str | None, source: Source) -> Box:
-    """--box, counted from the source's first voxel.
-
-    Raises:
-        VolumeError: it holds no voxel, or reaches outside.
-    """
-    bounds = whole_box(source.shape, source.info.origin)
-    if not text:
-        return whole_box(source.shape)
-    box = fill_box(parse_box(text), bounds)
-    if min(box_shape(box)) < 1 or not contains(bounds, box):
-        raise VolumeError(
-            source.info.where, f"--box {text}", f"a box with voxels inside {show_box(bounds)}"
-        )
-    return shift_box(box, minus(source.info.origin))

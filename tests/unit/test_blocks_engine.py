@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from block_cases import bytes_of, case, command
+from block_cases import SETTINGS, bytes_of, case, command
 from block_work import marked, poisoned, slow
 
 from lib.blocks.engine import TRIES, OneProcess, attempt, cluster_at, local_workers, slurm_options
 from lib.blocks.ledger import Entry, Ledger
 from lib.commands import main
+from lib.prediction.commands import TAGS
 from lib.volumes.boxes import Triple
+from lib.volumes.readers.opening import open_source
 
 INDICES = [(x, y, 0) for x in range(4) for y in range(3)]
 
@@ -80,6 +84,40 @@ def test_workers_give_the_bytes_of_one_process(tmp_path: Path) -> None:
     assert bytes_of(folder / "two.zarr") == bytes_of(folder / "seg.zarr")
     workers = {e.worker for e in Ledger(folder / "two.zarr").entries["predict"].values()}
     assert f":{os.getpid()}" not in "".join(workers)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "instances"])
+def test_a_study_s_items_by_workers_are_those_of_one_process(
+    tmp_path: Path, task: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = contextmanager(lambda count, limit: (yield OneProcess()))
+    monkeypatch.setattr("lib.blocks.commands.local_workers", crew)  # these are tested below
+    folder = case(tmp_path)
+    study = folder / "studies"
+    lazy = ["import", str(folder / "em.zarr"), "--studies", str(study), "--lazy"]
+    assert main([*lazy, "--id", "part", "--crop", "8:30,2:26,0:17"]) == 0
+    whole = ["import", str(folder / "em.zarr"), "--studies", str(study)]
+    assert main([*whole, "--id", "whole"]) == 0
+    words = [
+        "predict", "--studies", str(study), "--weights", str(folder / "tiny.pt"),
+        "--task", task, "--quiet",
+    ]  # fmt: skip
+    options = ["--set", *SETTINGS, "blocks.core=[64,64,32]", "inference.min_object_voxels=1"]
+    assert main([*words, "--out", str(folder / "one"), *options]) == 0
+    assert main([*words, "--workers", "2", *options]) == 0
+    labels = study / "labels" / TAGS[task]
+    for name in ("part", "whole"):
+        found = np.asarray(open_source(str(labels / f"{name}.nii.gz")))
+        expected = np.asarray(open_source(str(folder / "one" / f"{name}.nii.gz")))
+        assert found.dtype == expected.dtype and found.any()
+        if task == "segmentation":
+            np.testing.assert_array_equal(found, expected)
+        else:
+            assert found.max() == len(np.unique(found[found > 0]))
+            np.testing.assert_array_equal(found > 0, expected > 0)
+    assert not list(labels.glob(".*")), "blocks go when all labels are there"
+    assert main([*words, "--workers", "2", "--box", ":,:,:", *options]) == 1
+    assert "--studies with workers" in capsys.readouterr().err
 
 
 def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:

@@ -52,12 +52,12 @@ def _failed(work: str) -> bool:
 
 
 def look_through_at_start(queries: QueryParts, datastore: Any) -> threading.Thread:
-    """Read the headers of all items beside the first requests, so that no sample waits for it."""
+    """Read headers and labels beside the first requests, so that no sample waits for it."""
 
     def look() -> None:
         store = queries.store(datastore)
         with store.lock:  # a sample asked for meanwhile waits, and finds it done
-            store.usable_items()
+            store.look_through()
 
     thread = threading.Thread(target=look, name="study", daemon=True)
     thread.start()

@@ -15,7 +15,7 @@ from lib.queries.ledger import HandedOut
 from lib.queries.regions import RegionGrid
 from lib.queries.scores import ItemScores
 from lib.queries.store import ScoreStore
-from lib.queries.volumes import without_parts
+from lib.queries.volumes import is_volume, without_parts
 from lib.volumes.boxes import Box
 from lib.volumes.errors import VolumeError
 from lib.volumes.listing import Skipped
@@ -92,20 +92,24 @@ def _pools(
     for entry in reserved:
         taken.setdefault(entry.item, []).append(entry.box)
     known_bad = {s.name for s in skipped}
+    labelled = store.study.labelled("final")
     pools = []
     for item in items:
         try:
-            pools.append(_pool(store, item, taken.get(item.id, [])))
+            pools.append(_pool(store, item, taken.get(item.id, []), item.id in labelled))
         except VolumeError as error:
             if item.image_path.name not in known_bad:
                 skipped.append(Skipped(item.image_path.name, str(error)))
     return pools
 
 
-def _pool(store: ScoreStore, item: StudyItem, taken: list[Box]) -> Pool:
+def _pool(store: ScoreStore, item: StudyItem, taken: list[Box], labelled: bool) -> Pool:
     scores = store.scores(item)
     grid = scores.grid if scores is not None else store.grid_of(item)
-    known = store.known_share(item, grid)
+    if labelled or is_volume(item):
+        known = store.known_share(item, grid)
+    else:
+        known = np.zeros(grid.count, np.float32)
     done = known >= store.queries.annotated_share
     for box in taken:
         done = done.copy()

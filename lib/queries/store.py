@@ -77,6 +77,19 @@ class ScoreStore:
                 logger.warning("left out of the study: %s: %s", left.name, left.reason)
         return items, skipped
 
+    def look_through(self) -> None:
+        """Read what the first sample would have to: headers, and what labels make known."""
+        items, _ = self.usable_items()
+        labelled = self.study.labelled("final")
+        for item in items:
+            if item.id not in labelled or is_volume(item):
+                continue
+            scores = self.scores(item)
+            try:
+                self.known_share(item, scores.grid if scores is not None else self.grid_of(item))
+            except (VolumeError, FileNotFoundError) as error:
+                logger.warning("%s: %s", item.id, error)
+
     def scores(self, item: StudyItem) -> ItemScores | None:
         """Stored scores of an item, stale or not; None where there are none that fit it."""
         path = scores_path(self.study.root, item.id)

@@ -79,7 +79,8 @@ def open_nifti(path: Path, spacing_unit: str = "nm") -> Source:
         # nibabel takes the scaling out of the header and keeps it with the data.
         slope, intercept = image.dataobj.slope, image.dataobj.inter
         affine = np.asarray(image.affine, np.float64)
-        _check_spacing(path, type(header))
+        if int(header["sform_code"]) <= 0 and 1.0 in header["pixdim"][1:4]:
+            _check_spacing(path, type(header))
     except VolumeError:
         raise
     except HEADER_ERRORS as error:

@@ -71,6 +71,14 @@ class Study:
         """The items of a listing."""
         return [StudyItem(self, i, p) for i, p in listing.images.items()]
 
+    def labelled(self, tag: str) -> frozenset[str]:
+        """The ids that a label of a tag may belong to: one look at its folder for all items."""
+        try:
+            names = [path.name for path in (self.root / "labels" / tag).iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
+        return frozenset(n.removesuffix(s) for n in names for s in LABEL_SUFFIXES if n.endswith(s))
+
     def item(self, item_id: str) -> StudyItem:
         """One item.
 

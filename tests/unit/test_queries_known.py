@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from engine_cases import HIERARCHY
 
-from lib.queries import job, known
+from lib.configs.settings import QuerySettings
+from lib.queries import job, known, select
 from lib.queries.job import STATUS_SECONDS, ScoringStatus, note_status, read_status
 from lib.queries.known import KnownShares, fingerprint
 from lib.queries.regions import RegionGrid
+from lib.queries.select import next_region
+from lib.queries.store import ScoreStore
 from lib.volumes.study import Study
 
 SHAPE = (16, 16, 8)
@@ -104,3 +110,37 @@ def test_a_job_that_fell_silent_is_taken_for_dead(
     assert read_status(tmp_path) == ScoringStatus(False, 5, 5, "")
     next(tmp_path.rglob("status.json")).write_text('{"running": true}')
     assert read_status(tmp_path) is None
+
+
+def test_a_sample_looks_at_few_files_of_each_item(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, since times depend on the machine: by the difference of two studies."""
+    genuine, looked, opened = os.stat, [0], [0]
+
+    def stat(*arguments: Any, **named: Any) -> os.stat_result:
+        looked[0] += 1
+        return genuine(*arguments, **named)
+
+    read = nib.load
+
+    def load(*arguments: Any) -> Any:
+        opened[0] += 1
+        return read(*arguments)
+
+    monkeypatch.setattr(nib, "load", load)
+    monkeypatch.setattr(select, "TRIES", 1)  # images that are looked at for tissue
+    image = np.zeros(SHAPE, np.uint8)
+    study, counts = Study(tmp_path, HIERARCHY), []
+    for first, last in ((0, 5), (5, 25)):
+        for n in range(first, last):
+            study.add_item(f"item-{n}", image, (8.0, 8.0, 40.0))
+        store = ScoreStore(study, QuerySettings())
+        store.look_through()
+        opened[0], looked[0] = 0, 0
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", stat)
+            next_region(store, "diverse")
+        counts.append(looked[0])
+        assert opened[0] <= 1, "headers are read once; the image that is handed out is opened"
+    assert counts[1] - counts[0] < 20 * 7

@@ -23,7 +23,9 @@ from lib.networks.study_heads import CLASSES, StudyHeads, with_study_heads
 GROUPS = "coarse"
 BATCH = 512
 ONE_SIDED = 0.1
-"""Voxels known not to be of a class, as a share of those known to be, below which IoU is blind."""
+"""Voxels known not to be of a class, as a share of those known to be, below which IoU is blind,
+unless they are of two kinds and lie in so many places, each kind in half as many:"""
+ENOUGH_PLACES = 12
 WARMUP = 0.05
 """Of the steps, over which the rate rises."""
 
@@ -238,12 +240,22 @@ def _trained(
 
 
 def one_sided(rows: Rows, kind: int, hierarchy: LabelHierarchy) -> bool:
-    """Whether a class or set was painted and next to nothing is said of where it is not."""
+    """Whether a class or set was painted and next to nothing is said of where it is not.
+
+    Of a class that is nearly everything, little is known not to be it however much was painted:
+    what counts then is of how many kinds the rest is, and in how many places.
+    """
     known = rows.sets != hierarchy.unknown
     true = known & ((rows.sets & ~kind) == 0)
     false = known & ((rows.sets & kind) == 0)
     negatives, positives = (float(rows.weight[where].sum()) for where in (false, true))
-    return negatives < ONE_SIDED * positives
+    if negatives >= ONE_SIDED * positives:
+        return False
+    other = known & ((rows.sets & ~kind) != 0)  # surely or perhaps not it
+    places = torch.unique(torch.stack([rows.sets[other].long(), rows.block[other]]), dim=1)
+    _, each = torch.unique(places[0], return_counts=True)
+    kinds = int((each >= ENOUGH_PLACES // 2).sum())
+    return kinds < 2 or len(torch.unique(places[1])) < ENOUGH_PLACES
 
 
 def _one_sided(rows: Rows, hierarchy: LabelHierarchy) -> bool:

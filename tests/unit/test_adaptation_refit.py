@@ -105,6 +105,16 @@ def test_one_sided_means_next_to_no_negatives() -> None:
     assert not one_sided(rows_of(torch.zeros((24, 2)), sets), 1 << AXON, HIERARCHY)
 
 
+def test_a_class_that_is_nearly_everything_is_known_from_both_sides() -> None:
+    sets = torch.full((1600,), 1 << AXON)
+    sets[:8], sets[8:16] = 1 << MYELIN, 1 << DENDRITE  # one in each of 16 blocks
+    assert not one_sided(rows_of(torch.zeros((1600, 2)), sets), 1 << AXON, HIERARCHY)
+    for few in (slice(0, 6), slice(8, 16)):
+        fewer = sets.clone()
+        fewer[few] = 1 << AXON
+        assert one_sided(rows_of(torch.zeros((1600, 2)), fewer), 1 << AXON, HIERARCHY)
+
+
 def test_the_network_without_heads_is_asked_about_rows() -> None:
     net = network()
     heads = StudyHeads(net.feature_channels, {"semantic": 12, "coarse": 5}, 4)

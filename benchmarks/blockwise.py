@@ -1,11 +1,10 @@
-"""Blockwise runs: do objects depend on the cut, what does an engine cost, how much memory is used.
+"""Blockwise runs: do objects depend on the cut, and what does an engine cost.
 
     python benchmarks/blockwise.py objects --image FILE.h5 [--box ...]  needs true ids in the file
     python benchmarks/blockwise.py engine --workers 1 2 8               needs cluster.txt
-    python benchmarks/blockwise.py memory --megavoxels 50 200
 
 The stand-in task of `engine` sleeps for a known time, so that its share of the wall is the
-engine's efficiency; `memory` predicts noise with a small random network.
+engine's efficiency. `blockwise_runs.py` measures memory and kills.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -104,38 +101,6 @@ def engine(args: argparse.Namespace) -> dict[str, Any]:
     return told
 
 
-def memory(args: argparse.Namespace) -> dict[str, Any]:
-    """Peak memory of the process that predicts, by the volume's size."""
-    told = {}
-    for million in args.megavoxels:
-        with tempfile.TemporaryDirectory() as folder:
-            side = round((million * 1e6 / 0.25) ** (1 / 3))
-            shape = (side, side, max(1, round(million * 1e6 / side**2)))
-            _noise(Path(folder) / "em.zarr", shape)
-            words = [sys.executable, "main.py", "predict", "--image", f"{folder}/em.zarr"]
-            words += ["--out", f"{folder}/seg.zarr", "--task", args.task, "--quiet"]
-            words += ["--weights", str(args.weights)]
-            before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-            subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-            told[str(million)] = {"peak_mib": peak // 1024, "grew": peak > before}
-    return told
-
-
-def _noise(path: Path, shape: tuple[int, int, int]) -> None:
-    spec = {
-        "driver": "zarr", "kvstore": {"driver": "file", "path": f"{path}/"},
-        "metadata": {"chunks": [24, 96, 96]},
-    }  # fmt: skip
-    array = ts.open(spec, create=True, dtype=ts.uint8, shape=shape[::-1]).result()
-    rng = np.random.default_rng(0)
-    for z in range(0, shape[2], 24):
-        depth = min(24, shape[2] - z)
-        slab = rng.integers(1, 255, (depth, shape[1], shape[0]), np.uint8)
-        array[z : z + depth].write(slab).result()
-    (path / ".zattrs").write_text(json.dumps({"resolution": [40, 8, 8]}))
-
-
 def main() -> None:
     """Run one of the parts and print its figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -147,12 +112,8 @@ def main() -> None:
     two = parts.add_parser("engine")
     two.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     two.add_argument("--blocks", type=int, default=32)
-    three = parts.add_parser("memory")
-    three.add_argument("--megavoxels", type=float, nargs="+", default=[50, 200])
-    three.add_argument("--task", default="both")
-    three.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
     args = parser.parse_args()
-    found = {"objects": objects, "engine": engine, "memory": memory}[args.part](args)
+    found = {"objects": objects, "engine": engine}[args.part](args)
     print(json.dumps(found, indent=2))
 
 

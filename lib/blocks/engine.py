@@ -34,6 +34,9 @@ IN_FLIGHT = 4
 """Tasks with the workers at a time, for each worker."""
 LOST_WORKERS = 10
 """Workers that may die over one task before the task is taken for the culprit."""
+LOST_FOR = "10 minutes"
+"""A process of this machine that is started anew may take so long to come back. Dask gives it up
+after 15 s, for good, and a run whose workers are all given up waits for ever."""
 MISSING = (
     "workers need dask.distributed: pip install --no-deps -r requirements/cluster.txt; "
     "without --workers, --scheduler and --slurm one process does the same"
@@ -133,6 +136,7 @@ def local_workers(count: int, memory_bytes: int) -> Iterator[Workers]:
     """
     distributed = _distributed()
     with (
+        _dask().config.set({"distributed.deploy.lost-worker-timeout": LOST_FOR}),
         distributed.LocalCluster(
             n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
             memory_limit=memory_bytes, dashboard_address=None,
@@ -214,6 +218,12 @@ def slurm_options(options: Mapping[str, Any]) -> dict[str, Any]:
         "death_timeout": 120, "processes": 1, **options, "walltime": walltime,
         "worker_extra_args": [*extra, *given],
     }  # fmt: skip
+
+
+def _dask() -> Any:
+    import dask
+
+    return dask
 
 
 def _distributed() -> Any:

@@ -121,7 +121,7 @@ def test_a_study_s_items_by_workers_are_those_of_one_process(
 
 
 def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
+    distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
     with local_workers(2, 2**30) as engine:
         found, killed = [], 0
         for entry in engine.run(slow, tmp_path, "s", INDICES):
@@ -134,6 +134,8 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
         tries = len(list(tmp_path.iterdir()))
         assert len(INDICES) <= tries <= len(INDICES) + 1, "only what it had in hand is repeated"
         assert isinstance(engine.client, distributed.Client)
+        patience = dask.config.get("distributed.deploy.lost-worker-timeout")
+        assert dask.utils.parse_timedelta(patience) >= 600, "a start takes longer under load"
 
 
 def test_a_poisoned_block_does_not_stop_workers(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ class Session:
         asked = EditRequest(action, pointed, name, self.client)
         _, told = self._editor().run(objects, asked, self._answered)
         self._forget(objects)
-        done = told.get("edit", {}).get("did") or f"{action}: {told.get(action)}"
+        done = f"{action}: {told[action]}" if action in told else told["edit"]["did"]
         left = len(objects.standing().active)
         return f"{done} ({left} edit{'s' if left != 1 else ''} stand, {len(edits)} before)"
 

@@ -33,6 +33,11 @@ Outputs = Mapping[str, Tensor]
 SIGMA_SHARE = 0.125
 """Standard deviation of the blending weight as a share of the window (MONAI's default)."""
 
+LARGER, LONGER = 1.25, 1.5
+"""So many times a window may have the wanted voxels, and along one axis the wanted length."""
+EVEN = 4
+"""Windows that are fitted to a volume have a multiple of so many voxels."""
+
 LEAST_WEIGHT = 1e-3
 """Along each axis, so that corners of the volume still get a weight above zero."""
 
@@ -105,30 +110,49 @@ class WindowGrid:
 
 
 def window_grid(shape: Sequence[int], window: Sequence[int], overlap: float) -> WindowGrid:
-    """Spread windows evenly over a volume, with at least the wanted overlap.
+    """Spread windows evenly over a volume, fitted to it: they repeat little more than they must.
 
     Args:
         shape: (X, Y, Z) of the volume.
-        window: (x, y, z) wanted; cut to the volume where it is larger.
-        overlap: least share of a window that its neighbour repeats, 0 to below 1.
+        window: (x, y, z) wanted. Windows are no larger, but for an axis that is then done in one
+            window less, where the others leave room.
+        overlap: least share of a wanted window that neighbours repeat, 0 to below 1.
 
     Raises:
         ValueError: an axis of the volume is empty.
     """
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"expected a volume (X, Y, Z) with voxels, found shape {tuple(shape)}")
-    starts, sizes = [], []
-    for n, wanted in zip(shape, window, strict=True):
-        size = min(n, wanted)
-        step = max(1, int(size * (1 - overlap)))
-        count = math.ceil((n - size) / step) + 1
-        starts.append(tuple(round(i * (n - size) / max(count - 1, 1)) for i in range(count)))
-        sizes.append(size)
+    room = LARGER * math.prod(window)
+    ways = itertools.product(*(_fitted(n, w, overlap) for n, w in zip(shape, window, strict=True)))
+    fitting = [way for way in ways if math.prod(size for size, _ in way) <= room]
+    best = min(fitting, key=lambda way: math.prod(size * count for size, count in way))
+    starts = [
+        tuple(round(i * (n - size) / max(count - 1, 1)) for i in range(count))
+        for n, (size, count) in zip(shape, best, strict=True)
+    ]
     return WindowGrid(
         (int(shape[0]), int(shape[1]), int(shape[2])),
-        (sizes[0], sizes[1], sizes[2]),
+        (best[0][0], best[1][0], best[2][0]),
         (starts[0], starts[1], starts[2]),
     )
+
+
+def _fitted(n: int, wanted: int, overlap: float) -> list[tuple[int, int]]:
+    """(size, count) of the windows along an axis: as many as wanted ones, and maybe one less."""
+    largest = min(n, wanted)
+    step = max(1, int(largest * (1 - overlap)))
+    repeated = largest - step
+    count = math.ceil((n - largest) / step) + 1
+
+    def size(count: int) -> int:
+        least = math.ceil((n + (count - 1) * repeated) / count)
+        return min(n, EVEN * math.ceil(least / EVEN))
+
+    ways = [(min(size(count), largest), count)]
+    if count > 1 and wanted > 1 and size(count - 1) <= LONGER * wanted:
+        ways.append((size(count - 1), count - 1))
+    return ways
 
 
 @dataclass

@@ -65,6 +65,27 @@ def test_windows_cover_the_volume_and_stay_inside() -> None:
             assert steps.size == 0 or steps.max() <= np.ceil(grid.window[axis] * 0.5)
 
 
+@pytest.mark.parametrize(
+    ("shape", "window", "count", "passes"),
+    [
+        ((250, 250, 40), (160, 160, 32), 4, 1.41),  # eight windows and 2.62 passes as wanted
+        ((512, 512, 10), (160, 160, 32), 9, 1.38),  # 16 and 1.56
+        ((160, 160, 32), (160, 160, 32), 1, 1.0),
+        ((500, 400, 7), (64, 64, 1), 7 * 77, 1.67),  # a network of two axes
+    ],
+)
+def test_windows_are_fitted_to_the_volume(
+    shape: tuple[int, int, int], window: tuple[int, int, int], count: int, passes: float
+) -> None:
+    grid = window_grid(shape, window, 0.25)
+    assert grid.count == count
+    assert count * np.prod(grid.window) / np.prod(shape) <= passes
+    assert window[2] > 1 or grid.window[2] == 1
+    for axis in range(3):
+        steps = np.diff(grid.starts[axis])
+        assert (grid.window[axis] - steps >= int(0.25 * min(shape[axis], window[axis]))).all()
+
+
 def test_a_voxelwise_function_comes_back_unchanged() -> None:
     volume = np.random.default_rng(0).random(SHAPE, np.float32)
     out = run(volume, lambda x: {"a": torch.cat([x, 2 * x], 1)}, 2)

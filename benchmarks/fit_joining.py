@@ -12,79 +12,63 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.training_boxes import (  # noqa: E402
+    MOST_ITEMS,
+    TrainingBox,
+    training_boxes,
+    training_items,
+)
 from lib.adaptation.rehearsal import Reservoir, reservoir_path  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
-from lib.labels.class_sets import cells_only  # noqa: E402
 from lib.metrics.object_scores import adapted_rand_error, contingency  # noqa: E402
 from lib.networks.digests import digest_of  # noqa: E402
 from lib.networks.weights import rewrite_meta  # noqa: E402
 from lib.prediction.joining import JoinModel, KnownJoins, fit_joining, known_joins  # noqa: E402
 from lib.prediction.objects import Fragments  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
-from lib.volumes.boxes import Box, box_shape, box_slices, whole_box  # noqa: E402
-from lib.volumes.study import Study, StudyItem  # noqa: E402
 
-MOST = (320, 320, 64)
-"""Voxels of the box of an item, from the middle of its training part."""
-OFFSETS = (-1.2, -0.9, -0.6, -0.3, 0.0)
+SIZE = (256, 256, 48)
+"""Voxels of a box."""
+OFFSETS = (-1.8, -1.5, -1.2, -0.9, -0.6, -0.3, 0.0)
 """Log odds added to every contact: a wrong join costs more than a wrong cut."""
 
-
-def training_box(item: StudyItem, shape: tuple[int, int, int]) -> Box:
-    """A box of at most MOST voxels from the middle of an item, network voxels."""
-    spans = []
-    for n, most in zip(shape, MOST, strict=True):
-        low = max((n - most) // 2, 0)
-        spans.append((low, min(low + most, n)))
-    return spans[0], spans[1], spans[2]
+Example = tuple[TrainingBox, Fragments, KnownJoins]
 
 
-def example(
-    predictor: Predictor, item: StudyItem
-) -> tuple[Fragments, KnownJoins, NDArray[np.int64]]:
-    """Fragments of a box, what its labels say of their contacts, and the labels."""
-    frame = predictor.frame(item.shape, item.voxel_size_nm)
-    box = training_box(item, frame.network_shape)
-    part = frame.viewer_box(box)
-    image = np.asarray(item.open_image()[box_slices(part)])
-    found = predictor.fragments(image, item.voxel_size_nm)
-    inner = predictor.frame(image.shape, item.voxel_size_nm)
-    everything = whole_box(inner.network_shape)
-    ids = inner.labels_to_network(item.read_instances(part), everything)
-    sets = inner.labels_to_network(item.read_class_sets(part), everything)
-    cells = cells_only(ids.astype(np.int64), sets, predictor.hierarchy)
-    told = (sets & ~predictor.hierarchy.inside_set).astype(np.int32)  # 0: an organelle alone
-    known = known_joins(found.graph, found.ids, cells, told)
-    if not item.record.true_instances:  # ids hold within sections only
+def example(predictor: Predictor, box: TrainingBox) -> Example:
+    """A box, its fragments, and what its labels say of their contacts."""
+    found = predictor.fragments(box.image, box.voxel_size_nm)
+    told = (box.sets & ~predictor.hierarchy.inside_set).astype(np.int32)  # 0: an organelle alone
+    known = known_joins(found.graph, found.ids, box.ids, told)
+    if box.sectionwise:
         across = found.graph.stats[:, 0, 0] == 0
         together = np.where(across, -1, known.together).astype(np.int8)
         known = KnownJoins(known.graph, together)
     print(
-        f"{item.id}: {box_shape(everything)} voxels, {found.graph.count} fragments, "
+        f"{box.name}: {box.ids.shape} voxels, {found.graph.count} fragments, "
         f"{(known.together >= 0).sum()} of {len(known.together)} contacts known, "
         f"{(known.together == 1).sum()} inside a cell",
         flush=True,
     )
-    return found, known, cells
+    return box, found, known
 
 
-def cell_error(
-    predictor: Predictor, found: Fragments, cells: NDArray[np.int64], model: JoinModel, flat: bool
-) -> float:
+def cell_error(predictor: Predictor, box: TrainingBox, found: Fragments, model: JoinModel) -> float:
     """Adapted Rand error on the labelled voxels; section by section where ids hold there only."""
     objects = found.objects(model, predictor.hierarchy, predictor.inference.min_object_voxels)
-    ids = objects.ids.astype(np.int64)
-    if not flat:
+    ids, cells = objects.ids.astype(np.int64), box.ids
+    if not box.sectionwise:
         return adapted_rand_error(contingency(cells, ids))
     errors = [
         adapted_rand_error(contingency(cells[..., z], ids[..., z])) for z in range(cells.shape[2])
@@ -93,10 +77,10 @@ def cell_error(
 
 
 def by_group(names: list[str], errors: list[float]) -> float:
-    """The mean over data sets of their items' mean: a set of many items is one voice."""
+    """The mean over data sets of their boxes' mean: a set of many boxes is one voice."""
     groups: dict[str, list[float]] = {}
     for name, error in zip(names, errors, strict=True):
-        groups.setdefault(name.partition("-")[0], []).append(error)
+        groups.setdefault(name, []).append(error)
     return float(np.mean([np.mean(values) for values in groups.values()]))
 
 
@@ -106,38 +90,31 @@ def main() -> int:
     parser.add_argument("studies", nargs="+", type=Path)
     parser.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
     parser.add_argument("--config", type=Path)
-    parser.add_argument("--most", type=int, default=4, help="items of each study")
-    parser.add_argument("--items", nargs="+", default=[], help="only items with these beginnings")
+    parser.add_argument("--most", type=int, default=MOST_ITEMS, help="items of each data set")
+    parser.add_argument("--boxes", type=int, default=3, help="boxes of each item, at most")
     parser.add_argument("--steps", type=int, default=1500)
     args = parser.parse_args()
     predictor = load_predictor(args.weights, load_settings(args.config), "cpu")
-    examples = []
-    for root in args.studies:
-        study = Study(root, predictor.hierarchy)
-        items = [i for i in study.items() if i.has_label("instance") and i.record.split != "val"]
-        if args.items:
-            items = [i for i in items if i.id.startswith(tuple(args.items))]
-        examples += [(i, *example(predictor, i)) for i in items[: args.most]]
-    model = fit_joining([known for _, _, known, _ in examples], steps=args.steps)
+    items = training_items(args.studies, predictor, args.most)
+    boxes = training_boxes(items, predictor, SIZE, args.boxes)
+    examples = [example(predictor, box) for box in boxes]
+    model = fit_joining([known for *_, known in examples], steps=args.steps)
     errors = {}
     for offset in OFFSETS:
         moved = replace(model, offset=offset)
-        each = [
-            cell_error(predictor, found, cells, moved, not item.record.true_instances)
-            for item, found, _, cells in examples
-        ]
-        errors[offset] = by_group([item.id for item, *_ in examples], each)
+        each = [cell_error(predictor, box, found, moved) for box, found, _ in examples]
+        errors[offset] = by_group([box.group for box, *_ in examples], each)
         print(f"offset {offset}: " + " ".join(f"{e:.3f}" for e in each), flush=True)
     best = min(errors, key=lambda o: errors[o])
     print(f"offset {best}: mean ARE {errors[best]:.3f}")
-    store(args.weights, replace(model, offset=best))
+    store(args.weights, {"joining": replace(model, offset=best).to_dict()})
     return 0
 
 
-def store(weights: Path, model: JoinModel) -> None:
-    """Put the model into the file; rehearsal rows beside it, of the same parameters, follow."""
+def store(weights: Path, fitted: Mapping[str, Any]) -> None:
+    """Put what was fitted into the file; rehearsal rows beside it, of the same weights, follow."""
     before, rows = digest_of(weights), reservoir_path(weights)
-    rewrite_meta(weights, {"joining": model.to_dict()})
+    rewrite_meta(weights, fitted)
     if rows.exists() and (kept := Reservoir.load(rows)).weights == before:
         replace(kept, weights=digest_of(weights)).save(rows)
 

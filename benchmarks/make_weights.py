@@ -139,10 +139,9 @@ def main() -> int:
     if args.parts is not None:
         cut(checkpoint.read_bytes(), args.parts)
     if args.minutes is None:  # a slice more may come
-        run(
-            "benchmarks/make_reservoir.py", "--weights", str(args.publish.resolve()),
-            "--studies", *map(str, studies),
-        )  # fmt: skip
+        weights, named = ["--weights", str(args.publish.resolve())], [*map(str, studies)]
+        run("benchmarks/fit_joining.py", *named, *weights)
+        run("benchmarks/make_reservoir.py", "--studies", *named, *weights)
     return 0
 
 

@@ -63,7 +63,7 @@ def scores(context: StepContext, batch: Batch, seed: int) -> dict[str, tuple[flo
     for mode, outputs in passes.items():
         counts = ClassScores(hierarchy)
         counts.update(batch["class_sets"][0].numpy(), outputs["semantic"][0].argmax(0).numpy())
-        ids = group_patch(net, outputs, batch, hierarchy, context.settings.inference)
+        ids = group_patch(net, features, outputs, batch, hierarchy, context.settings.inference)
         truth = cells_only(batch["instance"][0].numpy(), batch["class_sets"][0].numpy(), hierarchy)
         table = contingency(truth, ids.numpy())
         found[mode] = (counts.result().mean_iou, adapted_rand_error(table))

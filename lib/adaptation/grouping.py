@@ -33,7 +33,7 @@ from lib.adaptation.objects import (
 from lib.configs.settings import AdaptationSettings
 from lib.data.items import DataItem
 from lib.networks.study_heads import StudyHeads, together
-from lib.prediction.evidence import Way, collect_ways
+from lib.prediction.evidence import Way, boundary_of, collect_ways
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.forward import window_size
@@ -150,9 +150,11 @@ def learn_grouping(
         settings: of the refit.
     """
     crumb = network.inference.min_object_voxels
-    names, ways, uses = [""], [Way()], [cast(StudyHeads | None, None)]
+    published = boundary_of(network.net)
+    names, ways, uses = [""], [Way(None, published)], [cast(StudyHeads | None, None)]
     if heads is not None:
-        names, ways, uses = ["", "classes"], [Way(), Way(heads)], [None, heads]
+        names, uses = [*names, "classes"], [*uses, heads]
+        ways.append(Way(heads, published))
     boundary = _fitted(marks, network, settings)
     if boundary is not None:
         lower, upper, whole = boundary

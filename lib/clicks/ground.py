@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from lib.clicks.source import ClickSource
 from lib.clicks.windows import centrality
+from lib.networks.study_heads import CLASSES, with_study_heads
 from lib.prediction.classes import FINE_VALUE
-from lib.prediction.evidence import HEADS, Evidence, affinities_of
+from lib.prediction.evidence import HEADS, Evidence, Way, affinities_of, said_by
 from lib.prediction.feature_cache import WindowKey
 from lib.prediction.graph import REACHES, FragmentGraph
 from lib.prediction.grouping import group_volume
@@ -163,10 +164,19 @@ def _evidence(source: ClickSource, boxes: Sequence[Box], whole: Box) -> Evidence
     best = np.zeros(shape, np.float32)
     of_objects = torch.tensor([c.object for c in source.hierarchy.classes])
     settings = source.hierarchy, source.inference, source.voxel_size_nm
+    net = source.grouping or source.net
+    way, plain = Way.of(net), with_study_heads(net, None)
+    heads = HEADS if way.boundary is None else (CLASSES,)
     for box in boxes:
-        out = source.outputs(box, HEADS, source.grouping)
-        p = out["semantic"].softmax(1)
-        pairs = affinities_of(out, p, offsets, *settings)
+        said = source.outputs(box, heads, plain)
+        features = source.feature_volume(box)
+        with torch.inference_mode():
+            classes, boundary = (
+                said if study is None else said_by(study, said, features, source.beside(box, study))
+                for study in (way.classes, way.boundary)
+            )
+            p = classes[CLASSES].softmax(1)
+            pairs = affinities_of(boundary, p, offsets, *settings)
         at = box_slices(shift_box(box, minus(box_origin(whole))))
         share = centrality(box, source.shape)
         better = share > best[at]

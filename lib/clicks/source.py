@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import LabelHierarchy
@@ -100,6 +100,19 @@ class ClickSource:
 
         return self.cache.get(WindowKey(self.weights, self.image_key, box), compute)
 
+    def feature_volume(self, box: Box) -> Tensor:
+        """(1, F, x, y, z) features of one window, as they are kept."""
+        rows = self.features(box).features
+        return rows.view(*box_shape(box), -1).movedim(-1, 0)[None]
+
+    def beside(self, box: Box, heads: nn.Module | None) -> Tensor | None:
+        """(1, x, y, z, COUNT) filter responses of one window, where some heads see them."""
+        if not (isinstance(heads, StudyHeads) and heads.beside):
+            return None
+        shelf = Shelf(self.cache, self.weights, self.image_key)
+        source = FeatureSource(self.net, self.image, self.inference.precision, shelf)
+        return source.responses([box], self.voxel_size_nm)
+
     def outputs(
         self, box: Box, heads: Collection[str], net: NeuropilNet | None = None
     ) -> dict[str, Tensor]:
@@ -109,18 +122,13 @@ class ClickSource:
             name -> (1, C, x, y, z) float32.
         """
         net = net or self.net
-        study, beside = net.task_heads.study, None
-        if isinstance(study, StudyHeads) and study.beside:
-            shelf = Shelf(self.cache, self.weights, self.image_key)
-            source = FeatureSource(net, self.image, self.inference.precision, shelf)
-            beside = source.responses([box], self.voxel_size_nm)
-        rows = self.features(box).features
-        half = rows.dtype == torch.bfloat16
-        features = rows.view(*box_shape(box), -1).movedim(-1, 0)[None]
+        beside = self.beside(box, net.task_heads.study)
+        features = self.feature_volume(box)
+        half = features.dtype == torch.bfloat16
         flat = net.spatial_dims == 2
         with (
             torch.inference_mode(),
-            torch.autocast(rows.device.type, torch.bfloat16, enabled=half),
+            torch.autocast(features.device.type, torch.bfloat16, enabled=half),
         ):
             values = features if half else features.float()
             if flat:

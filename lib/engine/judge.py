@@ -83,7 +83,7 @@ class Judge:
         if not self.leads:
             return
         meta = {"step": self.state.step, "score": report.score, "figures": report.scalars()}
-        meta |= self.state.joining()
+        meta |= self.state.net.fitted
         weights = self.state.average.state()
         save_weights(
             self.options.out_dir / "best.pt",

@@ -35,9 +35,10 @@ def place_picture(
     training = net.training
     net.eval()
     with torch.no_grad(), autocast():
-        outputs = net.heads(net.features(batch["image"]))
+        features = net.features(batch["image"])
+        outputs = net.heads(features)
     net.train(training)
-    found = group_patch(net, outputs, batch, hierarchy, inference)
+    found = group_patch(net, features, outputs, batch, hierarchy, inference)
     first = {name: values[0] for name, values in outputs.items()}
     return section_picture(
         batch["image"][0],

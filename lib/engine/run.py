@@ -185,7 +185,7 @@ class Run:
             data = with_new_parts(load_weights(options.start), self.settings, self.hierarchy)
             check_fits(options.start, data, self.settings, self.hierarchy)
             self.state.start_from(data["model"])
-            self.state.net.joining = data["meta"].get("joining")
+            self.state.net.take_fitted(data["meta"])
             options.note(f"started from {options.start}")
 
     def _place_names(self) -> list[str]:

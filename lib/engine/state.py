@@ -102,15 +102,11 @@ class RunState:
                 "random": random_states(),
                 "settings": self.settings.model_dump(mode="json"),
                 "hierarchy": self.hierarchy.to_dict(),
-                "meta": {"step": self.step, "score": self.best, **self.joining()},
+                "meta": {"step": self.step, "score": self.best, **self.net.fitted},
             },
             self.settings,
             self.origins,
         )
-
-    def joining(self) -> dict[str, Any]:
-        """How fragments join, for a weights file's meta data; empty where it was never fitted."""
-        return {} if self.net.joining is None else {"joining": dict(self.net.joining)}
 
     def load_state_dict(self, data: Mapping[str, Any]) -> None:
         """Go on from a checkpoint's content.
@@ -121,7 +117,7 @@ class RunState:
         if "optimiser" not in data:
             raise ValueError("a weights file, no checkpoint: start from it instead of resuming")
         self.net.load_state_dict(data["model"])
-        self.net.joining = data["meta"].get("joining")
+        self.net.take_fitted(data["meta"])
         self.optimiser.load_state_dict(data["optimiser"])
         self.schedule.load_state_dict(data["schedule"])
         self._set_rates(int(data["step"]))

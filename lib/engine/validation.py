@@ -220,7 +220,7 @@ def validate(
                 targets.class_sets[0].cpu().numpy(), outputs["semantic"][0].argmax(0).cpu().numpy()
             )
             if number < GROUPED_PLACES and bool((batch["instance"] > 0).any()):
-                found = group_patch(net, outputs, batch, hierarchy, settings.inference)
+                found = group_patch(net, features, outputs, batch, hierarchy, settings.inference)
                 truth = cells_only(
                     batch["instance"][0].cpu().numpy(),
                     targets.class_sets[0].cpu().numpy(),

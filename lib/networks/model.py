@@ -49,15 +49,26 @@ class NeuropilNet(nn.Module):
             model.spatial_dims,
             groups=math.gcd(4, model.head_size),
         )
-        # How fragments of these weights' affinities join (lib/prediction/joining.py), as plain
-        # values: it goes wherever the weights go.
+        # What was fitted to these weights afterwards, as plain values: how fragments join
+        # (lib/prediction/joining.py), where boundaries are (lib/prediction/evidence.py).
         self.joining: Mapping[str, Any] | None = None
+        self.boundary: Mapping[str, Any] | None = None
         self.task_heads = Heads(
             model.head_size, head_sizes(model, loss, hierarchy), model.spatial_dims
         )
         self.mask_head: MaskHead | None = None
         if loss.weight_prompt > 0:
             self.mask_head = MaskHead(self.task_heads.hidden_channels, loss.delta_d)
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """What was fitted to the weights afterwards; it goes wherever they go."""
+        found = {"joining": self.joining, "boundary": self.boundary}
+        return {name: dict(values) for name, values in found.items() if values is not None}
+
+    def take_fitted(self, meta: Mapping[str, Any]) -> None:
+        """Take over what a weights file's meta data hold of `fitted`."""
+        self.joining, self.boundary = meta.get("joining"), meta.get("boundary")
 
     def features(self, image: Tensor) -> Tensor:
         """(B, 1, *S) -> (B, F, *S), the features shared by automatic and proofread mode."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ from lib.networks.model import NeuropilNet
 
 CLASSES = "semantic"
 BOUNDARY = "boundary"
-"""A study's own head: log odds that a voxel lies between two objects, not inside one."""
+"""A study's own head, or one that was fitted to published weights: log odds that a voxel lies
+between two objects, not inside one."""
 PIECE = 8192
 """Rows whose hidden layer is held at once: so many stay in a processor's cache."""
 
@@ -151,6 +152,22 @@ def together(one: StudyHeads, other: StudyHeads) -> StudyHeads:
         made.outer.weight[rows:, columns:] = other.outer.weight
         made.outer.bias.copy_(torch.cat([p.outer.bias for p in parts]))
         made.used.copy_(torch.cat([p.used for p in parts]))
+    return made.requires_grad_(False).eval()
+
+
+def to_plain(heads: StudyHeads) -> dict[str, Any]:
+    """Plain values, as weights files keep the boundary head that was fitted to them."""
+    state = {name: values.tolist() for name, values in heads.state_dict().items()}
+    return {"outputs": dict(heads.outputs), "beside": heads.beside, "state": state}
+
+
+def from_plain(data: Mapping[str, Any]) -> StudyHeads:
+    """The heads of `to_plain`, without gradients."""
+    state = {name: torch.as_tensor(values) for name, values in data["state"].items()}
+    width, channels = state["inner.weight"].shape
+    beside = int(data.get("beside", 0))
+    made = StudyHeads(channels - beside, data["outputs"], width, beside)
+    made.load_state_dict(state)
     return made.requires_grad_(False).eval()
 
 

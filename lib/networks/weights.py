@@ -110,7 +110,7 @@ def load_network(
     hierarchy = _with_inside(hierarchy_from_dict(data["hierarchy"]), data.get("inside"))
     net = build_network(settings.model, settings.loss, hierarchy)
     net.load_state_dict(data["model"])
-    net.joining = data["meta"].get("joining")
+    net.take_fitted(data["meta"])
     net.to(device).eval()
     return net, settings, hierarchy, data["meta"]
 

@@ -61,6 +61,20 @@ def pair_affinities(
                     logits = offset_logits(own[learned.index(offset)], points, offset)
                     inside, _ = pair_ends(logits, offset)
                     pair_ends(out[channel], offset)[0].copy_(2.0 * inside.sigmoid() - 1.0)
+    return kinds_apart(affinities, probabilities, offsets, hierarchy, inference)
+
+
+def kinds_apart(
+    affinities: Tensor,
+    probabilities: Tensor,
+    offsets: Sequence[Offset],
+    hierarchy: LabelHierarchy,
+    inference: InferenceSettings,
+) -> Tensor:
+    """Affinities (B, A, X, Y, Z), changed in place: less where the kinds of a pair differ.
+
+    Args: see `pair_affinities`.
+    """
     pushes = (
         (inference.class_weight, hierarchy),
         (inference.sheath_weight, sheath_and_rest(hierarchy)),

@@ -18,11 +18,17 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import MAX_CLASSES, LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.networks.study_heads import BOUNDARY, CLASSES, StudyHeads, with_study_heads
-from lib.prediction.affinities import boundary_affinities, mirrored_correction, pair_affinities
+from lib.networks.study_heads import BOUNDARY, CLASSES, StudyHeads, from_plain, with_study_heads
+from lib.prediction.affinities import (
+    boundary_affinities,
+    kinds_apart,
+    mirrored_correction,
+    pair_affinities,
+)
 from lib.prediction.classes import FINE_VALUE, Progress
 from lib.prediction.dense import DensePass
 from lib.prediction.features import Shelf
+from lib.prediction.filters import COUNT
 from lib.prediction.forward import View
 from lib.prediction.scratch import Scratch
 from lib.targets.pairs import NEAREST, Offset, pair_offsets
@@ -47,11 +53,29 @@ class Way:
 
     @staticmethod
     def of(net: NeuropilNet) -> Way:
-        """That of a network with the study heads that it has."""
+        """That of a network with the study heads that it has, and the boundary head of its file."""
         study = net.task_heads.study
         if not isinstance(study, StudyHeads):
-            return Way()
-        return Way(study, study if BOUNDARY in study.outputs else None)
+            return Way(None, boundary_of(net))
+        return Way(study, study if BOUNDARY in study.outputs else boundary_of(net))
+
+
+def boundary_of(net: NeuropilNet) -> StudyHeads | None:
+    """The boundary head that was fitted to a network's weights, if there is one.
+
+    Raises:
+        ValueError: it is for other filters than this version computes.
+    """
+    data = getattr(net, "boundary", None)
+    if data is None:
+        return None
+    head = from_plain(data)
+    if head.beside not in (0, COUNT):
+        raise ValueError(
+            f"boundary head for {head.beside} filter responses, this version has {COUNT}; fit it "
+            "again with benchmarks/fit_boundary.py"
+        )
+    return head.to(next(net.parameters()).device)
 
 
 @dataclass(frozen=True)
@@ -139,7 +163,7 @@ def affinities_of(
     voxel_size_nm: Sequence[float],
     mirrored: Sequence[int] = (),
 ) -> Tensor:
-    """(B, A, X, Y, Z) affinities: by a study's own boundaries where it has learned some.
+    """(B, A, X, Y, Z) affinities: by a boundary head where there is one.
 
     Args:
         outputs: of `HEADS`, as far as the network has them.
@@ -151,7 +175,8 @@ def affinities_of(
         mirrored: axes of (B, C, X, Y, Z) that the network saw mirrored.
     """
     if BOUNDARY in outputs:
-        return boundary_affinities(outputs[BOUNDARY], offsets)
+        pairs = boundary_affinities(outputs[BOUNDARY], offsets)
+        return kinds_apart(pairs, probabilities, offsets, hierarchy, inference)
     correction = outputs.get("affinity")
     if correction is not None and mirrored:
         correction = mirrored_correction(correction, mirrored, voxel_size_nm)
@@ -237,7 +262,8 @@ def collect_ways(
             beside = dense.forward.features.responses(view.boxes, voxel_size_nm)
         said: dict[StudyHeads | None, dict[str, Tensor]] = {None: view.outputs}
         for study in studies:
-            said[study] = _said_by(study, view, beside)
+            features = view.features.flip(view.mirrored) if view.mirrored else view.features
+            said[study] = said_by(study, view.outputs, features, beside)
         found = {f"{CLASSES} {n}": said[kind][CLASSES].softmax(1) for n, kind in enumerate(kinds)}
         for n, (way, kind) in enumerate(zip(ways, index, strict=True)):
             own = view.outputs if way.boundary is None else said[way.boundary]
@@ -262,11 +288,19 @@ def collect_ways(
     return evidence
 
 
-def _said_by(study: StudyHeads, view: View, beside: Tensor | None) -> dict[str, Tensor]:
-    """A view's outputs, changed by a study's heads, and what is their own."""
-    features = view.features.flip(view.mirrored) if view.mirrored else view.features
+def said_by(
+    study: StudyHeads, outputs: Mapping[str, Tensor], features: Tensor, beside: Tensor | None
+) -> dict[str, Tensor]:
+    """A network's outputs, changed by a study's heads, and what is their own.
+
+    Args:
+        study: the heads.
+        outputs: head -> (B, channels, x, y, z) float32.
+        features: (B, F, x, y, z) behind them.
+        beside: (B, x, y, z, COUNT) filter responses, where the heads see them.
+    """
     kind = features.dtype  # in which the heads answer
-    logits = {name: values.movedim(1, -1).to(kind) for name, values in view.outputs.items()}
+    logits = {name: values.movedim(1, -1).to(kind) for name, values in outputs.items()}
     seen = beside if study.beside else None
     said = study(features.movedim(1, -1), logits, (*logits, BOUNDARY), seen)
     return {name: values.movedim(-1, 1).float() for name, values in said.items()}

@@ -1,7 +1,8 @@
 """Cheap filter responses of an image, for heads that learn beside the network's features.
 
-Where the network has never seen such an image its features say little of faint or inverted
-boundaries; filters say the same of every image. Scales are lengths in nm, at least what the voxels
+A membrane is a voxel or two wide; a backbone that shares its features between all tasks hands
+little of it on, and where it has never seen such an image it says little of faint or inverted
+boundaries. Filters say the same of every image. Scales are lengths in nm, at least what the voxels
 resolve. In thick sections filters work within each.
 """
 
@@ -11,8 +12,10 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from bioimage_cpp import filters
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from lib.prediction.boundary import has_thick_sections
 from lib.volumes.boxes import Box, Triple, box_slices, minus, shift_box
@@ -23,10 +26,10 @@ LEAST_SIGMA = (0.7, 1.4, 2.8)
 """Of each scale, in voxels of the finest axis: coarser images are filtered by what they resolve."""
 REACH = 3.0
 """Standard deviations after which a kernel ends."""
-EACH = 6
-COUNT = EACH * len(SCALES_NM)
-"""Responses of a voxel: at each scale the mean, the gradient's magnitude, the largest and smallest
-curvature, and those of the structure tensor."""
+EACH = 5
+COUNT = 1 + EACH * len(SCALES_NM)
+"""Responses of a voxel: the image, and at each scale the mean, the gradient's magnitude and the
+three curvatures, the largest first. Within thick sections there are two, and the third is 0."""
 
 
 def filter_responses(
@@ -40,17 +43,34 @@ def filter_responses(
         part: of the image; None: all of it.
 
     Returns:
-        (COUNT, *part), of the order of 1.
+        (COUNT, *part), of the order of 1; mirrored images have mirrored responses.
+
+    Source: Lindeberg 1998 (derivatives that grow with the scale, to be alike); Arganda-Carreras
+        et al. 2017 (segmentation by such filters).
     """
-    where = tuple(slice(None) for _ in range(3)) if part is None else box_slices(part)
-    if image.shape[2] > 1 and not has_thick_sections(voxel_size_nm):
-        return np.stack(_responses(image, voxel_size_nm, where))
-    x, y, sections = where
-    found = [
-        np.stack(_responses(np.ascontiguousarray(image[..., z]), voxel_size_nm[:2], (x, y)))
-        for z in range(*sections.indices(image.shape[2]))
-    ]
-    return np.stack(found, -1)
+    x, y, z = (slice(None),) * 3 if part is None else box_slices(part)
+    flat = image.shape[2] == 1 or has_thick_sections(voxel_size_nm)
+    axes = (1, 2) if flat else (1, 2, 3)
+    whole = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]
+    out = [whole[0, x, y, z]]
+    for sigma in _sigmas(voxel_size_nm):
+        smooth = whole
+        for axis in axes:
+            smooth = _smoothed(smooth, axis, sigma[axis - 1])
+        # one voxel of each axis, as a share of the scale
+        first = {axis: _slope(smooth, axis).mul_(sigma[axis - 1]) for axis in axes}
+        bent = {
+            (a, b): _slope(first[a], b).mul_(sigma[b - 1])
+            if a != b
+            else _bend(smooth, a).mul_(sigma[a - 1] ** 2)
+            for a in axes
+            for b in axes
+            if a <= b
+        }
+        steep = sum((d * d for d in first.values()), torch.zeros_like(smooth)).sqrt_()
+        curved = _eigenvalues_2(bent) if flat else _eigenvalues_3(bent)
+        out += [values[0, x, y, z] for values in (smooth, steep, *curved)]
+    return torch.stack(out).numpy()
 
 
 def responses_at(
@@ -74,7 +94,7 @@ def filter_halo(voxel_size_nm: Sequence[float]) -> Triple:
     """Voxels around a box on which its responses depend."""
     thick = has_thick_sections(voxel_size_nm)
     spread = [max(s) for s in zip(*_sigmas(voxel_size_nm), strict=True)]
-    halo = [2 * math.ceil(REACH * s) + 2 for s in spread]  # the structure tensor filters twice
+    halo = [math.ceil(REACH * s) + 2 for s in spread]  # and two differences
     return halo[0], halo[1], 0 if thick else halo[2]
 
 
@@ -87,22 +107,62 @@ def _sigmas(voxel_size_nm: Sequence[float]) -> list[list[float]]:
     ]
 
 
-def _responses(
-    image: NDArray[np.float32], voxel_size_nm: Sequence[float], where: tuple[slice, ...]
-) -> list[NDArray[np.float32]]:
-    """Of an image of two or three dimensions; derivatives grow with the scale, to be alike."""
-    out = []
-    for sigma in _sigmas(voxel_size_nm):
-        width = max(sigma)
-        asked = {"window_size": REACH}
-        bent = filters.hessian_of_gaussian_eigenvalues(image, sigma, **asked)
-        tensor = filters.structure_tensor_eigenvalues(image, sigma, sigma, **asked)
-        out += [
-            filters.gaussian_smoothing(image, sigma, **asked)[where],
-            width * filters.gaussian_gradient_magnitude(image, sigma, **asked)[where],
-            width**2 * bent[(*where, 0)],
-            width**2 * bent[(*where, -1)],
-            width * np.sqrt(np.maximum(tensor[(*where, 0)], 0.0)),
-            width * np.sqrt(np.maximum(tensor[(*where, -1)], 0.0)),
-        ]
+def _smoothed(values: Tensor, axis: int, sigma: float) -> Tensor:
+    """A Gaussian along one axis; beyond the ends the last value goes on."""
+    reach = max(1, math.ceil(REACH * sigma))
+    bell = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(-reach, reach + 1)]
+    wide = _widened(values, axis, reach)
+    length = values.shape[axis]
+    out = torch.zeros_like(values)
+    for step, weight in enumerate(bell):
+        out.add_(wide.narrow(axis, step, length), alpha=weight / sum(bell))
     return out
+
+
+def _slope(values: Tensor, axis: int) -> Tensor:
+    """First derivative along an axis, a voxel."""
+    wide, length = _widened(values, axis, 1), values.shape[axis]
+    return (wide.narrow(axis, 2, length) - wide.narrow(axis, 0, length)).mul_(0.5)
+
+
+def _bend(values: Tensor, axis: int) -> Tensor:
+    """Second derivative along an axis, a squared voxel."""
+    wide, length = _widened(values, axis, 1), values.shape[axis]
+    outer = wide.narrow(axis, 2, length) + wide.narrow(axis, 0, length)
+    return outer.sub_(values, alpha=2.0)
+
+
+def _widened(values: Tensor, axis: int, reach: int) -> Tensor:
+    """(B, x, y, z) with the values at the ends of an axis repeated."""
+    pad = [0, 0] * 3
+    place = 2 * (3 - axis)
+    pad[place] = pad[place + 1] = reach
+    return functional.pad(values[:, None], pad, mode="replicate")[:, 0]
+
+
+Hessian = dict[tuple[int, int], Tensor]
+
+
+def _eigenvalues_2(h: Hessian) -> tuple[Tensor, ...]:
+    """Of symmetric 2 x 2 matrices, the larger first, and 0."""
+    middle = (h[1, 1] + h[2, 2]) / 2
+    apart = torch.hypot((h[1, 1] - h[2, 2]) / 2, h[1, 2])
+    return middle + apart, middle - apart, torch.zeros_like(middle)
+
+
+def _eigenvalues_3(h: Hessian) -> tuple[Tensor, ...]:
+    """Of symmetric 3 x 3 matrices, the largest first.
+
+    Source: Smith 1961 (eigenvalues of a symmetric 3 x 3 matrix).
+    """
+    a, b, c = (h[i, i] for i in (1, 2, 3))
+    d, e, f = h[1, 2], h[1, 3], h[2, 3]
+    middle = (a + b + c) / 3
+    a, b, c = a - middle, b - middle, c - middle
+    spread = ((a * a + b * b + c * c + 2 * (d * d + e * e + f * f)) / 6).sqrt_()
+    determinant = a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)
+    ratio = determinant / (2 * spread**3).clamp_(min=1e-30)
+    angle = ratio.clamp_(-1.0, 1.0).acos_() / 3
+    largest = middle + 2 * spread * angle.cos()
+    least = middle + 2 * spread * (angle + 2 * math.pi / 3).cos()
+    return largest, 3 * middle - largest - least, least

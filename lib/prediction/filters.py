@@ -8,6 +8,7 @@ resolve. In thick sections filters work within each.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -26,10 +27,10 @@ LEAST_SIGMA = (0.7, 1.4, 2.8)
 """Of each scale, in voxels of the finest axis: coarser images are filtered by what they resolve."""
 REACH = 3.0
 """Standard deviations after which a kernel ends."""
-EACH = 5
-COUNT = 1 + EACH * len(SCALES_NM)
-"""Responses of a voxel: the image, and at each scale the mean, the gradient's magnitude and the
-three curvatures, the largest first. Within thick sections there are two, and the third is 0."""
+EACH = 6
+COUNT = EACH * len(SCALES_NM)
+"""Responses of a voxel: at each scale the mean, the gradient's magnitude, the largest and smallest
+curvature, and how steep the image is around along its steepest and its flattest direction."""
 
 
 def filter_responses(
@@ -52,24 +53,29 @@ def filter_responses(
     flat = image.shape[2] == 1 or has_thick_sections(voxel_size_nm)
     axes = (1, 2) if flat else (1, 2, 3)
     whole = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]
-    out = [whole[0, x, y, z]]
+    eigenvalues = _eigenvalues_2 if flat else _eigenvalues_3
+    out: list[Tensor] = []
     for sigma in _sigmas(voxel_size_nm):
         smooth = whole
         for axis in axes:
             smooth = _smoothed(smooth, axis, sigma[axis - 1])
         # one voxel of each axis, as a share of the scale
         first = {axis: _slope(smooth, axis).mul_(sigma[axis - 1]) for axis in axes}
-        bent = {
-            (a, b): _slope(first[a], b).mul_(sigma[b - 1])
-            if a != b
-            else _bend(smooth, a).mul_(sigma[a - 1] ** 2)
-            for a in axes
-            for b in axes
-            if a <= b
-        }
+        bent, tensor = {}, {}
+        for a, b in itertools.combinations_with_replacement(axes, 2):
+            bent[a, b] = (
+                _slope(first[a], b).mul_(sigma[b - 1])
+                if a != b
+                else _bend(smooth, a).mul_(sigma[a - 1] ** 2)
+            )
+            product = first[a] * first[b]
+            for axis in axes:
+                product = _smoothed(product, axis, sigma[axis - 1])
+            tensor[a, b] = product
         steep = sum((d * d for d in first.values()), torch.zeros_like(smooth)).sqrt_()
-        curved = _eigenvalues_2(bent) if flat else _eigenvalues_3(bent)
-        out += [values[0, x, y, z] for values in (smooth, steep, *curved)]
+        around = [values.clamp_(min=0.0).sqrt_() for values in eigenvalues(tensor)]
+        found = (smooth, steep, *eigenvalues(bent), *around)
+        out += [values[0, x, y, z] for values in found]
     return torch.stack(out).numpy()
 
 
@@ -94,7 +100,7 @@ def filter_halo(voxel_size_nm: Sequence[float]) -> Triple:
     """Voxels around a box on which its responses depend."""
     thick = has_thick_sections(voxel_size_nm)
     spread = [max(s) for s in zip(*_sigmas(voxel_size_nm), strict=True)]
-    halo = [math.ceil(REACH * s) + 2 for s in spread]  # and two differences
+    halo = [2 * math.ceil(REACH * s) + 2 for s in spread]  # tensors are smoothed twice
     return halo[0], halo[1], 0 if thick else halo[2]
 
 
@@ -140,18 +146,19 @@ def _widened(values: Tensor, axis: int, reach: int) -> Tensor:
     return functional.pad(values[:, None], pad, mode="replicate")[:, 0]
 
 
-Hessian = dict[tuple[int, int], Tensor]
+Symmetric = dict[tuple[int, int], Tensor]
+"""Components of symmetric matrices by their axes (a, b), a <= b."""
 
 
-def _eigenvalues_2(h: Hessian) -> tuple[Tensor, ...]:
-    """Of symmetric 2 x 2 matrices, the larger first, and 0."""
+def _eigenvalues_2(h: Symmetric) -> tuple[Tensor, Tensor]:
+    """The larger and the smaller of symmetric 2 x 2 matrices."""
     middle = (h[1, 1] + h[2, 2]) / 2
     apart = torch.hypot((h[1, 1] - h[2, 2]) / 2, h[1, 2])
-    return middle + apart, middle - apart, torch.zeros_like(middle)
+    return middle + apart, middle - apart
 
 
-def _eigenvalues_3(h: Hessian) -> tuple[Tensor, ...]:
-    """Of symmetric 3 x 3 matrices, the largest first.
+def _eigenvalues_3(h: Symmetric) -> tuple[Tensor, Tensor]:
+    """The largest and the smallest of symmetric 3 x 3 matrices.
 
     Source: Smith 1961 (eigenvalues of a symmetric 3 x 3 matrix).
     """
@@ -165,4 +172,4 @@ def _eigenvalues_3(h: Hessian) -> tuple[Tensor, ...]:
     angle = ratio.clamp_(-1.0, 1.0).acos_() / 3
     largest = middle + 2 * spread * angle.cos()
     least = middle + 2 * spread * (angle + 2 * math.pi / 3).cos()
-    return largest, 3 * middle - largest - least, least
+    return largest, least

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def by_group(names: list[str], errors: list[float]) -> float:
     return float(np.mean([np.mean(values) for values in groups.values()]))
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Fit, choose the offset, store."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("studies", nargs="+", type=Path)
@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=MOST_ITEMS, help="items of each data set")
     parser.add_argument("--boxes", type=int, default=3, help="boxes of each item, at most")
     parser.add_argument("--steps", type=int, default=1500)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     predictor = load_predictor(args.weights, load_settings(args.config), "cpu")
     items = training_items(args.studies, predictor, args.most)
     boxes = training_boxes(items, predictor, SIZE, args.boxes)

@@ -111,7 +111,7 @@ def _between(mask: Mask, own: Points, against: Points, voxel_size_nm: Sequence[f
     out = mask.copy()
     for point in against[mask[tuple(against.T)]]:
         depth = depth_at(mask, point, voxel_size_nm)
-        if depth.central:
+        if depth.middle:
             central.append(point)
         else:
             out &= ~ball(_at_origin(mask), point, depth.own + BEYOND, voxel_size_nm)

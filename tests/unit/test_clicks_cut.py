@@ -79,6 +79,11 @@ def test_people_click_in_the_middle_of_what_they_mean(
     assert depth_at(bar(), point, (8.0, 8.0, 8.0)).central == central
 
 
+def test_the_middle_is_a_share_of_the_depth() -> None:
+    deep, middle = (depth_at(bar(), p, (8.0, 8.0, 8.0)) for p in ((8, 15, 10), (15, 15, 10)))
+    assert deep.central and not deep.middle and middle.middle
+
+
 def test_depth_counts_voxels_of_the_finest_axis_and_no_border_of_the_image() -> None:
     thick = np.zeros((21, 21, 9), bool)
     thick[4:17, 4:17] = True  # goes on beyond both faces along z

@@ -145,14 +145,15 @@ def _fitted(n: int, wanted: int, overlap: float) -> list[tuple[int, int]]:
     repeated = largest - step
     count = math.ceil((n - largest) / step) + 1
 
-    def size(count: int) -> int:
+    def fitted(count: int, most: int) -> tuple[int, int]:
         least = math.ceil((n + (count - 1) * repeated) / count)
-        return min(n, EVEN * math.ceil(least / EVEN))
+        size = min(n, most, EVEN * math.ceil(least / EVEN))
+        return size, math.ceil((n - size) / (size - repeated)) + 1  # rounded up, fewer may do
 
-    ways = [(min(size(count), largest), count)]
-    if count > 1 and wanted > 1 and size(count - 1) <= LONGER * wanted:
-        ways.append((size(count - 1), count - 1))
-    return ways
+    ways = [fitted(count, largest)]
+    if count > 1 and wanted > 1:
+        ways.append(fitted(count - 1, n))
+    return [way for way in ways if way[0] <= LONGER * wanted]
 
 
 @dataclass

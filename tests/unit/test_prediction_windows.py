@@ -86,6 +86,21 @@ def test_windows_are_fitted_to_the_volume(
         assert (grid.window[axis] - steps >= int(0.25 * min(shape[axis], window[axis]))).all()
 
 
+def test_fitted_windows_cover_any_volume_with_the_wanted_overlap() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        shape, window = (tuple(rng.integers(1, most, 3).tolist()) for most in (90, 40))
+        overlap = float(rng.choice([0.0, 0.25, 0.5, 0.9]))
+        grid = window_grid(shape, window, overlap)
+        assert np.prod(grid.window) <= 1.25 * np.prod(window)
+        for n, size, wanted, starts in zip(shape, grid.window, window, grid.starts, strict=True):
+            largest = min(n, wanted)
+            repeated = largest - max(1, int(largest * (1 - overlap)))
+            assert starts[0] == 0 and starts[-1] + size == n and size <= 1.5 * wanted
+            steps = np.diff(starts)
+            assert (steps > 0).all() and (size - steps >= repeated).all()
+
+
 def test_a_voxelwise_function_comes_back_unchanged() -> None:
     volume = np.random.default_rng(0).random(SHAPE, np.float32)
     out = run(volume, lambda x: {"a": torch.cat([x, 2 * x], 1)}, 2)

@@ -47,7 +47,7 @@ from lib.prediction.features import FeatureSource  # noqa: E402
 from lib.prediction.filters import COUNT  # noqa: E402
 from lib.prediction.forward import window_size  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
-from lib.prediction.windows import window_grid  # noqa: E402
+from lib.prediction.window_grid import window_grid  # noqa: E402
 from lib.volumes.boxes import Box, box_slices, whole_box  # noqa: E402
 from lib.volumes.contrast import intensity_window, normalize  # noqa: E402
 

@@ -37,13 +37,13 @@ sys.path.insert(0, str(ROOT))
 
 from lib.configs.settings import ModelSettings  # noqa: E402
 from lib.data.items import DataItem, labelled_items  # noqa: E402
-from lib.data.splits import Box  # noqa: E402
 from lib.labels.hierarchy import load_hierarchy  # noqa: E402
 from lib.metrics.object_scores import (  # noqa: E402
     adapted_rand_error,
     contingency,
     variation_of_information,
 )
+from lib.volumes.boxes import Box  # noqa: E402
 from lib.volumes.study import Study  # noqa: E402
 
 Array = NDArray[np.float32]

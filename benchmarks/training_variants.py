@@ -15,11 +15,11 @@ from torch.nn import functional
 from lib.configs.settings import LossSettings, ModelSettings
 from lib.data.batches import Batch
 from lib.data.sampler import Entry
-from lib.data.splits import Triple
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.losses.semantic import fine_terms
 from lib.networks.model import NeuropilNet
 from lib.targets.prepare import Targets, prepare_targets
+from lib.volumes.boxes import Triple
 
 AUXILIARY_WEIGHT = 0.5
 

@@ -39,7 +39,7 @@ from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.forward import window_size
 from lib.prediction.grouping import group_volume
 from lib.prediction.scratch import Scratch
-from lib.prediction.windows import window_grid
+from lib.prediction.window_grid import window_grid
 from lib.volumes.boxes import box_slices
 from lib.volumes.contrast import LazyImage
 from lib.volumes.study import StudyItem

@@ -28,7 +28,7 @@ from lib.networks.model import NeuropilNet
 from lib.networks.study_heads import CLASSES, StudyHeads
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import window_size
-from lib.prediction.windows import window_grid
+from lib.prediction.window_grid import window_grid
 from lib.volumes.errors import VolumeError
 from lib.volumes.study import Study, StudyItem
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from lib.labels.hierarchy import LabelHierarchy, load_hierarchy
 from lib.networks.model import NeuropilNet
 from lib.prediction.features import FeatureSource
-from lib.prediction.windows import window_grid
+from lib.prediction.window_grid import window_grid
 from lib.synthetic.generate import generate
 from lib.synthetic.partial import class_sets_of
 from lib.volumes.atomic import write_bytes

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.prediction.features import FeatureSource
-from lib.prediction.windows import Box, WindowGrid
-from lib.volumes.boxes import box_slices
+from lib.prediction.window_grid import WindowGrid
+from lib.volumes.boxes import Box, box_slices
 
 FOLDS = 4
 """So many parts of the rows are held back in turn."""

@@ -15,7 +15,7 @@ from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.forward import window_size
 from lib.prediction.predictor import load_predictor
-from lib.prediction.windows import WindowGrid, window_grid
+from lib.prediction.window_grid import WindowGrid, window_grid
 from lib.volumes.boxes import (
     Box,
     box_shape,

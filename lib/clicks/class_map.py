@@ -33,7 +33,7 @@ from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.classes import FINE_VALUE, Progress, predict_classes
 from lib.prediction.feature_cache import ClassMap, WindowKey
 from lib.prediction.features import Shelf
-from lib.prediction.windows import window_grid
+from lib.prediction.window_grid import window_grid
 from lib.prompts.encoder import flat_index
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, whole_box
 

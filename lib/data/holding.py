@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lib.data.items import DataItem
-from lib.data.splits import Box, Triple, block_hash
+from lib.data.splits import block_hash
 from lib.labels.hierarchy import IGNORE_INDEX
+from lib.volumes.boxes import Box, Triple
 
 HELD_BLOCK: Triple = (48, 48, 8)
 ENOUGH = 500

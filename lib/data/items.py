@@ -18,9 +18,9 @@ import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.data.splits import Box, ItemSplit, Triple, split_item
+from lib.data.splits import ItemSplit, split_item
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
-from lib.volumes.boxes import box_slices
+from lib.volumes.boxes import Box, Triple, box_slices
 from lib.volumes.contrast import intensity_window, normalize
 from lib.volumes.frames import viewer_frame
 from lib.volumes.record import ItemRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lib.data.items import DataItem
-from lib.data.splits import Triple
+from lib.volumes.boxes import Triple
 
 LARGEST_STRETCH = 3.0
 """How much a patch grows in plane at most where an item has few sections."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.data.items import DataItem
-from lib.data.splits import Box, Triple
+from lib.volumes.boxes import Box, Triple
 
 OBJECTS_ONLY = 0
 """Key of the stratum "an object of unknown class" (no class set is empty)."""

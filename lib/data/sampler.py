@@ -19,9 +19,9 @@ from lib.data.damage import Damage, ItemLost, Note
 from lib.data.items import DataItem, Patch
 from lib.data.patch_shapes import patch_shape, plane
 from lib.data.positions import OBJECTS_ONLY, Stratum, index_positions
-from lib.data.splits import Box, Triple
 from lib.data.warp import draw_turn, draw_warp
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
+from lib.volumes.boxes import Box, Triple
 from lib.volumes.errors import VolumeError
 
 logger = logging.getLogger(__name__)

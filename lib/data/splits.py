@@ -15,8 +15,7 @@ from itertools import pairwise, product
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-Triple = tuple[int, int, int]
+from lib.volumes.boxes import Box, Triple
 
 VAL_BLOCK: Triple = (96, 96, 32)
 """Voxels of a validation block; shorter axes are cut into at least four parts if they can."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lib.data.items import Patch
-from lib.data.splits import Triple
 from lib.labels.hierarchy import IGNORE_INDEX
+from lib.volumes.boxes import Triple
 
 ROTATION_DEGREES = 8.0
 SCALE = 0.1

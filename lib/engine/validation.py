@@ -18,7 +18,6 @@ from lib.configs.settings import Settings
 from lib.data.batches import collate, to_device
 from lib.data.items import DataItem, Patch
 from lib.data.patch_shapes import patch_shape
-from lib.data.splits import Box, Triple
 from lib.engine.patch_objects import group_patch
 from lib.engine.prompt_gain import PromptScores, score_prompts
 from lib.labels.class_sets import cells_only
@@ -30,6 +29,7 @@ from lib.networks.devices import Autocast
 from lib.networks.model import NeuropilNet
 from lib.targets.prepare import prepare_targets
 from lib.targets.processes import one_process
+from lib.volumes.boxes import Box, Triple
 from lib.volumes.errors import VolumeError
 
 logger = logging.getLogger("neuropil.training")

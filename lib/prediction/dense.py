@@ -10,8 +10,9 @@ from lib.configs.settings import InferenceSettings
 from lib.networks.model import NeuropilNet
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import View, WindowForward, window_size
-from lib.prediction.windows import Outputs, Size, WindowRun, window_grid
-from lib.volumes.boxes import Box
+from lib.prediction.window_grid import window_grid
+from lib.prediction.windows import Outputs, WindowRun
+from lib.volumes.boxes import Box, Triple
 from lib.volumes.contrast import LazyImage
 
 Decode = Callable[[View], Mapping[str, Tensor]]
@@ -56,7 +57,7 @@ class DensePass:
         channels: int,
         *,
         box: Box | None = None,
-        pair_offsets: Mapping[str, Sequence[Size]] | None = None,
+        pair_offsets: Mapping[str, Sequence[Triple]] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Run the heads, decode each view, average and blend, hand over box by box.

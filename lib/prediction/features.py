@@ -21,7 +21,7 @@ from torch import Tensor
 from lib.networks.model import NeuropilNet
 from lib.prediction.feature_cache import FeatureCache, WindowKey
 from lib.prediction.filters import responses_at
-from lib.prediction.windows import WindowGrid
+from lib.prediction.window_grid import WindowGrid
 from lib.volumes.boxes import Box, box_slices
 from lib.volumes.contrast import LazyImage, intensity_window, normalize
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings
 from lib.networks.model import NeuropilNet
 from lib.prediction.features import FeatureSource
-from lib.prediction.windows import WindowGrid
+from lib.prediction.window_grid import WindowGrid
 from lib.volumes.boxes import Box
 
 Views = tuple[tuple[int, ...], ...]

@@ -8,7 +8,7 @@ import torch
 from adaptation_cases import AXON, DENDRITE, UNKNOWN
 
 from lib.adaptation.rows import FOLDS, GAP, Lattice, read_rows
-from lib.prediction.windows import window_grid
+from lib.prediction.window_grid import window_grid
 
 SHAPE = (70, 50, 9)
 

@@ -13,7 +13,7 @@ from lib.prediction.classes import predict_classes
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import FeatureSource, Shelf, window_features
 from lib.prediction.instances import predict_objects
-from lib.prediction.windows import window_grid
+from lib.prediction.window_grid import window_grid
 
 HIERARCHY = load_hierarchy()
 VOXEL = (8.0, 8.0, 8.0)

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.prediction.windows import Box, Outputs, WindowRun, window_grid
+from lib.prediction.window_grid import window_grid
+from lib.prediction.windows import Outputs, WindowRun
+from lib.volumes.boxes import Box
 
 SHAPE = (37, 29, 17)
 

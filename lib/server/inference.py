@@ -13,8 +13,8 @@ from typing import Any
 from fastapi import BackgroundTasks, UploadFile
 
 from lib.server.accepting import label_accepted
-from lib.server.checks import parse_params
 from lib.server.errors import NOT_FOUND, refuse
+from lib.server.params import parse_params
 from lib.server.uploads import check_unpacked, remove_staged, stage_upload
 from lib.volumes.readers.opening import open_file
 

@@ -18,8 +18,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from lib.server.checks import check_json
 from lib.server.errors import as_answer
+from lib.server.params import check_json
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from typing import Any
 from fastapi import BackgroundTasks, UploadFile
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.server.checks import parse_params
 from lib.server.errors import TOO_LARGE, refuse
+from lib.server.params import parse_params
 from lib.volumes.errors import VolumeError
 from lib.volumes.listing import IMAGE_SUFFIXES, split_name
 from lib.volumes.readers.opening import open_file

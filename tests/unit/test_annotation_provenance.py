@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from submission_cases import AXON, INFO, INSIDE, NAMES, ROI, SHAPE, H, strokes, study_of_one, upload
+from submission_cases import AXON, INFO, INSIDE, NAMES, ROI, SHAPE, H, strokes, upload
 
 from lib.annotation import shown as shown_module
 from lib.annotation.shown import MOST_CLIENTS, LastAnswers
@@ -18,11 +18,6 @@ from lib.data.items import labelled_items
 from lib.volumes.atomic import write_json
 
 VALUES = {name: n for n, name in enumerate(NAMES, 1)}
-
-
-@pytest.fixture
-def study(tmp_path):
-    return study_of_one(tmp_path / "study")
 
 
 @pytest.fixture

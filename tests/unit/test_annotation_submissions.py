@@ -21,7 +21,6 @@ from submission_cases import (
     H,
     seg_nrrd,
     strokes,
-    study_of_one,
     upload,
 )
 from volume_files import SIZE_NM, nifti, volume
@@ -31,11 +30,6 @@ from lib.annotation.submissions import submit
 from lib.annotation.submitted_file import place_on_grid
 from lib.annotation.versions import SubmissionOptions, versions
 from lib.volumes.study import Study
-
-
-@pytest.fixture
-def study(tmp_path):
-    return study_of_one(tmp_path / "study")
 
 
 def test_a_submission_is_kept_and_its_labels_derived(tmp_path, study):

@@ -10,7 +10,8 @@ import pytest
 from fastapi import HTTPException
 
 from lib.server.archives import check_archive
-from lib.server.checks import Checks, parse_params
+from lib.server.checks import Checks
+from lib.server.params import parse_params
 
 
 class App:

@@ -6,7 +6,8 @@ map as it stands: the machine's ids through a table, and on them what edits drew
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,18 @@ LARGEST_ID = 2**32 - 2
 
 class CurrentObjects(StandingObjects):
     """The objects of an item, and what people do to them."""
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Edits made inside are on the disk when it ends, flushed at once.
+
+        An exception enters none of them.
+        """
+        try:
+            with self.log.together():
+                yield
+        finally:
+            self.standing()
 
     def accept(self, placed: Placed, object_id: int, name: str = "", by: str = "") -> Edit:
         """These voxels are the object, and right: it is locked from now on."""
@@ -135,7 +148,7 @@ class CurrentObjects(StandingObjects):
 
     def _act(self, made: Callable[[], Edit]) -> Edit:
         """Make an edit from what stands, and enter it, while nobody else can."""
-        with self._lock, self.log.writing():
+        with self.log.writing(), self._lock:
             self._settle()
             edit = made()
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -145,7 +158,7 @@ class CurrentObjects(StandingObjects):
             return edit
 
     def _step(self, op: Any, which: Callable[[Standing], Sequence[Edit]], by: str) -> Edit | None:
-        with self._lock, self.log.writing():
+        with self.log.writing(), self._lock:
             edits = which(self.standing())
             if not edits:
                 return None

@@ -12,7 +12,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -39,6 +40,8 @@ class EditLog:
         self.payloads = Payloads(self.folder / "masks")
         self._edits: list[Edit] = []
         self._read_to = 0
+        self._writer: int | None = None  # the thread that is alone with the log
+        self._waiting: list[Edit] | None = None  # made by `together`, not on the disk yet
 
     def edits(self) -> list[Edit]:
         """All edits, undone ones too, oldest first.
@@ -57,24 +60,56 @@ class EditLog:
             found = [self._parse(line, n) for n, line in enumerate(whole.splitlines())]
             self._edits = [*self._edits, *found]
             self._read_to += len(whole)
-        return self._edits
+        waiting = self._waiting
+        return [*self._edits, *waiting] if waiting else self._edits
 
     @contextmanager
     def writing(self) -> Iterator[EditLog]:
         """Alone with the log: what is read inside stays the newest until `append`."""
+        if self._writer == threading.get_ident():
+            yield self
+            return
         make_folder(self.folder)
         with (self.folder / ".lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield self
+            self._writer = threading.get_ident()
+            try:
+                yield self
+            finally:
+                self._writer = None
+
+    @contextmanager
+    def together(self) -> Iterator[EditLog]:
+        """`writing`, but edits are on the disk when it ends: all are flushed at once.
+
+        An exception enters none of them.
+        """
+        with self.writing():
+            edits = self._waiting = []
+            try:
+                with self.payloads.together():
+                    yield self
+            finally:
+                self._waiting = None
+            if edits:
+                self._write(edits)
 
     def append(self, edit: Edit) -> None:
-        """Add an edit; inside `writing` only. It is on the disk when this returns."""
-        line = json.dumps(edit.to_dict(), ensure_ascii=True, allow_nan=False) + "\n"
+        """Add an edit; inside `writing` only. It is on the disk when this, or `together`, ends."""
+        if self._waiting is None:
+            self._write([edit])
+        else:
+            self._waiting.append(edit)
+
+    def _write(self, edits: Sequence[Edit]) -> None:
+        lines = "".join(
+            json.dumps(edit.to_dict(), ensure_ascii=True, allow_nan=False) + "\n" for edit in edits
+        )
         new = not self.path.exists()
         with self.path.open("r+b" if not new else "w+b") as file:
             file.seek(_end_of_lines(file))
             file.truncate()
-            file.write(line.encode())
+            file.write(lines.encode())
             file.flush()
             os.fsync(file.fileno())
         if new:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.volumes.atomic import write_bytes
+from lib.volumes.atomic import StagedFiles
 from lib.volumes.boxes import Triple
 from lib.volumes.errors import VolumeError
 
@@ -30,6 +32,20 @@ class Payloads:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._waiting: dict[str, bytes] | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Payloads that are kept inside are on the disk when it ends, flushed all at once.
+
+        They can be read meanwhile. An exception keeps none.
+        """
+        waiting = self._waiting = {}
+        try:
+            yield
+            self._write(waiting)
+        finally:
+            self._waiting = None
 
     def keep_mask(self, mask: NDArray[np.bool_]) -> str:
         """Keep a mask (x, y, z); its name. It is on the disk when this returns."""
@@ -62,16 +78,26 @@ class Payloads:
 
     def _keep(self, content: bytes) -> str:
         name = hashlib.sha256(content).hexdigest()[:40]
-        path = self._path(name)
-        if not path.exists():
-            write_bytes(path, zlib.compress(content, 1))
+        if not self._path(name).exists():
+            made = {name: zlib.compress(content, 1)}
+            if self._waiting is None:
+                self._write(made)
+            else:
+                self._waiting |= made
         return name
+
+    def _write(self, made: Mapping[str, bytes]) -> None:
+        with StagedFiles() as staged:
+            for name, packed in made.items():
+                staged.create(self._path(name)).write(packed)
+            staged.commit()
 
     def _content(self, name: str) -> bytes:
         path = self._path(name)
         found: Any = None
         try:
-            content = zlib.decompress(path.read_bytes())
+            waiting = self._waiting or {}
+            content = zlib.decompress(waiting.get(name) or path.read_bytes())
             if hashlib.sha256(content).hexdigest().startswith(name):
                 return content
             found = "other content than when it was written"

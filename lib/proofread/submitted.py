@@ -68,15 +68,16 @@ def accept_submitted(
     source = open_file(item.label_path("instance"), item.study.spacing_unit)
     try:
         submitted = MachineObjects(source, "")
-        for object_id, name in made.items():
-            box = submitted.extent(object_id)
-            if box is None:  # painted over by what lies inside it
-                continue
-            placed = Placed(submitted.read(box) == object_id, box)
-            if within is not None:
-                placed = _going_on(objects, placed, within)
-            if _accept(objects, object_id, name, placed, by, over, notes):
-                names.append(name)
+        with objects.together():
+            for object_id, name in made.items():
+                box = submitted.extent(object_id)
+                if box is None:  # painted over by what lies inside it
+                    continue
+                placed = Placed(submitted.read(box) == object_id, box)
+                if within is not None:
+                    placed = _going_on(objects, placed, within)
+                if _accept(objects, object_id, name, placed, by, over, notes):
+                    names.append(name)
     finally:
         source.close()
     return Accepted(names, notes)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -160,28 +161,79 @@ import numpy as np
 from proofread_cases import brush, current, machine_map
 objects = current(Path(sys.argv[1]), machine_map())
 rng = np.random.default_rng(0)
+each = int(sys.argv[2])
 for n in range(10000):
-    edit = objects.accept(brush(rng), 100 + n)
+    with objects.together():
+        for k in range(each):
+            objects.accept(brush(rng), 100 + each * n + k)
     print(n, flush=True)
 """
 
 
-def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path):
+@pytest.mark.parametrize("each", [1, 7])
+def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path, each):
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", WRITER, str(tmp_path), str(each)], cwd=ROOT,
+        stdout=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT}/tests/unit"},
     )  # fmt: skip
     assert process.stdout is not None
     for _ in range(5):
         assert process.stdout.readline()
     process.send_signal(signal.SIGKILL)
-    told = 5 + len(process.stdout.read().splitlines())
+    told = each * (5 + len(process.stdout.read().splitlines()))
     process.wait()
     objects = current(tmp_path, machine_map())
     active = objects.standing().active
-    assert len(active) in (told, told + 1)
+    assert told <= len(active) <= told + each
     assert [e.object for e in active] == list(range(100, 100 + len(active)))
     whole(objects)  # every mask is there
+
+
+def test_edits_made_together_stand_at_once_and_are_flushed_once(tmp_path, monkeypatch):
+    flushed: list[int] = []
+    real = os.fsync
+    ids = machine_map()
+    one, two = current(tmp_path / "one", ids), current(tmp_path / "two", ids)
+    rng = np.random.default_rng(0)
+    brushes = [brush(rng) for _ in range(8)]
+    with one.together():
+        for n, placed in enumerate(brushes):
+            one.accept(placed, 100 + n)
+            two.accept(placed, 100 + n)
+            np.testing.assert_array_equal(whole(one), whole(two))
+        assert not one.log.path.exists()
+        monkeypatch.setattr(os, "fsync", lambda handle: (flushed.append(handle), real(handle)))
+    np.testing.assert_array_equal(whole(one), whole(two))
+    np.testing.assert_array_equal(whole(current(tmp_path / "one", ids)), whole(two))
+    masks = len({d.mask for d in one.standing().drawn})
+    assert len(flushed) <= masks + 5, "each mask once, the log once, and folders"
+
+
+def test_an_exception_enters_none_of_the_edits_made_together(tmp_path):
+    ids = machine_map()
+    objects = current(tmp_path, ids)
+    objects.merge([1, 2])
+    before = whole(objects)
+    with pytest.raises(ValueError, match="none of this number"), objects.together():
+        objects.accept(brush(np.random.default_rng(0)), 100)
+        objects.delete(999)
+    np.testing.assert_array_equal(whole(objects), before)
+    np.testing.assert_array_equal(whole(current(tmp_path, ids)), before)
+    objects.delete(3)
+    assert [e.op for e in EditLog(tmp_path, "a").edits()] == ["merge", "delete"]
+
+
+def test_another_thread_waits_for_edits_made_together(tmp_path):
+    objects = current(tmp_path, machine_map())
+    other = threading.Thread(target=objects.merge, args=([1, 2],))
+    with objects.together():
+        objects.accept(brush(np.random.default_rng(0)), 100)
+        other.start()
+        whole(objects)  # reading waits for nobody
+        objects.accept(brush(np.random.default_rng(1)), 101)
+    other.join()
+    assert [e.op for e in EditLog(tmp_path, "a").edits()] == ["accept", "accept", "merge"]
 
 
 def test_locked_are_accepted_objects_alone(tmp_path):

@@ -24,6 +24,7 @@ from monailabel.datastore.local import (
     LocalDatastoreModel,
 )
 
+from lib.server.watching import FolderWatch
 from lib.volumes.atomic import set_aside, write_bytes
 from lib.volumes.errors import TARGET_ERRORS
 from lib.volumes.listing import Skipped, leads_out, list_images, split_name
@@ -38,25 +39,28 @@ class StudyIndex(LocalDatastore):
     Args:
         root: the study folder.
         follow_links: whether links out of the study are items and labels.
+        auto_reload: whether changes that others make are noticed without being asked.
         more: arguments of LocalDatastore.
     """
 
-    def __init__(self, root: str, *, follow_links: bool = False, **more: Any) -> None:
+    def __init__(
+        self, root: str, *, follow_links: bool = False, auto_reload: bool = False, **more: Any
+    ) -> None:
         self._guard = threading.RLock()
         self._root = Path(root)
         self._follow_links = follow_links
         self._skipped: list[Skipped] = []
         self._index_state: tuple[int, int, int] | None = None
         try:
-            super().__init__(root, **more)
+            super().__init__(root, auto_reload=False, **more)
         except OSError as error:
             if error.errno not in TARGET_ERRORS or not self._root.is_dir():
                 raise
             logger.warning("%s takes no files (%s): it is served as it is", root, error.strerror)
             self._reconcile_datastore()
-        handler = getattr(self, "_handler", None)
-        if handler is not None:
-            handler.on_moved = self._on_moved
+        if auto_reload:
+            watch = FolderWatch(self._root, Path(self._datastore_config_path).name, self.refresh)
+            watch.start(polling=self._is_on_mount(root))
 
     def skipped(self) -> list[Skipped]:
         """Files of the study folder that are no images, with the reason."""
@@ -70,14 +74,6 @@ class StudyIndex(LocalDatastore):
             return file.removesuffix(".seg.nrrd"), ".seg.nrrd"
         own, extension = split_name(file)
         return (own, extension) if extension else (Path(file).stem, Path(file).suffix)
-
-    def _on_moved(self, event: Any) -> None:
-        """The index, or a label or image that was written atomically, was renamed into place."""
-        if event.dest_path == self._datastore_config_path:
-            with self._guard:
-                self._init_from_datastore_file()
-        else:
-            self._on_any_event(event)
 
     def _reconcile_datastore(self) -> None:
         """Make the index show what lies in the folder, and tell what is left out of it."""

@@ -43,7 +43,6 @@ from lib.adaptation import learner  # noqa: E402
 from lib.adaptation.learner import StudyLearner  # noqa: E402
 from lib.adaptation.network import Network  # noqa: E402
 from lib.adaptation.rehearsal import reservoir_for  # noqa: E402
-from lib.adaptation.store import Stored  # noqa: E402
 from lib.configs.settings import AdaptationSettings  # noqa: E402
 from lib.data.items import DataItem, LabelCache  # noqa: E402
 from lib.labels.hierarchy import load_hierarchy  # noqa: E402
@@ -57,6 +56,7 @@ from lib.prediction.feature_cache import FeatureCache  # noqa: E402
 from lib.prediction.features import Shelf  # noqa: E402
 from lib.prediction.instances import predict_fragments  # noqa: E402
 from lib.prediction.joining import joining_of  # noqa: E402
+from lib.prediction.learned import Stored  # noqa: E402
 from lib.volumes.boxes import Box, box_slices  # noqa: E402
 from lib.volumes.contrast import intensity_window, normalize  # noqa: E402
 from lib.volumes.study import Study  # noqa: E402

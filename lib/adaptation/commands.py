@@ -8,7 +8,6 @@ from pathlib import Path
 from lib.adaptation.learner import StudyLearner
 from lib.adaptation.network import Network
 from lib.adaptation.rehearsal import reservoir_for
-from lib.adaptation.store import load_heads, reset_heads
 from lib.configs.load import hierarchy_of
 from lib.configs.options import add_run_options, add_settings_options, settings_from
 from lib.configs.places import PUBLISHED
@@ -18,6 +17,7 @@ from lib.networks.weights import load_network
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
 from lib.prediction.joining import joining_of
+from lib.prediction.learned import load_heads, reset_heads
 from lib.volumes.options import existing_study
 from lib.volumes.study import StudyItem
 

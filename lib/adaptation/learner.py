@@ -19,7 +19,6 @@ from lib.adaptation.network import Network, data_item
 from lib.adaptation.refit import Logits, RefitOptions, change_of, refit, scaled
 from lib.adaptation.rehearsal import Reservoir
 from lib.adaptation.rows import FOLDS, Rows, SetMap, read_rows
-from lib.adaptation.store import Learned, Stored, load_heads, save_heads
 from lib.annotation.versions import versions
 from lib.configs.settings import AdaptationSettings
 from lib.data.items import Labels
@@ -28,6 +27,7 @@ from lib.networks.model import NeuropilNet
 from lib.networks.study_heads import CLASSES, StudyHeads
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import window_size
+from lib.prediction.learned import Learned, Stored, load_heads, save_heads
 from lib.prediction.window_grid import window_grid
 from lib.volumes.errors import VolumeError
 from lib.volumes.study import Study, StudyItem

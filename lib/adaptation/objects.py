@@ -9,7 +9,7 @@ without a quarter is judged on it; it is used where it lowers the adapted Rand e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from lib.labels.class_sets import cells_only
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.metrics.object_scores import Contingency, contingency
 from lib.prediction.graph import FragmentGraph
-from lib.prediction.joining import PLAIN, JoinModel
+from lib.prediction.joining import JoinModel
+from lib.prediction.learned import Joining
 from lib.prediction.objects import joined_cells
 
 PARTS = 4
@@ -32,24 +33,6 @@ WORTH = 0.01
 OFFSETS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 PLAIN_OFFSETS = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """Added to the log odds of the weights' join model, and of the mean affinity alone."""
-
-
-@dataclass(frozen=True)
-class Joining:
-    """How a study's fragments join.
-
-    Args:
-        offset: added to the contacts' log odds.
-        plain: the mean affinity decides, not the weights' join model.
-    """
-
-    offset: float = 0.0
-    plain: bool = False
-
-    def on(self, model: JoinModel) -> JoinModel:
-        """The weights' model, changed so."""
-        base = PLAIN if self.plain else model
-        return replace(base, offset=base.offset + self.offset)
 
 
 CANDIDATES = (
@@ -129,7 +112,7 @@ class LearnedObjects:
     """
 
     arm: int = 0
-    joining: Joining = Joining()
+    joining: Joining = field(default_factory=Joining)
     before: float = 0.0
     after: float = 0.0
     objects: int = 0

@@ -23,9 +23,8 @@ from lib.blocks.tasks import stages
 from lib.configs.options import settings_from
 from lib.configs.settings import Settings
 from lib.prediction import commands
-from lib.volumes.boxes import (
-    show_box,
-)
+from lib.prediction.options import learned_from
+from lib.volumes.boxes import show_box
 from lib.volumes.errors import VolumeError
 
 LISTED = 10
@@ -81,9 +80,10 @@ def predict_blocks(args: argparse.Namespace, settings: Settings) -> int:
     Raises:
         ValueError: what cannot be, in words.
     """
-    plan, hierarchy, told = make_plan(args, settings)
+    learned = learned_from(args, settings)
+    plan, hierarchy, told = make_plan(args, settings, learned)
     check_space(plan, args.out)
-    plan = begin(args.out, plan, hierarchy)
+    plan = begin(args.out, plan, hierarchy, learned)
     if not args.quiet:
         print(told, file=sys.stderr)
     with engine_of(args, [plan]) as engine:

@@ -95,8 +95,9 @@ def fragments_in(
     ids = np.zeros(box_shape(core), np.uint64)
     with Scratch(inference.tile_bytes, folder / FOLDER) as scratch:
         evidence = collect_evidence(
-            predictor.net, view, voxel_size_nm, inference, predictor.hierarchy, scratch, box=outer
-        )
+            predictor.finder, view, voxel_size_nm, inference, predictor.hierarchy, scratch,
+            box=outer,
+        )  # fmt: skip
         origin = minus(box_origin(outer))
         for own in tile_boxes(core, (tile[0], tile[1], tile[2])):
             wide = intersect(widen(own, halo, view.shape), outer)
@@ -153,7 +154,7 @@ def sampled_scale(
     for box in tiles[step // 2 :: step]:
         with Scratch(2**31) as scratch:
             evidence = collect_evidence(
-                predictor.net, Crop(view, box, contrast), voxel_size_nm, inference,
+                predictor.finder, Crop(view, box, contrast), voxel_size_nm, inference,
                 predictor.hierarchy, scratch,
             )  # fmt: skip
             histograms.append(_histogram(evidence, voxel_size_nm))

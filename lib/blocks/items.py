@@ -19,6 +19,8 @@ from lib.blocks.planning import plan_of
 from lib.blocks.run import begin, check_space
 from lib.configs.settings import Settings
 from lib.prediction.commands import TAGS
+from lib.prediction.learned import Stored
+from lib.prediction.options import learned_from
 from lib.volumes.atomic import StagedFiles
 from lib.volumes.boxes import whole_box
 from lib.volumes.errors import DiskError, VolumeError
@@ -101,13 +103,14 @@ def plan_items(args: argparse.Namespace, settings: Settings) -> tuple[list[ItemR
     if args.task == "both" or args.image is not None or args.box:
         raise ValueError("--studies with workers: expected --task segmentation or instances alone")
     study: Study = existing_study(args.studies, settings)
+    learned = learned_from(args, settings)
     listing = study.listing()
     items = [study.item(i) for i in args.items] if args.items else study.items_of(listing)
     left_out = [f"{s.name}: {s.reason}" for s in ([] if args.items else listing.skipped)]
     runs = []
     for item in items:
         try:
-            runs.append(_run_of(args, settings, item))
+            runs.append(_run_of(args, settings, item, learned))
         except VolumeError as error:
             if args.items or isinstance(error, DiskError):
                 raise
@@ -117,7 +120,9 @@ def plan_items(args: argparse.Namespace, settings: Settings) -> tuple[list[ItemR
     return runs, left_out
 
 
-def _run_of(args: argparse.Namespace, settings: Settings, item: StudyItem) -> ItemRun:
+def _run_of(
+    args: argparse.Namespace, settings: Settings, item: StudyItem, learned: Stored | None
+) -> ItemRun:
     target = label_file(item.study.root, TAGS[args.task], item.id)
     if args.out is not None:
         target = args.out / target.name
@@ -131,7 +136,7 @@ def _run_of(args: argparse.Namespace, settings: Settings, item: StudyItem) -> It
         where, source = str(path.absolute()), open_file(path, item.study.spacing_unit)
         box = whole_box(source.shape)
     plan, hierarchy, _ = plan_of(
-        args, settings, out, where, source, item.voxel_size_nm, box, contrast
+        args, settings, out, where, source, item.voxel_size_nm, box, learned, contrast
     )
     check_space(plan, target.parent)
-    return ItemRun(out, begin(out, plan, hierarchy), target)
+    return ItemRun(out, begin(out, plan, hierarchy, learned), target)

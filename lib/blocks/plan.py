@@ -62,6 +62,7 @@ class BlockPlan:
         tile_bytes: most outputs held at once; the result does not depend on it.
         scale: what counts as a boundary, (strong, inside), for objects; None without.
         device: that was asked for; "" for what a worker has.
+        learned: identity of what a study learned and the run uses; "" without.
     """
 
     source: str
@@ -80,6 +81,7 @@ class BlockPlan:
     tile_bytes: int
     scale: tuple[float, float] | None = None
     device: str = ""
+    learned: str = ""
 
     @property
     def shape(self) -> Triple:
@@ -132,6 +134,8 @@ class BlockPlan:
             if field.name == "inference":
                 keys = sorted(k for k in {*one, *two} if one.get(k) != two.get(k))
                 told += [f"inference.{k} {one.get(k)!r}, now {two.get(k)!r}" for k in keys]
+            elif field.name == "learned" and one != two:
+                told.append(f"study heads {one or '(none)'}, now {two or '(none)'}")
             elif one != two:
                 told.append(f"{field.name} {one!r}, now {two!r}")
         return told
@@ -140,6 +144,11 @@ class BlockPlan:
 def plan_path(out: Path) -> Path:
     """Where the plan of an output lies."""
     return out / FOLDER / "plan.json"
+
+
+def learned_path(out: Path) -> Path:
+    """Where a run keeps what a study had learned when it began: the study goes on learning."""
+    return out / FOLDER / "learned.pt"
 
 
 def read_plan(out: Path) -> BlockPlan | None:

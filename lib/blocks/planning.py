@@ -14,6 +14,7 @@ from lib.blocks.plan import BlockPlan, Task, cut, read_plan
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.forward import window_size
+from lib.prediction.learned import Stored
 from lib.prediction.predictor import load_predictor
 from lib.prediction.window_grid import WindowGrid, window_grid
 from lib.volumes.boxes import (
@@ -39,7 +40,7 @@ FREE = ("cache_bytes", "tile_bytes", "click_window", "click_window_limit", "clic
 
 
 def make_plan(
-    args: argparse.Namespace, settings: Settings
+    args: argparse.Namespace, settings: Settings, learned: Stored | None
 ) -> tuple[BlockPlan, LabelHierarchy, str]:
     """The plan of a command, the network's classes, and a line about the cut."""
     source = open_source(args.image, "image", settings.data.spacing_unit)
@@ -50,7 +51,8 @@ def make_plan(
     check_voxel_size(size, args.image)
     voxel = (float(size[0]), float(size[1]), float(size[2]))
     where = args.image if is_remote(args.image) else str(Path(args.image).absolute())
-    return plan_of(args, settings, args.out, where, source, voxel, _box(args.box, source))
+    box = _box(args.box, source)
+    return plan_of(args, settings, args.out, where, source, voxel, box, learned)
 
 
 def plan_of(
@@ -61,6 +63,7 @@ def plan_of(
     source: Source,
     voxel: tuple[float, float, float],
     box: Box,
+    learned: Stored | None,
     contrast: tuple[float, float] | None = None,
 ) -> tuple[BlockPlan, LabelHierarchy, str]:
     """The plan of a run over a box of a source.
@@ -71,9 +74,12 @@ def plan_of(
         source: opened; it is closed.
         voxel: its voxel size, nm.
         box: what is predicted, in its voxels.
+        learned: by a study, and used; None: nothing.
         contrast: its window of intensities; None: it is sampled.
     """
     predictor = load_predictor(args.weights, settings, "cpu")
+    if learned is not None:
+        predictor = learned.on(predictor)
     frame = predictor.frame(source.shape, voxel)
     core, chunk = cut(frame, box_shape(box), settings)
     inference = settings.inference.model_dump(mode="json")
@@ -106,6 +112,7 @@ def plan_of(
         tile_bytes=settings.blocks.tile_bytes,
         scale=scale,
         device=args.device or "",
+        learned="" if learned is None else learned.identity,
     )
     source.close()
     image = plan.image(out, plan.layers[0])

@@ -12,9 +12,10 @@ from typing import Any
 from lib.blocks.engine import Engine, Work
 from lib.blocks.ledger import Entry, Ledger, only_driver
 from lib.blocks.parts import remove_faces
-from lib.blocks.plan import FOLDER, BlockPlan, plan_path, read_plan
+from lib.blocks.plan import FOLDER, BlockPlan, learned_path, plan_path, read_plan
 from lib.blocks.tasks import Stage, run_block, stages
 from lib.labels.hierarchy import LabelHierarchy
+from lib.prediction.learned import Stored, write_heads
 from lib.volumes.atomic import make_folder
 from lib.volumes.errors import DISK_FULL, VolumeError
 from lib.volumes.writers.ome_zarr import make_group
@@ -39,8 +40,16 @@ class Outcome:
     failed: list[Entry] = field(default_factory=list)
 
 
-def begin(out: Path, plan: BlockPlan, hierarchy: LabelHierarchy) -> BlockPlan:
+def begin(
+    out: Path, plan: BlockPlan, hierarchy: LabelHierarchy, learned: Stored | None = None
+) -> BlockPlan:
     """Make the output, or find it as the same run left it.
+
+    Args:
+        out: the output's folder.
+        plan: of the run.
+        hierarchy: of the network.
+        learned: what the plan uses of a study; it is kept beside the plan.
 
     Returns:
         The plan that lies there: of an earlier start, where there is one.
@@ -63,6 +72,8 @@ def begin(out: Path, plan: BlockPlan, hierarchy: LabelHierarchy) -> BlockPlan:
     make_group(out, {"neuropil": {"layers": list(plan.layers)}})
     for layer in plan.written:
         plan.image(out, layer).create(_about(layer, hierarchy))
+    if learned is not None:
+        write_heads(learned_path(out), learned)
     plan.write(out)
     return plan
 

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lib.blocks.fragments import fragments_in
 from lib.blocks.objects import join_fragments, objects_of
 from lib.blocks.parts import contacts_between, save_part
-from lib.blocks.plan import FRAGMENTS, BlockPlan, plan_path, read_plan
+from lib.blocks.plan import FRAGMENTS, BlockPlan, learned_path, plan_path, read_plan
 from lib.configs.settings import Settings
 from lib.networks.devices import choose_device
 from lib.prediction.boundary import BoundaryScale
 from lib.prediction.classes import Level
+from lib.prediction.learned import Stored, read_heads
 from lib.prediction.predictor import Predictor, load_predictor
 from lib.volumes.boxes import Box, Triple, box_origin, box_slices, minus, shift_box
 from lib.volumes.errors import VolumeError
@@ -99,7 +101,25 @@ class Workspace:
             )
         inference = {**plan.inference, "tile_bytes": plan.tile_bytes}
         settings = Settings.model_validate({"inference": inference})
-        return load_predictor(path, settings, choose_device(plan.device or None))
+        predictor = load_predictor(path, settings, choose_device(plan.device or None))
+        return self._learned().on(predictor) if plan.learned else predictor
+
+    def _learned(self) -> Stored:
+        """What a study had learned when the run began."""
+        path = learned_path(self.out)
+        try:
+            stored = read_heads(path)
+        except Exception as error:  # torch.load raises many kinds for a damaged file
+            raise VolumeError(
+                path, f"cannot be read ({type(error).__name__}: {error})",
+                "what the study had learned when the run began", "start anew in another --out",
+            ) from error  # fmt: skip
+        if stored.identity != self.plan.learned:
+            raise VolumeError(
+                path, f"study heads {stored.identity}",
+                f"{self.plan.learned} as when the run began", "start anew in another --out",
+            )  # fmt: skip
+        return stored
 
     def core(self, index: Triple) -> Box:
         """What a block writes, in the image's voxels."""
@@ -148,15 +168,19 @@ def _workspace(out: str, written: int) -> Workspace:
 
 
 def _predict(work: Workspace, index: Triple) -> dict[str, Any]:
-    plan = work.plan
-    if "objects" in plan.layers:
+    if "objects" in work.plan.layers:
         return _predict_objects(work, index)
+    counts = np.bincount(_predict_classes(work, index).ravel())
+    return {"voxels": {str(v): int(counts[v]) for v in np.flatnonzero(counts)}}
+
+
+def _predict_classes(work: Workspace, index: Triple) -> NDArray[np.uint8]:
+    plan = work.plan
     classes = work.predictor.classes(
         work.image, plan.voxel_size_nm, cast(Level, plan.level), box=work.core(index)
     )
     plan.image(work.out, "classes").write(index, classes)
-    counts = np.bincount(classes.ravel())
-    return {"voxels": {str(v): int(counts[v]) for v in np.flatnonzero(counts)}}
+    return classes
 
 
 def _predict_objects(work: Workspace, index: Triple) -> dict[str, Any]:
@@ -174,7 +198,10 @@ def _predict_objects(work: Workspace, index: Triple) -> dict[str, Any]:
     ids = frame.mask_to_viewer(found.ids, network)[at]
     plan.image(work.out, FRAGMENTS).write(index, ids)
     if "classes" in plan.layers:
-        classes = frame.mask_to_viewer(found.classes, network)[at]
-        plan.image(work.out, "classes").write(index, classes)
+        if plan.level == "fine" and predictor.one_network:
+            classes = frame.mask_to_viewer(found.classes, network)[at]
+            plan.image(work.out, "classes").write(index, classes)
+        else:  # the fragments' classes are not those that are asked for
+            _predict_classes(work, index)
     save_part(work.out, index, found)
     return {"fragments": len(found.voted), "contacts": len(found.contacts.edges)}

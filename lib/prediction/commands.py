@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lib.configs.settings import Settings
-from lib.prediction.options import add_predictor_options, predictor_from, window_bar
+from lib.prediction.options import (
+    add_learned_option,
+    add_predictor_options,
+    learned_from,
+    predictor_from,
+    window_bar,
+)
 from lib.prediction.predictor import Predictor
 from lib.volumes.atomic import StagedFiles
 from lib.volumes.boxes import whole_box
@@ -54,6 +60,7 @@ def add_predict_parser(
     )
     parser.add_argument("--task", choices=(*TAGS, *more_tasks), default="segmentation")
     parser.add_argument("--level", choices=("fine", "coarse", "fallback"))
+    add_learned_option(parser)
     add_predictor_options(parser)
     return parser
 
@@ -70,6 +77,9 @@ def run_predict(args: argparse.Namespace) -> int:
     if (args.studies is None) == (args.image is None):
         raise ValueError("give either --studies DIR or --image FILE")
     settings, predictor = predictor_from(args)
+    learned = learned_from(args, settings)
+    if learned is not None:
+        predictor = learned.on(predictor)
     if args.image is not None:
         name, image, voxel_size, target = _image_job(args, settings)
         print(_predict_one(args, predictor, name, image, voxel_size, target))

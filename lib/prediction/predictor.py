@@ -54,6 +54,16 @@ class Predictor:
     joining: JoinModel = PLAIN
     grouping: NeuropilNet | None = None
 
+    @property
+    def finder(self) -> NeuropilNet:
+        """The network that finds fragments."""
+        return self.grouping or self.net
+
+    @property
+    def one_network(self) -> bool:
+        """Whether fragments are found by the classes that the network answers."""
+        return self.finder.task_heads.study is self.net.task_heads.study
+
     def frame(self, shape: Sequence[int], voxel_size_nm: Sequence[float]) -> ViewerFrame:
         """The way between an image's voxels and the network's."""
         return viewer_frame(shape, voxel_size_nm, self.finest_nm, self.most_split)
@@ -124,7 +134,7 @@ class Predictor:
         """The fragments of an image and their graph, in the network's frame."""
         frame = self.frame(image.shape, voxel_size_nm)
         return predict_fragments(
-            self.grouping or self.net,
+            self.finder,
             frame.view(image),
             frame.network_voxel_size_nm,
             self.inference,

@@ -13,9 +13,9 @@ from lib.adaptation.background import Background
 from lib.adaptation.learner import StudyLearner
 from lib.adaptation.network import Network
 from lib.adaptation.rehearsal import Reservoir, reservoir_for
-from lib.adaptation.store import Stored, heads_path, load_heads
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
+from lib.prediction.learned import Stored, heads_path, load_heads
 from lib.server.weights import Loaded, SharedNetwork, device_named
 from lib.volumes.study import Study, StudyItem
 

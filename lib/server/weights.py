@@ -6,7 +6,6 @@ segmentation never makes an annotator wait.
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 from collections import defaultdict
@@ -18,13 +17,12 @@ from typing import Any
 
 import torch
 
-from lib.adaptation.store import Stored, heads_path, load_heads
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.digests import digest_of
 from lib.networks.model import NeuropilNet
-from lib.networks.study_heads import with_study_heads
 from lib.prediction.grouping import call_here
+from lib.prediction.learned import Stored, heads_path, load_heads
 from lib.prediction.predictor import Predictor, load_predictor
 from lib.server.isolated import Isolated
 
@@ -167,25 +165,16 @@ class SharedNetwork:
         """
         loaded = self.published(device)
         version, stored = self._study_heads()
-        if stored is None or not stored.learned.used or stored.learned.parent != loaded.digest:
+        if stored is None or not stored.sits_on(loaded.digest):
             return loaded
         with self._loading:
             adapted = self._adapted.get(device)
-            wanted = (loaded.version, version)
-            if adapted is None or (adapted.version, adapted.heads) != wanted:
-                heads = None if stored.heads is None else copy.deepcopy(stored.heads).to(device)
-                grouping = None if stored.grouping is None else copy.deepcopy(stored.grouping)
-                joining = loaded.predictor.joining
-                if stored.joining is not None:
-                    joining = stored.joining.on(joining)
-                predictor = replace(
-                    loaded.predictor,
-                    net=with_study_heads(loaded.net, heads),
-                    grouping=with_study_heads(loaded.net, grouping and grouping.to(device)),
-                    joining=joining,
-                )
+            if adapted is None or (adapted.version, adapted.heads) != (loaded.version, version):
                 adapted = replace(
-                    loaded, predictor=predictor, heads=version, fragments=stored.fragments
+                    loaded,
+                    predictor=stored.on(loaded.predictor),
+                    heads=version,
+                    fragments=stored.fragments,
                 )
                 self._adapted[device] = adapted
         return adapted

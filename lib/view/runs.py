@@ -10,7 +10,7 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lib.adaptation.store import heads_path, load_heads
+from lib.prediction.learned import heads_path, load_heads
 
 CURVES = {
     "train/loss": "loss",

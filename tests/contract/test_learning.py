@@ -16,8 +16,8 @@ import requests
 from monailabel.client import MONAILabelClient
 from numpy.typing import NDArray
 
-from lib.adaptation.store import load_heads
 from lib.labels.hierarchy import load_hierarchy
+from lib.prediction.learned import load_heads
 from lib.volumes.study import Study
 from tests.conftest import TINY, Server, make_app, make_weights, start_server
 from tests.contract.conftest import SLICER, voxels, write_nifti

@@ -22,7 +22,13 @@ from adaptation_cases import (
 from lib.adaptation.background import Background
 from lib.adaptation.learner import StudyLearner
 from lib.adaptation.rehearsal import Reservoir, reservoir_for, reservoir_path
-from lib.adaptation.store import (
+from lib.configs.settings import AdaptationSettings
+from lib.networks.digests import place_weights
+from lib.networks.study_heads import BOUNDARY, StudyHeads, with_study_heads
+from lib.prediction.classes import predict_classes
+from lib.prediction.feature_cache import FeatureCache
+from lib.prediction.features import Shelf
+from lib.prediction.learned import (
     Learned,
     Stored,
     heads_path,
@@ -30,12 +36,6 @@ from lib.adaptation.store import (
     reset_heads,
     save_heads,
 )
-from lib.configs.settings import AdaptationSettings
-from lib.networks.digests import place_weights
-from lib.networks.study_heads import BOUNDARY, StudyHeads, with_study_heads
-from lib.prediction.classes import predict_classes
-from lib.prediction.feature_cache import FeatureCache
-from lib.prediction.features import Shelf
 from lib.volumes.study import Study
 
 SETTINGS = AdaptationSettings(steps=60, width=16, most_rows=4000)

@@ -18,13 +18,13 @@ from lib.adaptation.objects import (
     annotated,
     learn_objects,
 )
-from lib.adaptation.store import load_heads
 from lib.configs.settings import AdaptationSettings
 from lib.metrics.object_scores import Contingency, adapted_rand_error
 from lib.networks.study_heads import BOUNDARY
 from lib.prediction.agglomeration import agglomerate
 from lib.prediction.graph import REACHES, FragmentGraph
 from lib.prediction.joining import JoinModel
+from lib.prediction.learned import load_heads
 from lib.volumes.study import Study
 
 SIDE, HALF = 8, 4

@@ -119,7 +119,7 @@ def test_objects_are_as_true_as_in_one_piece_however_the_volume_is_cut(
         instance_block=(40, 40, 40), instance_overlap=24, min_object_voxels=5
     )
     predictor: Any = SimpleNamespace(
-        inference=inference, hierarchy=HIERARCHY, net=None, joining=PLAIN
+        inference=inference, hierarchy=HIERARCHY, finder=None, joining=PLAIN
     )
     view: Any = SimpleNamespace(shape=truth.shape)
     whole = evidence_of(truth, whole_box((64, 64, 40)))

@@ -15,14 +15,13 @@ from fastapi import HTTPException
 from monailabel.endpoints import login
 from monailabel.endpoints.user import auth
 
-from lib.adaptation.objects import Joining
-from lib.adaptation.store import Learned, Stored, save_heads
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import InferenceSettings, ServerSettings, Settings
 from lib.networks.model import build_network
 from lib.networks.study_heads import BOUNDARY, CLASSES, StudyHeads
 from lib.networks.weights import save_weights
 from lib.prediction.joining import PLAIN
+from lib.prediction.learned import Joining, Learned, Stored, save_heads
 from lib.server.batch import BatchInfer
 from lib.server.finite import finite
 from lib.server.tokens import mend_tokens

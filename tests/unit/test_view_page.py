@@ -14,13 +14,13 @@ from engine_cases import HIERARCHY, tiny_settings
 from numpy.typing import NDArray
 from PIL import Image
 
-from lib.adaptation.store import Learned, Stored, heads_path, save_heads
 from lib.configs.settings import QuerySettings
 from lib.engine.log import TrainingLog
 from lib.engine.publish import keep_version
 from lib.labels.colors import LABEL_OPACITY
 from lib.networks.model import build_network
 from lib.networks.weights import save_weights
+from lib.prediction.learned import Learned, Stored, heads_path, save_heads
 from lib.proofread.current import Placed
 from lib.proofread.store import ObjectStore
 from lib.queries.ledger import HandedOut, Ledger

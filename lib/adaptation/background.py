@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from threadpoolctl import threadpool_limits
 
 logger = logging.getLogger("neuropil.adaptation")
 
@@ -81,3 +85,14 @@ def lower_priority() -> None:
     """Let other threads of this process go first; threads that this one starts inherit it."""
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Let this thread, and no other, compute on one core.
+
+    Small products cost more to share out than to compute, and two pieces of work have a core each.
+    """
+    torch.get_num_threads()  # torch sets a new thread's number when it is first asked for
+    with threadpool_limits(1, "openmp"):
+        yield

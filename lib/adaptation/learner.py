@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lib.adaptation.background import one_core
 from lib.adaptation.gate import Figure, Verdict, judge
-from lib.adaptation.grouping import learn_grouping, marks_of
+from lib.adaptation.grouping import Grouping, Prepared, learn_grouping, prepare_grouping
+from lib.adaptation.marks import marks_of
 from lib.adaptation.network import Network, data_item
 from lib.adaptation.refit import Logits, RefitOptions, change_of, refit, scaled
 from lib.adaptation.rehearsal import Reservoir
@@ -80,13 +83,37 @@ class StudyLearner:
         """
         began = time.monotonic()
         labels = self.labels()
-        rows = self._rows(network)
-        heads, verdict = fit_and_judge(
-            rows, network.net, network.hierarchy, network.reservoir, refit_options(self.settings)
-        )
+        rows = self._rows(network)  # computes the features that all need, on all cores
+        with ThreadPoolExecutor(1, "objects") as beside, one_core():
+            prepared = beside.submit(self._prepared, network)
+            heads, verdict = fit_and_judge(
+                rows, network.net, network.hierarchy, network.reservoir,
+                refit_options(self.settings),
+            )  # fmt: skip
+            learned = self._learned(network, labels, rows, verdict, began)
+            stored = Stored(learned, heads, self._history(), grouping=heads)
+            save_heads(self.study.root, stored)  # in use already while objects are learned
+            marked = prepared.result()
+            if marked.marks:
+                found = learn_grouping(marked, network, heads)
+                stored = with_objects(stored, found, time.monotonic() - began)
+                save_heads(self.study.root, stored)
+        return stored
+
+    def _prepared(self, network: Network) -> Prepared:
+        """What is learned of objects beside the classes."""
+        with one_core():
+            most = self.settings.most_object_voxels
+            marks = marks_of(self._items(), network, most, self.shelf)
+            return prepare_grouping(marks, network, self.settings)
+
+    def _learned(
+        self, network: Network, labels: str, rows: Rows, verdict: Verdict, began: float
+    ) -> Learned:
+        """What was learned of classes."""
         known = rows.sets != network.hierarchy.unknown
         voxels = round(float(rows.weight[known].double().sum()))
-        learned = Learned(
+        return Learned(
             sentence(verdict, len(self._kept), voxels),
             verdict.passed,
             network.digest,
@@ -96,23 +123,6 @@ class StudyLearner:
             voxels,
             round(time.monotonic() - began, 2),
         )
-        stored = Stored(learned, heads, self._history(), grouping=heads)
-        save_heads(self.study.root, stored)  # in use already while objects are learned
-        most = self.settings.most_object_voxels
-        marks = marks_of(self._items(), network, most, self.shelf)
-        if marks:
-            found = learn_grouping(marks, network, heads, self.settings)
-            objects = found.learned
-            learned = replace(
-                learned,
-                sentence=f"{learned.sentence} Marked {objects.sentence}.",
-                seconds=round(time.monotonic() - began, 2),
-                used=learned.used or objects.used,
-            )
-            joining = objects.joining if objects.used else None
-            stored = replace(stored, learned=learned, grouping=found.heads, joining=joining)
-            save_heads(self.study.root, stored)
-        return stored
 
     def _history(self) -> tuple[Learned, ...]:
         try:
@@ -177,6 +187,19 @@ def fit_and_judge(
     heads = scaled(models[-1], verdict.strength)
     heads.used = torch.cat([verdict.used, verdict.groups])[: len(heads.used)]
     return heads, verdict
+
+
+def with_objects(stored: Stored, found: Grouping, seconds: float) -> Stored:
+    """What was learned of classes, and what of objects."""
+    learned, objects = stored.learned, found.learned
+    learned = replace(
+        learned,
+        sentence=f"{learned.sentence} Marked {objects.sentence}.",
+        seconds=round(seconds, 2),
+        used=learned.used or objects.used,
+    )
+    joining = objects.joining if objects.used else None
+    return replace(stored, learned=learned, grouping=found.heads, joining=joining)
 
 
 def item_rows(

@@ -107,7 +107,7 @@ class Targets:
 
     def __getitem__(self, index: Tensor) -> Targets:
         """Of some rows."""
-        return Targets(self.members[index], self.known[index], self.bits[index], self.told[index])
+        return Targets(*(_at(t, index) for t in (self.members, self.known, self.bits, self.told)))
 
 
 def voxel_losses(classes: Tensor, groups: Tensor, targets: Targets, coarse: float) -> Tensor:
@@ -120,7 +120,7 @@ def voxel_losses(classes: Tensor, groups: Tensor, targets: Targets, coarse: floa
     Args:
         classes: (..., N, C) logits.
         groups: (..., N, K) logits.
-        targets: of the rows' class sets.
+        targets: of the rows' class sets, (..., N) or (N,).
 
     Returns:
         (..., N).
@@ -130,7 +130,8 @@ def voxel_losses(classes: Tensor, groups: Tensor, targets: Targets, coarse: floa
     inside = classes.log_softmax(-1).masked_fill(~targets.members, -torch.inf).logsumexp(-1)
     loss = torch.where(targets.known, -inside, 0.0)
     if groups.shape[-1]:
-        each = functional.binary_cross_entropy_with_logits(groups, targets.bits, reduction="none")
+        bits = targets.bits.expand_as(groups)
+        each = functional.binary_cross_entropy_with_logits(groups, bits, reduction="none")
         told = targets.told
         loss = loss + coarse * (each * told).sum(-1) / told.sum(-1).clamp_min(1)
     return loss
@@ -171,18 +172,20 @@ def refit(
     ]
     quiet = _ends(rows.weight * ~known)
     pulled = options.unknown > 0 and not bool(known.all()) and _one_sided(rows, hierarchy)
-    optimiser = torch.optim.AdamW(stack.parameters, options.rate, weight_decay=options.decay)
+    optimiser = torch.optim.AdamW(
+        stack.parameters, options.rate, weight_decay=options.decay, fused=True
+    )
     for step in range(options.steps):
         for group in optimiser.param_groups:
             group["lr"] = options.rate * _schedule(step, options.steps)
         index = torch.stack([_draw(ends, BATCH, generator) for ends in draws])
         loss = study.loss(stack, index, options.coarse)
         if pulled:
-            same = _draw(quiet, BATCH // 4, generator).expand(len(draws), -1)
+            same = _draw(quiet, BATCH // 4, generator)
             loss = loss + options.unknown * study.divergence(stack, same)
         if trained is not None:
             at = torch.randint(len(trained.targets.known), (BATCH,), generator=generator)
-            old = trained.loss(stack, at.expand(len(draws), -1), options.coarse)
+            old = trained.loss(stack, at, options.coarse)
             loss = loss + options.rehearsal * old
         optimiser.zero_grad()
         torch.autograd.backward([loss.sum()])
@@ -211,12 +214,12 @@ class _Known:
         return _Known(stack.standard(features), before, Targets.of(sets, hierarchy))
 
     def logits(self, stack: Stack, index: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, n, C) and (M, n, K) of the rows at (M, n) places."""
-        change = stack(self.standard[index])
+        """(M, n, C) and (M, n, K) of the rows at (M, n) places, or at (n,) places for all."""
+        change = stack(_at(self.standard, index))
         classes = self.before.classes.shape[1]
         return (
-            self.before.classes[index] + change[..., :classes],
-            self.before.groups[index] + change[..., classes:],
+            _at(self.before.classes, index) + change[..., :classes],
+            _at(self.before.groups, index) + change[..., classes:],
         )
 
     def loss(self, stack: Stack, index: Tensor, coarse: float) -> Tensor:
@@ -225,7 +228,7 @@ class _Known:
 
     def divergence(self, stack: Stack, index: Tensor) -> Tensor:
         """(M,) how far each model's classes are from the published heads', on average."""
-        return _divergence(self.before.classes[index], self.logits(stack, index)[0])
+        return _divergence(_at(self.before.classes, index), self.logits(stack, index)[0])
 
 
 def _trained(
@@ -252,10 +255,12 @@ def one_sided(rows: Rows, kind: int, hierarchy: LabelHierarchy) -> bool:
     if negatives >= ONE_SIDED * positives:
         return False
     other = known & ((rows.sets & ~kind) != 0)  # surely or perhaps not it
-    places = torch.unique(torch.stack([rows.sets[other].long(), rows.block[other]]), dim=1)
-    _, each = torch.unique(places[0], return_counts=True)
-    kinds = int((each >= ENOUGH_PLACES // 2).sum())
-    return kinds < 2 or len(torch.unique(places[1])) < ENOUGH_PLACES
+    kinds, kind_of = torch.unique(rows.sets[other], return_inverse=True)
+    blocks, block_of = torch.unique(rows.block[other], return_inverse=True)
+    places = torch.unique(kind_of * max(len(blocks), 1) + block_of)
+    each = torch.bincount(places // max(len(blocks), 1), minlength=len(kinds))
+    often = int((each >= ENOUGH_PLACES // 2).sum())
+    return often < 2 or len(blocks) < ENOUGH_PLACES
 
 
 def _one_sided(rows: Rows, hierarchy: LabelHierarchy) -> bool:
@@ -280,14 +285,19 @@ def change_of(heads: StudyHeads, features: Tensor) -> Mapping[str, Tensor]:
     return dict(zip(heads.outputs, parts, strict=True))
 
 
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """(*index.shape, ...) rows of (N, ...) values, much faster than by subscription."""
+    return values.index_select(0, index.reshape(-1)).view(*index.shape, *values.shape[1:])
+
+
 def _ends(weight: Tensor) -> Tensor:
     """(N,) where each row's stretch ends, as long as its weight, for `_draw`."""
     return weight.double().cumsum(0)
 
 
 def _draw(ends: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Rows drawn by their weights, as the voxels occur."""
-    at = torch.rand(count, generator=generator, dtype=torch.float64) * ends[-1]
+    """Rows drawn by their weights, as the voxels occur, in ascending order."""
+    at = torch.rand(count, generator=generator, dtype=torch.float64).sort()[0] * ends[-1]
     return torch.searchsorted(ends, at, right=True).clamp_max(len(ends) - 1)
 
 

@@ -47,7 +47,11 @@ class Stack:
         return (features - self._template.mean) / self._template.scale
 
     def __call__(self, standard: Tensor) -> Tensor:
-        """(M, n, F) standardised features -> (M, n, outputs), of all outputs in a row."""
+        """(M, n, F) standardised features -> (M, n, outputs), of all outputs in a row.
+
+        (n, F) features are those of all models.
+        """
+        standard = standard.expand(len(self.parameters[0]), *standard.shape[-2:])
         inner, inner_bias, outer, outer_bias = self.parameters
         hidden = torch.baddbmm(inner_bias[:, None], standard, inner.transpose(1, 2))
         return torch.baddbmm(outer_bias[:, None], functional.relu(hidden), outer.transpose(1, 2))

@@ -205,7 +205,7 @@ class AdaptationSettings(Section):
     unknown_weight: Weight = 1.0  # of unknown voxels staying as they are, see docs/learning.md
     most_rows: Count = 40_000  # known voxels that are learned from, per item
     most_windows: Count = 48  # whose features are computed for a refit, over all items
-    most_object_voxels: Count = 8_000_000  # of items whose marked objects calibrate the grouping
+    most_object_voxels: Count = 8_000_000  # around marked objects that calibrate the grouping
     rehearsal_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.25  # of `combined`'s patches
     reply_seconds: Weight = 3.0  # so long the answer to a submission waits for the refit
 

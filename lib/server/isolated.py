@@ -92,10 +92,13 @@ class Isolated(Generic[P, R]):
         raise value
 
     def start(self) -> None:
-        """Start a worker before it is needed; it imports the function meanwhile."""
+        """Start a worker before it is needed, if none is at work; it imports the function."""
+        if not self._free.acquire(blocking=False):
+            return
         with self._lock:
             if not self._idle:
                 self._idle.append(_Worker(self._function))
+        self._free.release()
 
     def _take(self) -> _Worker:
         with self._lock:

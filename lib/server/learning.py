@@ -16,7 +16,7 @@ from lib.adaptation.rehearsal import Reservoir, reservoir_for
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
 from lib.prediction.learned import Stored, heads_path, load_heads
-from lib.server.weights import Loaded, SharedNetwork, device_named
+from lib.server.weights import GROUPING, Loaded, SharedNetwork, device_named
 from lib.volumes.study import Study, StudyItem
 
 logger = logging.getLogger("neuropil.adaptation")
@@ -131,6 +131,7 @@ class Learning:
     def _work(self) -> None:
         if not self.network.path.exists():
             return
+        GROUPING.start()
         loaded = self._loaded = self.network.published(device_named(None))
         inference = loaded.predictor.inference
 

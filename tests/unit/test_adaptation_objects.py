@@ -1,6 +1,7 @@
 """Objects learn at once: boundaries and joins come from marked objects where that helps."""
 
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import torch
 from adaptation_cases import HIERARCHY, VOXEL, published, striped
 
+from lib.adaptation.background import one_core
 from lib.adaptation.boundaries import BETWEEN, INSIDE, UNKNOWN, boundary_targets, fit_boundary
 from lib.adaptation.learner import StudyLearner
+from lib.adaptation.marks import boundary_rows, marks_of
 from lib.adaptation.objects import (
     LEAST_OBJECTS,
     Annotated,
@@ -185,3 +188,32 @@ def test_marked_objects_of_a_study_are_learned_or_refused_in_words(tmp_path: Pat
     assert kept is not None and kept.joining == stored.joining
     assert kept.fragments == stored.fragments
     assert kept.learned == stored.learned
+
+
+def test_marks_in_a_corner_are_learned_within_their_box(tmp_path: Path) -> None:
+    image, sets = (np.tile(values, (4, 3, 2)) for values in striped())
+    ids = np.full(image.shape, -1, np.int64)
+    ids[8:40, 4:20, 2:5] = (np.arange(32) // 4 + 1)[:, None, None]
+    study = Study(tmp_path, HIERARCHY)
+    sets = np.where(ids > 0, sets, HIERARCHY.unknown).astype(np.int32)
+    study.add_item("stripes", image, VOXEL, sets, ids, true_instances=True)
+    (item,) = study.items()
+    (marks,) = marks_of([item], published(), ids.size // 4, lambda item: None)
+    assert marks.box == ((0, 64), (0, 44), (0, 7))
+    where = tuple(slice(*span) for span in marks.box)
+    np.testing.assert_array_equal(marks.ids, ids[where])
+    np.testing.assert_array_equal(marks.sets, sets[where])
+    assert marks_of([item], published(), marks.ids.size - 1, lambda item: None) == []
+    features, between, side = boundary_rows(marks, published())
+    assert len(features) == len(between) == len(side) > 0
+    assert set(side.tolist()) <= set((np.arange(64) - marks.middle).tolist())
+
+
+def test_one_core_is_for_one_thread_alone() -> None:
+    before, seen = torch.get_num_threads(), []
+    with one_core():
+        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before and seen == [before]

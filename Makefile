@@ -1,5 +1,5 @@
-# Neuropil: `make serve` and `make test` work from a fresh clone; they need Python 3.11, make
-# and a package index, nothing else.
+# Neuropil: `make serve` and `make test` work from a fresh clone; they need Python 3.11 or 3.12,
+# make and a package index, nothing else.
 
 PYTHON  ?= python3.11
 VENV    ?= .venv
@@ -39,7 +39,7 @@ help:
 	@echo "Everywhere: [VENV=$(VENV)] [PYTHON=$(PYTHON)]; $(PY) main.py --help for the commands"
 
 $(STAMP):
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@test -x $(PY) || { sh requirements/check_python.sh $(PYTHON) && $(PYTHON) -m venv $(VENV); }
 	sh requirements/install.sh $(PY) requirements/locked.txt
 	@rm -f $(VENV)/.installed-*; touch $@
 

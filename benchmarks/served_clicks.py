@@ -8,7 +8,8 @@ its end; "first" has nothing in the cache (another place of the image), "next" a
 clicks made before. Windows of 24 x 160 x 160 do not grow unless `--limit` says so. Once with the
 network's answer alone, once after `instances` has run, from whose objects clicks then start.
 With --training a third time while the server trains: how far training gives way shows in the
-ratio to the rows before it, whatever else the machine does.
+ratio to the rows before it, whatever else the machine does. With --clients 4 that many annotators
+also click at once, each at a place of its own, as soon as the answer before is there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ VIEWERS: dict[str, dict[str, Any]] = {
 }
 PLACES = ((128, 128), (384, 640), (640, 384), (896, 896))
 """Middles of pieces, far enough apart that no two share a window."""
+CROWD_CLICKS = 12
 
 
 def main() -> None:
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7, help="further clicks at a place")
     parser.add_argument("--training", action="store_true", help="also while the server trains")
+    parser.add_argument("--clients", type=int, default=0, help="annotators at once, at most 4")
     parser.add_argument("--limit", type=int, nargs=3, default=WINDOW, help="x y z")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -69,9 +73,11 @@ def main() -> None:
                     find_objects(server)
                 start = "found objects" if objects else "nothing"
                 report(server, piece, options.repeats, start)
+                crowd(server, piece, options.clients, start)
                 if options.training:
                     begin_training(server)
                     report(server, piece, options.repeats, f"{start}, training")
+                    crowd(server, piece, options.clients, f"{start}, training")
                     still_training(server)
             finally:
                 server.stop()
@@ -160,6 +166,30 @@ def report(server: Server, piece: SyntheticVolume, repeats: int, start: str) -> 
             f"| {np.median(sizes):.0f} voxels |",
             flush=True,
         )
+
+
+def crowd(server: Server, piece: SyntheticVolume, clients: int, start: str) -> None:
+    """Annotators who click at the same time: one row, of the clicks after each one's first."""
+    if not clients:
+        return
+
+    def clicks(place: tuple[int, int]) -> list[tuple[float, int, int]]:
+        positive, negative = points_at(piece, *place, CROWD_CLICKS)
+        return [
+            click(server, VIEWERS["3D Slicer"], positive[: 1 + i // 2], negative[: (i + 1) // 2])
+            for i in range(CROWD_CLICKS)
+        ]
+
+    with ThreadPoolExecutor(clients) as pool:
+        found = list(pool.map(clicks, PLACES[:clients]))
+    first = [own[0][0] for own in found]
+    after, replies, sizes = zip(*(told for own in found for told in own[1:]), strict=True)
+    cells = " | ".join(f"{1000 * t:.0f} ms" for t in (min(first), np.median(after), max(after)))
+    print(
+        f"| {clients} clients | {start} | {cells} | {np.median(replies) / 2**20:.2f} MiB "
+        f"| {np.median(sizes):.0f} voxels |",
+        flush=True,
+    )
 
 
 def points_at(

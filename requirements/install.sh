@@ -11,6 +11,7 @@ python="$1" lock="$2"
 here="$(dirname "$0")"
 pip() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
 
+sh "$here/check_python.sh" "$python"
 pip --no-deps -r "$lock"
 cuda="$("$python" "$here/torch_needs.py")"
 [ -z "$cuda" ] || printf '%s\n' "$cuda" | pip -r /dev/stdin

@@ -117,6 +117,46 @@ def test_help_names_every_target():
     assert named == set(phony[1].split()) - {"help"}
 
 
+def interpreter(folder: Path, version: str) -> Path:
+    """A program that says it is a Python of a version, and would be asked for nothing else."""
+    path = folder / f"python{version}"
+    path.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo {version} || echo "asked for $*"\n')
+    path.chmod(0o755)
+    return path
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(w) for w in words], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12"])
+def test_a_python_of_the_lock_will_do(tmp_path, version):
+    told = run("sh", "requirements/check_python.sh", interpreter(tmp_path, version))
+    assert (told.returncode, told.stdout + told.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.9", "3.10", "3.13", "3.14"])
+def test_a_python_that_the_lock_does_not_fit_is_refused_in_one_line(tmp_path, version):
+    """Not by a wall of pip's, and before an environment is made that a next try would take."""
+    python = interpreter(tmp_path, version)
+    told = run("make", "install", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}")
+    assert told.returncode != 0 and not (tmp_path / "venv").exists()
+    (line,) = [t for t in told.stderr.splitlines() if not t.startswith("make")]
+    assert f"is Python {version}: the lock needs 3.11 or 3.12" in line
+    assert "asked for" not in told.stdout
+    there = tmp_path / "there" / "bin"
+    there.mkdir(parents=True)
+    python.rename(there / "python")
+    told = run("make", "install", f"VENV={there.parent}")
+    assert told.returncode != 0 and "the lock needs 3.11 or 3.12" in told.stderr
+    assert "asked for" not in told.stdout
+
+
+def test_a_python_that_is_not_there_is_named(tmp_path):
+    told = run("make", "install", "PYTHON=python9.9", f"VENV={tmp_path / 'venv'}")
+    assert told.returncode != 0 and "python9.9 does not run here" in told.stderr
+
+
 def test_the_lock_names_no_registry():
     assert not [line for line in LOCK if "://" in line or line.startswith("-")]
 

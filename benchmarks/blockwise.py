@@ -24,7 +24,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib.blocks.engine import local_workers  # noqa: E402
+from lib.blocks.clusters import local_workers  # noqa: E402
 from lib.blocks.ledger import Ledger  # noqa: E402
 from lib.metrics.object_scores import adapted_rand_error, contingency, variation_of_information  # noqa: E402
 from lib.volumes.boxes import box_slices, fill_box, parse_box, whole_box  # noqa: E402

@@ -33,7 +33,7 @@ import tensorstore as ts
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib.blocks.engine import local_workers  # noqa: E402
+from lib.blocks.clusters import local_workers  # noqa: E402
 from lib.blocks.ledger import Ledger  # noqa: E402
 from lib.blocks.plan import BlockPlan, read_plan  # noqa: E402
 from lib.blocks.run import begin, drive  # noqa: E402

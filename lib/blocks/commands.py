@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 from tqdm import tqdm
 
-from lib.blocks.engine import Engine, OneProcess, cluster_at, local_workers, slurm_workers
+from lib.blocks.clusters import cluster_at, local_workers, slurm_workers
+from lib.blocks.engine import Engine, OneProcess
 from lib.blocks.items import plan_items
 from lib.blocks.ledger import Entry, Ledger, holder
 from lib.blocks.plan import BlockPlan, read_plan

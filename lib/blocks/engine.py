@@ -1,28 +1,27 @@
 """Where blocks are worked on: in this process, or by workers of dask.distributed.
 
 Only coordinates go over the wire: a task is (output folder, stage, index), and everything else
-is read from the shared disk. A bounded number of tasks is with the workers at any time; a graph
-of all of them would fill the scheduler's memory before the first is begun.
-
-This is the only module that knows dask, and it imports it when it is asked for workers:
-`requirements/cluster.txt` has what that takes. Without, one process gives the same result.
+is read from the shared disk. One task for each worker is with them at any time; a graph of all
+would fill the scheduler's memory before the first is begun. Clusters are begun in clusters.py.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
+import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any, Protocol
 
-import yaml
+from tqdm import tqdm
 
 from lib.blocks.ledger import Entry
+from lib.configs.places import APP
 from lib.volumes.boxes import Triple
 
 Work = Callable[[str, str, Triple], dict[str, Any]]
@@ -30,17 +29,17 @@ Work = Callable[[str, str, Triple], dict[str, Any]]
 
 TRIES = 2
 """A block that fails is tried once more: a store may have hiccuped. Then it is listed."""
-IN_FLIGHT = 4
-"""Tasks with the workers at a time, for each worker."""
 LOST_WORKERS = 10
 """Workers that may die over one task before the task is taken for the culprit."""
-LOST_FOR = "10 minutes"
-"""A process of this machine that is started anew may take so long to come back. Dask gives it up
-after 15 s, for good, and a run whose workers are all given up waits for ever."""
-MISSING = (
-    "workers need dask.distributed: pip install --no-deps -r requirements/cluster.txt; "
-    "without --workers, --scheduler and --slurm one process does the same"
-)
+LOOK_SECONDS = 1.0
+"""So often a run that waits looks for new workers, and whether there are any."""
+TELL_SECONDS = 60.0
+"""So often it tells that there are none."""
+GONE = "the workers' scheduler is gone; what is done is kept, the same command goes on"
+
+
+def _to_stderr(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)  # beside a progress bar
 
 
 class Engine(Protocol):
@@ -85,152 +84,99 @@ class Workers:
 
     Args:
         client: connected to its scheduler.
+        remedy: what to do when it has no workers.
+        expected: workers that may come; so many tasks are with the cluster at the least, by
+            which it sees that more are wanted.
+        patience_seconds: a run that has no workers for so long ends; None: it waits.
+        tell: told, in a line, what the run waits for.
     """
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
+    def __init__(
+        self,
+        client: Any,
+        remedy: str,
+        expected: int = 1,
+        patience_seconds: float | None = None,
+        tell: Callable[[str], None] = _to_stderr,
+    ) -> None:
+        self.client, self.remedy, self.expected = client, remedy, expected
+        self.patience_seconds, self.tell = patience_seconds, tell
+        self._since: float | None = None
+        self._told = 0.0
 
     def run(self, work: Work, out: Path, stage: str, todo: Iterable[Triple]) -> Iterator[Entry]:
-        """Entries as workers finish."""
-        from distributed import as_completed
+        """Entries as workers finish.
 
+        A worker gets its next block when its last one was taken note of, so that a kill costs
+        no more blocks than there are workers.
+
+        Raises:
+            ValueError: no workers for too long, their scheduler is gone, or it cannot run this app.
+        """
         waiting = iter(todo)
-        indices: dict[str, Triple] = {}
-        flying = as_completed()
-
-        def feed() -> None:
-            most = IN_FLIGHT * max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
-            while flying.count() < most:
-                index = next(waiting, None)
-                if index is None:
-                    return
+        flying: dict[str, tuple[Any, Triple]] = {}
+        finished: Queue[Any] = Queue()
+        while True:
+            most = max(self.expected, self._count())
+            for index in islice(waiting, max(0, most - len(flying))):
                 future = self.client.submit(
                     attempt, work, str(out), stage, index, pure=False, retries=0
                 )
-                indices[future.key] = index
-                flying.add(future)
-
-        feed()
-        for future in flying:
-            index = indices.pop(future.key)
-            failure = future.exception()
-            yield (
-                future.result()
-                if failure is None
-                else Entry(stage, index, f"{type(failure).__name__}: {failure}")
-            )
+                flying[future.key] = future, index
+                future.add_done_callback(finished.put)
+            if not flying:
+                return
+            try:
+                future = finished.get(timeout=LOOK_SECONDS)
+            except Empty:
+                continue
+            _, index = flying.pop(future.key)
+            if future.cancelled():
+                raise ValueError(f"{GONE}: {self.remedy}")
+            yield _entry(future, stage, index)
             future.release()
-            feed()
+
+    def _count(self) -> int:
+        """How many workers there are; tells when there are none.
+
+        Raises:
+            ValueError: there have been none for too long, or their scheduler is gone.
+        """
+        try:
+            count = len(self.client.scheduler_info(n_workers=-1)["workers"])
+        except (OSError, TimeoutError) as error:
+            raise ValueError(f"{GONE} ({error}): {self.remedy}") from error
+        now = time.monotonic()
+        if count:
+            self._since = None
+            return count
+        if self._since is None:
+            self._since, self._told = now, now - TELL_SECONDS + LOOK_SECONDS
+        missing = now - self._since
+        if self.patience_seconds is not None and missing >= self.patience_seconds:
+            raise ValueError(f"no workers for {missing:.0f} s: {self.remedy}")
+        if now - self._told >= TELL_SECONDS:
+            self._told = now
+            self.tell(f"waiting for workers, there are none: {self.remedy}")
+        return 0
 
 
-@contextmanager
-def local_workers(count: int, memory_bytes: int) -> Iterator[Workers]:
-    """Processes of this machine, one thread each.
-
-    Args:
-        count: of workers.
-        memory_bytes: a worker that holds more is started anew.
-
-    Raises:
-        ValueError: dask.distributed is not installed.
-    """
-    distributed = _distributed()
-    with (
-        _dask().config.set({"distributed.deploy.lost-worker-timeout": LOST_FOR}),
-        distributed.LocalCluster(
-            n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
-            memory_limit=memory_bytes, dashboard_address=None,
-            silence_logs=logging.ERROR,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):  # fmt: skip
-        yield Workers(client)
-
-
-@contextmanager
-def cluster_at(address: str, timeout_seconds: float = 20.0) -> Iterator[Workers]:
-    """Workers of a scheduler that runs already, for instance "tcp://host:8786".
+def _entry(future: Any, stage: str, index: Triple) -> Entry:
+    """What became of a block.
 
     Raises:
-        ValueError: dask.distributed is not installed, or nobody answers there.
+        ValueError: not the block failed but the cluster, which cannot run this app.
     """
-    distributed = _distributed()
-    try:
-        client = distributed.Client(address, timeout=timeout_seconds)
-    except (OSError, TimeoutError) as error:
-        raise ValueError(f"--scheduler {address}: no scheduler answers there ({error})") from error
-    with client:
-        yield Workers(client)
+    from distributed.scheduler import KilledWorker
 
-
-@contextmanager
-def slurm_workers(file: Path) -> Iterator[Workers]:
-    """Workers that SLURM starts.
-
-    Args:
-        file: YAML with arguments of `dask_jobqueue.SLURMCluster`, and `jobs`, how many.
-
-    Raises:
-        ValueError: dask-jobqueue is not installed, or the file says no cluster.
-    """
-    distributed = _distributed()
-    with slurm_cluster(file) as cluster, distributed.Client(cluster) as client:
-        yield Workers(client)
-
-
-def slurm_cluster(file: Path) -> Any:
-    """The cluster that a file describes; its jobs come and go with the work.
-
-    Workers end by themselves before the job's time is up, and when their scheduler is gone.
-    """
-    try:
-        from dask_jobqueue import SLURMCluster
-    except ImportError as error:
-        raise ValueError(MISSING) from error
-    try:
-        options = yaml.safe_load(file.read_text(encoding="utf-8"))
-        jobs = int(options.pop("jobs", 1))
-        cluster = SLURMCluster(**slurm_options(options))
-    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"--slurm {file}: {error}; expected YAML with jobs, cores, memory, walltime, queue "
-            "and what else dask_jobqueue.SLURMCluster takes"
-        ) from error
-    cluster.adapt(minimum_jobs=1, maximum_jobs=jobs)
-    return cluster
-
-
-def slurm_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A cluster's arguments with what keeps its workers from leaking or being killed at work."""
-    walltime = str(options.get("walltime", "01:00:00"))
-    parts = [int(p) for p in walltime.replace("-", ":").split(":")]
-    while len(parts) < 4:
-        parts.insert(0, 0)
-    days, hours, minutes, seconds = parts[-4:]
-    lifetime = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    extra = [
-        "--lifetime", f"{max(60, int(0.9 * lifetime))}s",
-        "--lifetime-stagger", f"{max(10, int(0.05 * lifetime))}s",
-        "--nthreads", "1",
-    ]  # fmt: skip
-    given = list(options.get("worker_extra_args", ()))
-    return {
-        "death_timeout": 120, "processes": 1, **options, "walltime": walltime,
-        "worker_extra_args": [*extra, *given],
-    }  # fmt: skip
-
-
-def _dask() -> Any:
-    import dask
-
-    return dask
-
-
-def _distributed() -> Any:
-    try:
-        import dask
-        import distributed
-    except ImportError as error:
-        raise ValueError(MISSING) from error
-    dask.config.set({"distributed.scheduler.allowed-failures": LOST_WORKERS})
-    return distributed
+    failure = future.exception()
+    if failure is None:
+        entry: Entry = future.result()
+        return entry
+    if isinstance(failure, KilledWorker):
+        return Entry(stage, index, f"{LOST_WORKERS} workers died over it ({failure})")
+    told = str(failure).strip().partition("\n")[0]
+    raise ValueError(
+        f"the cluster cannot run this app ({type(failure).__name__}: {told}); start its scheduler "
+        f"and workers in the app's environment, with PYTHONPATH={APP}"
+    ) from failure

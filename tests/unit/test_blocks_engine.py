@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +17,11 @@ import pytest
 from block_cases import SETTINGS, bytes_of, case, command
 from block_work import marked, poisoned, slow
 
-from lib.blocks.engine import TRIES, OneProcess, attempt, cluster_at, local_workers, slurm_options
+from lib.blocks.clusters import cluster_at, local_workers, slurm_options
+from lib.blocks.engine import TRIES, OneProcess, Workers, attempt
 from lib.blocks.ledger import Entry, Ledger
 from lib.commands import main
+from lib.configs.places import APP
 from lib.prediction.commands import TAGS
 from lib.volumes.boxes import Triple
 from lib.volumes.readers.opening import open_source
@@ -146,6 +152,72 @@ def test_a_poisoned_block_does_not_stop_workers(tmp_path: Path) -> None:
         address = engine.client.scheduler.address
         with cluster_at(address) as other:
             assert len(list(other.run(marked, tmp_path, "s", INDICES[:3]))) == 3
+
+
+def test_a_run_without_workers_says_so_and_goes_on_when_one_comes(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        engine = Workers(client, "start one", patience_seconds=0.0)
+        with pytest.raises(ValueError, match=r"no workers for \d+ s: start one"):
+            list(engine.run(marked, tmp_path, "s", INDICES))
+        told: list[str] = []
+
+        def one_more(line: str) -> None:
+            told.append(line)
+            cluster.scale(1)
+
+        engine = Workers(client, "start one", tell=one_more)
+        assert len(list(engine.run(marked, tmp_path, "s", INDICES))) == len(INDICES)
+        assert told == ["waiting for workers, there are none: start one"]
+
+
+@contextmanager
+def scheduler(folder: Path, path: str) -> Iterator[tuple[Any, subprocess.Popen[bytes]]]:
+    """A client of a scheduler in a process of its own, and that process."""
+    distributed, file = pytest.importorskip("distributed"), folder / "scheduler.json"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    words = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0"]
+    words += ["--no-dashboard", "--scheduler-file", str(file)]
+    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": path}, **quiet)
+    try:
+        with distributed.Client(scheduler_file=str(file), timeout=120) as client:
+            yield client, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_scheduler_that_goes_away_ends_the_run_in_words(tmp_path: Path) -> None:
+    path = os.pathsep.join([str(APP), str(Path(__file__).parent)])
+    with scheduler(tmp_path, path) as (client, process):
+        engine = Workers(client, "start it again", tell=lambda line: process.kill())
+        with pytest.raises(ValueError, match=r"scheduler is gone.*start it again"):
+            list(engine.run(marked, tmp_path, "s", INDICES))
+
+
+def test_a_cluster_without_this_app_ends_the_run_and_fails_no_block(tmp_path: Path) -> None:
+    with scheduler(tmp_path, "") as (client, _):
+        found = []
+        with pytest.raises(ValueError, match=r"cannot run this app.*PYTHONPATH="):
+            found += Workers(client, "").run(marked, tmp_path, "s", INDICES)
+        assert not found
+
+
+def test_no_worker_has_more_in_hand_than_one_block(tmp_path: Path) -> None:
+    """A block is handed out when one was taken note of: a kill costs no more than what flies."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        client.wait_for_workers(2)
+        for noted, _ in enumerate(Workers(client, "", 2).run(marked, tmp_path, "s", INDICES)):
+            time.sleep(0.05)  # for another block that should not be there
+            begun = len(list(tmp_path.iterdir()))
+            assert begun <= noted + 2, "what a kill at this moment would repeat"
 
 
 def test_a_scheduler_that_is_away_is_told() -> None:

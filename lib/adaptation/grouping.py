@@ -13,17 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from lib.adaptation.annotated import Annotated, annotated
 from lib.adaptation.boundaries import fit_boundary
 from lib.adaptation.marks import Marks, boundary_rows
 from lib.adaptation.network import Network
-from lib.adaptation.objects import (
-    Annotated,
-    Arm,
-    LearnedObjects,
-    annotated,
-    best_joining,
-    learn_objects,
-)
+from lib.adaptation.objects import Arm, LearnedObjects, best_joining, learn_objects
 from lib.configs.settings import AdaptationSettings
 from lib.networks.study_heads import StudyHeads, together
 from lib.prediction.evidence import Way, boundary_of, collect_ways

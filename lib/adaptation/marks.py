@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.adaptation.annotated import longer_axes, middles
 from lib.adaptation.boundaries import BETWEEN, INSIDE, boundary_targets, goes_on
 from lib.adaptation.network import Network, data_item
-from lib.adaptation.objects import longer_axes, middles
 from lib.data.items import DataItem
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.filters import COUNT as FILTERS

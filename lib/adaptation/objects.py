@@ -8,26 +8,25 @@ without a quarter is judged on it; it is used where it lowers the adapted Rand e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.labels.class_sets import cells_only
-from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
-from lib.metrics.object_scores import Contingency, contingency
-from lib.prediction.graph import FragmentGraph
+from lib.adaptation.annotated import PARTS, Annotated
+from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.joining import JoinModel
 from lib.prediction.learned import Joining
 from lib.prediction.objects import joined_cells
 
-PARTS = 4
-"""Quarters of the marked objects that are held back in turn."""
 LEAST_OBJECTS = 8
 """Objects that can tell one way of joining from another."""
 LEAST_GAIN = 0.03
 """Adapted Rand error that a way of joining must save on what was held back."""
+BY_CHANCE = 0.8
+"""Share of the error of marks moved elsewhere below which that of the marks must be: where an image
+says nothing, cells of the right size alone are better than one cell."""
 WORTH = 0.01
 """Adapted Rand error by which boundaries of another kind must be better than simpler ones."""
 OFFSETS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
@@ -40,47 +39,6 @@ CANDIDATES = (
     *(Joining(offset, plain=True) for offset in PLAIN_OFFSETS),
 )
 AS_IT_IS = OFFSETS.index(0.0)
-
-
-@dataclass(frozen=True)
-class Annotated:
-    """One volume with objects that people marked.
-
-    Args:
-        graph: of its fragments.
-        table: voxels that each marked object and each fragment share.
-        part: object -> the quarter it lies in.
-        depth: sections, where an object is one section's piece of a cell (number % depth is
-            its section); 0 where objects are whole.
-    """
-
-    graph: FragmentGraph
-    table: Contingency
-    part: Mapping[int, int]
-    depth: int = 0
-
-    def errors(self, cells: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(2 * PARTS + 1, 2): adapted Rand error and voxels of some of the objects.
-
-        Of each part's, of all but each part's, of all. An object counts as merged with others
-        of whatever part.
-
-        Args:
-            cells: (N + 1,) the cell of each fragment.
-        """
-        truth, counts = self.table.truth, self.table.counts.astype(np.float64)
-        guess = cells[self.table.guess]
-        if self.depth:  # what joins across sections is not known
-            guess = guess * self.depth + truth % self.depth
-        own, found = (np.unique(ids, return_inverse=True) for ids in (truth, guess))
-        keys, index = np.unique(own[1] * len(found[0]) + found[1], return_inverse=True)
-        joint = np.bincount(index, counts).astype(np.float64)
-        object_of, cell_of = np.divmod(keys, max(len(found[0]), 1))
-        size, taken = (np.bincount(of, joint).astype(np.float64)[of] for of in (object_of, cell_of))
-        parts = np.array([self.part[int(o)] for o in own[0]], np.int64)[object_of]
-        choices = [parts == p for p in range(PARTS)]
-        choices += [~c for c in choices] + [np.ones(len(parts), np.bool_)]
-        return np.array([_error(joint, size, taken, c) for c in choices])
 
 
 @dataclass(frozen=True)
@@ -133,31 +91,6 @@ class LearnedObjects:
         return f"objects left as they were: {self.reason}"
 
 
-def annotated(
-    graph: FragmentGraph,
-    fragments: NDArray[np.uint32],
-    ids: NDArray[np.int64],
-    sets: NDArray[np.int32],
-    hierarchy: LabelHierarchy,
-    sectionwise: bool = False,
-) -> Annotated:
-    """What labels say of a volume's fragments.
-
-    Args:
-        graph: of the volume.
-        fragments: (X, Y, Z) ids.
-        ids: (X, Y, Z) object ids, 0 none, -1 unknown.
-        sets: (X, Y, Z) class sets; organelles lie in cells, so their ids say nothing of cells.
-        hierarchy: of the labels.
-        sectionwise: ids say nothing of what belongs together across sections.
-    """
-    cells = cells_only(np.where(ids > 0, ids, IGNORE_INDEX), sets, hierarchy)
-    depth = cells.shape[2] if sectionwise else 0
-    if depth:
-        cells = np.where(cells > 0, cells * depth + np.arange(depth), IGNORE_INDEX)
-    return Annotated(graph, contingency(cells, fragments), _parts(cells), depth)
-
-
 def learn_objects(
     arms: Sequence[Arm], joining: JoinModel, hierarchy: LabelHierarchy, crumb: int
 ) -> LearnedObjects:
@@ -188,12 +121,31 @@ def learn_objects(
         if index == 0 or float(share @ held) < after - WORTH:
             after, better = float(share @ held), float(share[held < baseline].sum())
             number, all_marks = index, errors[:, -1]
+    how = CANDIDATES[int(all_marks.argmin())]
+    chance = _chance(arms[number], how, joining, hierarchy, crumb)
     used = after < before - LEAST_GAIN and better > 0.5
     reason = "" if used else f"the error would go from {before:.2f} to {after:.2f}"
+    if used and after > BY_CHANCE * chance:
+        used, reason = (
+            False,
+            f"they would fit the marks ({after:.2f}) as they fit any ({chance:.2f})",
+        )
     return LearnedObjects(
-        number, CANDIDATES[int(all_marks.argmin())], before, after, count, used, reason,
-        arms[number].name, tuple(all_marks.tolist()),
+        number, how, before, after, count, used, reason, arms[number].name,
+        tuple(all_marks.tolist()),
     )  # fmt: skip
+
+
+def _chance(
+    arm: Arm, how: Joining, joining: JoinModel, hierarchy: LabelHierarchy, crumb: int
+) -> float:
+    """The error of marks that were moved elsewhere, the mean over volumes by objects."""
+    total = 0.0
+    for volume in arm.volumes:
+        logits = how.on(joining).logits(volume.graph)
+        cells = joined_cells(volume.graph, logits, hierarchy, crumb)
+        total += len(volume.part) * volume.chance(cells)
+    return total / max(sum(len(v.part) for v in arm.volumes), 1)
 
 
 def best_joining(
@@ -222,47 +174,3 @@ def _errors(
             total[number] += each[:, 0] * each[:, 1]
         voxels += each[:, 1]  # of the objects, whatever cells are
     return total / np.maximum(voxels, 1.0), voxels
-
-
-def _error(
-    joint: NDArray[np.float64],
-    size: NDArray[np.float64],
-    taken: NDArray[np.float64],
-    keep: NDArray[np.bool_],
-) -> tuple[float, float]:
-    """Adapted Rand error over the voxels that `keep` says, and how many these are.
-
-    Args:
-        joint: (P,) voxels that an object and a cell share.
-        size, taken: (P,) all voxels of that object, and all marked ones of that cell.
-        keep: (P,) bool.
-    """
-    own = joint[keep]
-    both = float((own * (own - 1.0)).sum())
-    total = float((own * (size[keep] + taken[keep] - 2.0)).sum())
-    return (1.0 - 2.0 * both / total if total else 0.0), float(own.sum())
-
-
-def _parts(cells: NDArray[np.int64]) -> dict[int, int]:
-    """The quarter of each object: halves along the two longer axes, by its middle."""
-    ids, middle = middles(cells)
-    if not len(ids):
-        return {}
-    axes = longer_axes(middle)
-    halves = [middle[:, a] > np.median(middle[:, a]) for a in axes]
-    part = halves[0].astype(int) + 2 * halves[1].astype(int)
-    return {int(i): int(p) for i, p in zip(ids, part, strict=True)}
-
-
-def middles(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(N,) objects and the (N, 3) middles of their voxels."""
-    where = np.nonzero(cells > 0)
-    ids, index = np.unique(cells[where], return_inverse=True)
-    count = np.bincount(index.ravel())
-    middle = np.stack([np.bincount(index.ravel(), axis) / count for axis in where], 1)
-    return ids, middle
-
-
-def longer_axes(middle: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The two axes along which objects lie farthest apart, the longest first."""
-    return np.argsort(-np.ptp(middle, axis=0), kind="stable")[:2].astype(np.int64)

@@ -9,18 +9,12 @@ import pytest
 import torch
 from adaptation_cases import HIERARCHY, VOXEL, published, striped
 
+from lib.adaptation.annotated import Annotated, annotated
 from lib.adaptation.background import one_core
 from lib.adaptation.boundaries import BETWEEN, INSIDE, UNKNOWN, boundary_targets, fit_boundary
 from lib.adaptation.learner import StudyLearner
 from lib.adaptation.marks import boundary_rows, marks_of
-from lib.adaptation.objects import (
-    LEAST_OBJECTS,
-    Annotated,
-    Arm,
-    LearnedObjects,
-    annotated,
-    learn_objects,
-)
+from lib.adaptation.objects import LEAST_GAIN, LEAST_OBJECTS, Arm, LearnedObjects, learn_objects
 from lib.configs.settings import AdaptationSettings
 from lib.metrics.object_scores import Contingency, adapted_rand_error
 from lib.networks.study_heads import BOUNDARY
@@ -79,6 +73,25 @@ def test_a_grouping_that_merges_everything_is_calibrated() -> None:
 def test_a_grouping_that_is_right_stays() -> None:
     found = learned(case(inner=0.9, outer=0.3))
     assert not found.used and found.before == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_marks_at_random_are_not_learned_from_though_pieces_fit_them_better(seed: int) -> None:
+    """All is one cell at first; where marks say nothing of the image, any pieces are better."""
+    volume = case(inner=0.85, outer=0.85)
+    draw = np.random.default_rng(seed)
+    shape = (SIDE * HALF, SIDE * HALF, 1)
+    middle = draw.random((int(draw.integers(10, 24)), 2)) * shape[0]
+    places = np.stack(np.indices(shape[:2]), -1)
+    apart = ((places[:, :, None] - middle) ** 2).sum(-1)
+    ids = apart.argmin(-1)[..., None].astype(np.int64) + 1
+    x, y, _ = np.indices(shape)
+    own = x // HALF * SIDE + y // HALF + 1
+    fragments = (2 * own - (x % HALF < HALF // 2)).astype(np.uint32)
+    sets = np.full(shape, HIERARCHY.unknown, np.int32)
+    found = learned(annotated(volume.graph, fragments, ids, sets, HIERARCHY))
+    assert found.after < found.before - LEAST_GAIN
+    assert not found.used and "as they fit any" in found.reason
 
 
 def test_affinities_that_say_nothing_are_not_learned_from() -> None:

@@ -81,7 +81,7 @@ def test_marks_at_random_are_not_learned_from_though_pieces_fit_them_better(seed
     volume = case(inner=0.85, outer=0.85)
     draw = np.random.default_rng(seed)
     shape = (SIDE * HALF, SIDE * HALF, 1)
-    middle = draw.random((int(draw.integers(10, 24)), 2)) * shape[0]
+    middle = draw.random((int(draw.integers(30, 60)), 2)) * shape[0]
     places = np.stack(np.indices(shape[:2]), -1)
     apart = ((places[:, :, None] - middle) ** 2).sum(-1)
     ids = apart.argmin(-1)[..., None].astype(np.int64) + 1

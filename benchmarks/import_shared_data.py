@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lib.commands import main as neuropil  # noqa: E402
-from lib.volumes.writing import UNKNOWN_ID  # noqa: E402
+from lib.volumes.disk_ids import UNKNOWN_ID  # noqa: E402
 
 MAPPINGS = ROOT / "benchmarks" / "mappings"
 NAMES = ("fib25", "fib25block", "vnc", "sbem", "axondeepseg", "gala", "chm")

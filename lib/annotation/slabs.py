@@ -21,6 +21,7 @@ from lib.volumes.boxes import (
     box_slices,
     shift_box,
 )
+from lib.volumes.disk_ids import to_disk_ids
 from lib.volumes.record import ItemRecord
 from lib.volumes.study import TOUCHED, StudyItem
 from lib.volumes.writing import (
@@ -29,7 +30,6 @@ from lib.volumes.writing import (
     count_sets,
     file_bytes,
     label_stream,
-    to_disk_ids,
 )
 
 

@@ -21,7 +21,7 @@ from lib.volumes.boxes import (
     shift_box,
 )
 from lib.volumes.contrast import LazyImage
-from lib.volumes.writing import UNKNOWN_ID
+from lib.volumes.disk_ids import UNKNOWN_ID
 
 MOST_WINDOWS = 12
 """Windows that one answer may look at beyond those of the points: an answer that leaks along

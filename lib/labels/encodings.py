@@ -41,7 +41,7 @@ class LabelValueError(ValueError):
         allowed: the encoding's values, in words.
     """
 
-    def __init__(self, value: int, index: tuple[int, ...], allowed: str) -> None:
+    def __init__(self, value: float, index: tuple[int, ...], allowed: str) -> None:
         self.value = value
         self.index = index
         self.allowed = allowed
@@ -54,7 +54,7 @@ def final_to_class_sets(
     """Decode a `final` map.
 
     Args:
-        final: integers, any shape.
+        final: whole numbers, any shape and type.
         extra: the item's own class sets: code -> class names (its record's `class_sets`).
 
     Returns:
@@ -67,6 +67,8 @@ def final_to_class_sets(
     for value, class_set in final_codes(hierarchy, extra).items():
         lut[value] = class_set
     outside = (final < 0) | (final > 255) if final.dtype != np.uint8 else None
+    if outside is not None and final.dtype.kind == "f":
+        outside |= final != np.floor(final)  # also NaN
     if outside is not None and outside.any():
         _raise_first(final, outside, hierarchy, extra)
     class_sets = lut[final.astype(np.uint8, copy=False)]
@@ -160,4 +162,4 @@ def _raise_first(
     values: NDArray[Any], bad: NDArray[np.bool_], hierarchy: LabelHierarchy, extra: ClassSetNames
 ) -> None:
     index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
-    raise LabelValueError(int(values[index]), index, describe_codes(hierarchy, extra))
+    raise LabelValueError(values[index].item(), index, describe_codes(hierarchy, extra))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lib.volumes.boxes import Box, Triple, box_origin, box_slices, slabs, whole_box
 from lib.volumes.contrast import LazyImage
-from lib.volumes.writing import SLAB_BYTES, UNKNOWN_ID
+from lib.volumes.disk_ids import UNKNOWN_ID
+from lib.volumes.writing import SLAB_BYTES
 
 Ids = NDArray[np.uint32]
 

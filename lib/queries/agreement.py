@@ -14,10 +14,10 @@ from lib.labels.segment_names import parse_segment_name
 from lib.metrics.class_scores import ClassScores
 from lib.metrics.object_scores import contingency, object_report
 from lib.volumes.boxes import Box, slabs, whole_box
+from lib.volumes.disk_ids import from_disk_ids
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.opening import open_file
 from lib.volumes.study import StudyItem
-from lib.volumes.writing import from_disk_ids
 
 AUTOMATIC = "original"
 AUTOMATIC_OBJECTS = "instance_predicted"

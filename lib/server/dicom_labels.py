@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from lib.dicom.seg_read import Segmentation
 from lib.labels.encodings import class_sets_to_final
 from lib.volumes.atomic import StagedFiles, json_bytes, write_json
+from lib.volumes.disk_ids import to_disk_ids
 from lib.volumes.record import record_path
 from lib.volumes.study import TOUCHED, StudyItem
-from lib.volumes.writing import LabelCounts, label_file, to_disk_ids, write_label
+from lib.volumes.writing import LabelCounts, label_file, write_label
 
 STATE_FILE = ".dicom_store.json"
 

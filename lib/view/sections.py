@@ -17,10 +17,10 @@ from lib.proofread.store import ObjectStore
 from lib.queries.heatmap import heat_tag
 from lib.volumes.boxes import Box, whole_box
 from lib.volumes.contrast import intensity_window, normalize
+from lib.volumes.disk_ids import from_disk_ids
 from lib.volumes.frames import viewer_frame
 from lib.volumes.readers.opening import open_file
 from lib.volumes.study import StudyItem
-from lib.volumes.writing import from_disk_ids
 
 IMAGE, CURRENT = "image", "current objects"
 TAGS = {

@@ -18,9 +18,9 @@ from lib.labels.encodings import (
 )
 from lib.labels.hierarchy import LabelHierarchy, normalize_name
 from lib.labels.value_maps import EncodingName
+from lib.volumes.disk_ids import UNKNOWN_ID
 from lib.volumes.errors import VolumeError
 from lib.volumes.study import StudyItem
-from lib.volumes.writing import UNKNOWN_ID
 
 Label = Literal["final", "instance", "classes", "predicted", "current"]
 UNCERTAIN = 255

@@ -14,13 +14,14 @@ from lib.labels.encodings import UNCERTAIN, LabelValueError, final_to_class_sets
 from lib.labels.hierarchy import IGNORE_INDEX
 from lib.volumes.atomic import write_json
 from lib.volumes.boxes import Box, box_shape, whole_box
+from lib.volumes.disk_ids import from_disk_ids
 from lib.volumes.errors import VolumeError
 from lib.volumes.listing import leads_out
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
 from lib.volumes.record import ItemRecord, read_record, record_path
 from lib.volumes.source import Source
-from lib.volumes.writing import Sliceable, from_disk_ids, label_file
+from lib.volumes.writing import Sliceable, label_file
 
 if TYPE_CHECKING:
     from lib.volumes.study import Study
@@ -192,11 +193,18 @@ class StudyItem:
 
         Returns:
             (X, Y, Z) int64; -1 everywhere when there is no instance label.
+
+        Raises:
+            VolumeError: the label does not fit the image or holds what is no id.
         """
         box = whole_box(self.shape) if box is None else box
         if not self.has_label("instance"):
             return np.full(box_shape(box), IGNORE_INDEX, np.int64)
-        ids = from_disk_ids(self._read_label("instance", box))
+        stored = self._read_label("instance", box)
+        try:
+            ids = from_disk_ids(stored)
+        except ValueError as error:
+            raise VolumeError(self.label_path("instance"), str(error)) from error
         if not shown and (touched := self.read_touched(box)) is not None:
             ids[~touched] = IGNORE_INDEX
         if self.has_label("final"):

@@ -22,9 +22,9 @@ from lib.volumes.boxes import (
     shift_box,
     whole_box,
 )
+from lib.volumes.disk_ids import UNKNOWN_ID
 from lib.volumes.errors import VolumeError
 from lib.volumes.source import Source
-from lib.volumes.writing import UNKNOWN_ID
 
 LARGEST_FLOAT = 2.0**53
 _UNKNOWN_IDS = (-1, UNKNOWN_ID, 2**64 - 1)

@@ -163,7 +163,7 @@ def read_record(
         VolumeError: the file is no record, or the item's name or voxel size cannot be used.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        data = json.loads(_text_of(path)) if path.exists() else {}
         if not isinstance(data, dict):
             raise ValueError("a JSON object is needed")
         if data.setdefault("id", item_id) != item_id:
@@ -172,9 +172,20 @@ def read_record(
         if "voxel_size_nm" not in data:
             data["voxel_size_nm"] = voxel_size_nm or ASSUMED_NM
         return ItemRecord.from_dict(data).changed(size_assumed=assumed)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         if not path.exists():
             raise  # it is about the image
         raise VolumeError(
             path, f"not a readable item record ({error})", remedy="import the item again"
         ) from error
+
+
+def _text_of(path: Path) -> str:
+    """A record's text, also as Windows' editors save it.
+
+    Raises:
+        ValueError: it is no file; to open a pipe would wait for ever.
+    """
+    if not path.is_file():
+        raise ValueError("it is not a file")
+    return path.read_text(encoding="utf-8-sig")

@@ -15,11 +15,11 @@ from lib.labels.encodings import UNCERTAIN, class_sets_to_final
 from lib.labels.hierarchy import IGNORE_INDEX, LabelHierarchy
 from lib.volumes.atomic import StagedFiles, json_bytes
 from lib.volumes.boxes import Box, Triple, box_shape, box_slices, slabs, whole_box
+from lib.volumes.disk_ids import UNKNOWN_ID, to_disk_ids
 from lib.volumes.errors import VolumeError
 from lib.volumes.nifti import nifti_header
 from lib.volumes.record import ItemRecord, record_path
 
-UNKNOWN_ID = 2**32 - 1
 SLAB_BYTES = 32 * 2**20
 LABEL_BYTES_PER_VOXEL = 24
 """What a voxel of each kind of label costs while it is converted: values and their copies."""
@@ -212,18 +212,6 @@ def write_label(
     for slab in slabs(whole_box((x, y, z)), label.dtype.itemsize, SLAB_BYTES):
         stream.write(file_bytes(label[box_slices(slab)]))
     stream.finish()
-
-
-def to_disk_ids(instance: NDArray[Any]) -> NDArray[np.uint32]:
-    """Instance ids as stored: -1 becomes 2^32 - 1."""
-    return np.where(instance == IGNORE_INDEX, UNKNOWN_ID, instance).astype(np.uint32)
-
-
-def from_disk_ids(stored: NDArray[Any]) -> NDArray[np.int64]:
-    """Instance ids in memory: 2^32 - 1 becomes -1."""
-    ids = stored.astype(np.int64)
-    ids[ids == UNKNOWN_ID] = IGNORE_INDEX
-    return ids
 
 
 def label_stream(

@@ -30,9 +30,9 @@ from lib.prediction.objects import Fragments
 from lib.prediction.predictor import Predictor
 from lib.proofread.store import MACHINE_TAG, ObjectStore
 from lib.volumes.boxes import box_slices, whole_box
+from lib.volumes.disk_ids import UNKNOWN_ID
 from lib.volumes.frames import viewer_frame
 from lib.volumes.opened import ImageStore
-from lib.volumes.writing import UNKNOWN_ID
 
 BODY = (slice(2, 30), slice(4, 12), slice(1, 7))
 """One object of one grey value; the objects that stand disagree with it on purpose."""

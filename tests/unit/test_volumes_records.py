@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from volume_files import SIZE_NM, nifti, volume
 
+from lib.configs.settings import QuerySettings
 from lib.labels.hierarchy import load_hierarchy
+from lib.queries.store import ScoreStore
 from lib.volumes.errors import VolumeError
 from lib.volumes.record import ItemRecord
 from lib.volumes.study import Study
@@ -45,6 +49,23 @@ def test_a_damaged_record_is_named(tmp_path, text, fault):
     with pytest.raises(VolumeError) as caught:
         _ = Study(tmp_path, H).item("one").record
     assert str(path) in str(caught.value) and fault in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_a_record_that_is_no_file_is_named_and_not_waited_for(tmp_path, make):
+    nifti(tmp_path / "one.nii", volume(SHAPE))
+    make(tmp_path / "one.neuropil.json")
+    nifti(tmp_path / "two.nii", volume(SHAPE))
+    store = ScoreStore(Study(tmp_path, H), QuerySettings())
+    items, (left,) = store.usable_items()
+    assert [i.id for i in items] == ["two"], "it stands in nobody's way"
+    assert "not a file" in left.reason
+
+
+def test_a_record_of_windows_editors_is_read(tmp_path):
+    nifti(tmp_path / "one.nii", volume(SHAPE))
+    (tmp_path / "one.neuropil.json").write_text('{"voxel_size_nm": [4, 5, 40]}', "utf-8-sig")
+    assert Study(tmp_path, H).item("one").voxel_size_nm == (4.0, 5.0, 40.0)
 
 
 def test_records_keep_what_they_do_not_know():

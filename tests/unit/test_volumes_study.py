@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -170,6 +172,55 @@ def test_a_label_value_of_no_meaning_is_named_with_its_place(tmp_path):
     nifti(tmp_path / "labels" / "final" / "one.nii.gz", final)
     with pytest.raises(VolumeError, match=r"value 77 at voxel \(2, 3, 4\)"):
         study.item("one").read_class_sets(((1, 5), (1, 5), (4, 6)))
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".png", ".tif", ".nrrd"])
+def test_a_label_that_is_no_file_is_named_and_not_waited_for(tmp_path, make, suffix):
+    item, _ = Study(tmp_path, H).add_item("one", volume(SHAPE), SIZE_NM)
+    path = tmp_path / "labels" / "final" / f"one{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+    with pytest.raises(VolumeError, match="a folder, pipe or device; expected a file"):
+        item.read_class_sets()
+
+
+@pytest.mark.parametrize("value", [0.5, 3.7, np.nan, np.inf, -1.0, 256.0])
+def test_class_labels_of_no_whole_number_are_refused(tmp_path, value):
+    """A map that was resampled or smoothed: its values are no classes any more."""
+    item, _ = Study(tmp_path, H).add_item("one", volume(SHAPE), SIZE_NM)
+    final = np.zeros(SHAPE, np.float32)
+    final[1] = 4.0
+    (tmp_path / "labels" / "final").mkdir(parents=True, exist_ok=True)
+    path = tmp_path / "labels" / "final" / "one.nii"
+    nifti(path, final)
+    assert (item.read_class_sets()[1] == H.set_named("axon")).all(), "whole numbers are"
+    path.unlink()
+    final[2, 3, 4] = value
+    nifti(path, final)
+    with pytest.raises(VolumeError, match=r"at voxel \(2, 3, 4\); expected 0 unlabelled"):
+        item.read_class_sets()
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(0.5, np.float32), (np.nan, np.float32), (np.inf, np.float64), (-2, np.int16),
+     (2**32, np.int64), (2**40, np.float64)],
+)  # fmt: skip
+def test_objects_of_no_id_are_refused(tmp_path, value, dtype):
+    item, _ = Study(tmp_path, H).add_item("one", volume(SHAPE), SIZE_NM)
+    ids = np.zeros(SHAPE, dtype)
+    ids[0], ids[1] = 7, -1
+    path = tmp_path / "labels" / "instance" / "one.nii"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(ids, np.diag([*SIZE_NM, 1]), dtype=dtype), path)
+    read = item.read_instances()
+    assert (read[0] == 7).all() and (read[1] == -1).all()
+    ids[2, 3, 4] = value
+    path.unlink()
+    nib.save(nib.Nifti1Image(ids, np.diag([*SIZE_NM, 1]), dtype=dtype), path)
+    with pytest.raises(VolumeError, match="is no id of an object; expected whole numbers"):
+        item.read_instances()
 
 
 def test_labels_are_decoded_once_in_one_pass(tmp_path, monkeypatch):

@@ -35,14 +35,25 @@ def open_file(path: Path, spacing_unit: str = "nm", role: Role = "image") -> Sou
     Raises:
         VolumeError: no such file, another kind of file, or a damaged one.
     """
-    if not path.exists():
-        raise VolumeError(path, "no such file or folder")
+    _check_file(path)
     try:
         return _open_by_ending(path, spacing_unit, role)
     except VolumeError:
         raise
     except Exception as error:  # whatever a file makes a package do, it is told as a bad file
         raise VolumeError(path, f"cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file; to open a pipe would wait for ever.
+
+    Raises:
+        VolumeError: with what it is.
+    """
+    if not path.exists():
+        raise VolumeError(path, "no such file or folder")
+    if not path.is_file():
+        raise VolumeError(path, "a folder, pipe or device", "a file")
 
 
 def _open_by_ending(path: Path, spacing_unit: str, role: Role) -> Source:
@@ -84,10 +95,9 @@ def open_source(
     if is_remote(text):
         return _open_folder(*split_address(text), role, gaps)
     path, dataset = split_dataset(text)
-    if not path.exists():
-        raise VolumeError(path, "no such file or folder")
     if path.is_dir():
         return _open_folder(path, dataset, role, gaps)
+    _check_file(path)
     name = path.name.lower()
     if name.endswith(HDF5):
         return open_hdf5(path, dataset, role)

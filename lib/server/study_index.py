@@ -122,6 +122,9 @@ class StudyIndex(LocalDatastore):
                 own, extension = self._to_id(path.name)
                 if extension not in SUBMITTED_SUFFIXES or path.name.startswith("."):
                     continue
+                if path.is_symlink() and not path.exists():
+                    logger.warning("%s is a link to a file that does not exist, left out", path)
+                    continue
                 if path.is_symlink() and not self._follow_links and leads_out(path, self._root):
                     logger.warning("%s is a link out of the study, left out", path)
                     continue

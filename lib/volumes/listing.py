@@ -114,8 +114,11 @@ def list_images(root: Path, follow_links: bool = True) -> Listing:
 
 
 def leads_out(path: Path, root: Path) -> bool:
-    """Whether a path, with all links followed, lies outside a folder."""
-    return not path.resolve().is_relative_to(root.resolve())
+    """Whether a path, with all links followed, lies outside a folder.
+
+    Links in a circle lead nowhere, which `Path.resolve` answers with an error.
+    """
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def printable(name: str) -> str:

@@ -294,3 +294,18 @@ def test_a_label_of_a_tag_replaces_the_one_of_another_kind(root):
         store.save_label("a", str(label), "mine", {})
     assert [p.name for p in (root / "labels" / "mine").iterdir()] == ["a.nrrd"]
     assert store.get_label_uri("a", "mine").endswith("labels/mine/a.nrrd")
+
+
+def test_links_in_a_circle_and_to_nothing_stop_no_start(root, caplog):
+    """A label that links to itself ended the start of the server."""
+    final = root / "labels" / "final"
+    final.mkdir(parents=True, exist_ok=True)
+    for name, to in (("a", "a"), ("b", "nowhere")):
+        (final / f"{name}.nii.gz").symlink_to(f"{to}.nii.gz")
+    (root / "round.nii").symlink_to("round.nii")
+    (root / "labels" / "round").symlink_to("round")
+    store = _open(root)
+    assert store.list_images() == ["a", "b"]
+    assert store.get_labels_by_image_id("a") == store.get_labels_by_image_id("b") == {}
+    assert caplog.text.count("to a file that does not exist") >= 2
+    assert [s.name for s in store.skipped()] == ["round.nii"]

@@ -2,10 +2,11 @@
 
     python benchmarks/proofread_done.py [--weights FILE] [--data fib25 gala] [--are 0.05]
 
-An acted proofreader knows the truth. In the queue, an action is a look at the place that
-`doubtful` proposes, with the merge or cut that is due there. Object by object, the first action
-is the look at an object, and each merge or cut that it needs is one more. Cuts go along
-fragments; what lies in one fragment stays together ("best" is what can be reached so).
+An acted proofreader knows the truth and goes from object to object: the look at one is an action,
+each merge or cut that it needs is one more, then it is accepted. Pieces of fewer than 500 voxels
+are left where they are. The orders differ in which object is next: that of the place which
+`doubtful` proposes, the largest, or any. Cuts go along fragments; what lies in one fragment stays
+together ("best" is what can be reached so).
 The data are looked for in $NEUROPIL_DATA, else in ../shared/data.
 """
 
@@ -26,11 +27,12 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.instances import BLOCKS, Block  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
+from lib.labels.hierarchy import LabelHierarchy  # noqa: E402
 from lib.metrics.object_scores import Contingency, adapted_rand_error, contingency  # noqa: E402
 from lib.prediction.joining import owners  # noqa: E402
 from lib.prediction.predictor import load_predictor  # noqa: E402
 from lib.proofread.current import CurrentObjects, Placed  # noqa: E402
-from lib.proofread.doubts import Doubt, doubts_of  # noqa: E402
+from lib.proofread.doubts import doubts_of  # noqa: E402
 from lib.proofread.joins import Joins, joins_of_fragments  # noqa: E402
 from lib.proofread.log import EditLog  # noqa: E402
 from lib.proofread.machine import MachineObjects  # noqa: E402
@@ -38,6 +40,8 @@ from lib.volumes.boxes import whole_box  # noqa: E402
 
 SEED = 0
 MOST_ACTIONS = 3000
+LEAST_PIECE = 500
+"""Voxels below which nobody mends a piece."""
 Ids = NDArray[np.int64]
 
 
@@ -88,19 +92,30 @@ def by_objects(study: Study, order: Ids) -> Iterator[int]:
     for cell in order.tolist():
         mine = study.of(cell)
         mine = mine[study.sizes[mine] > 0]
-        if not len(mine):
-            continue
-        yield 1
-        body = study.body(mine)
-        for foreign in np.unique(study.own[mine]).tolist():
-            if foreign not in (0, body):
-                study.cut(mine[study.own[mine] == foreign])
+        if len(mine):
+            yield 1
+            for _ in corrected(study, cell, mine):
                 yield 1
-        for other in np.unique(study.cells[(study.own == body) & (study.sizes > 0)]).tolist():
-            theirs = study.of(other)
-            if body and other != cell and study.body(theirs) == body:
-                study.cells[theirs] = cell
-                yield 1
+
+
+def corrected(study: Study, cell: int, mine: Ids) -> Iterator[tuple[str, Ids]]:
+    """Correct a cell; yields ("cut" or "merge", the other part's fragments) after each.
+
+    Args:
+        mine: its fragments.
+    """
+    body = study.body(mine)
+    for foreign in np.unique(study.own[mine]).tolist():
+        part = mine[study.own[mine] == foreign]
+        if foreign not in (0, body) and study.sizes[part].sum() >= LEAST_PIECE:
+            study.cut(part)
+            yield "cut", part
+    for other in np.unique(study.cells[(study.own == body) & (study.sizes > 0)]).tolist():
+        theirs = study.of(other)
+        large = study.sizes[theirs].sum() >= LEAST_PIECE
+        if body and other != cell and large and study.body(theirs) == body:
+            study.cells[theirs] = cell
+            yield "merge", theirs
 
 
 def by_queue(
@@ -109,71 +124,34 @@ def by_queue(
     joins: Joins,
     fragments: NDArray[np.uint32],
     classes: NDArray[np.uint8],
-    hierarchy: object,
+    hierarchy: LabelHierarchy,
 ) -> Iterator[int]:
     """Actions of following the queue; the same for the log of edits, which the queue reads."""
-    seen: set[tuple[str, int, int, tuple[int, int, int]]] = set()
-    while True:
-        ranked = doubts_of(objects, joins, classes, hierarchy)  # type: ignore[arg-type]
-        todo = [d for d in ranked if d.kind != "end" and _key(d) not in seen]
-        if not todo:
-            return
-        for doubt in todo[:20]:  # ranked anew after a few: a cut or merge changes little else
-            seen.add(_key(doubt))
-            _act(study, objects, doubt, fragments)
-            yield 1
-
-
-def _key(doubt: Doubt) -> tuple[str, int, int, tuple[int, int, int]]:
-    return doubt.kind, min(doubt.object, doubt.other), max(doubt.object, doubt.other), doubt.place
-
-
-def _act(
-    study: Study, objects: CurrentObjects, doubt: Doubt, fragments: NDArray[np.uint32]
-) -> None:
-    """What is due at a place: one look, and the correction."""
-    here = objects.voxels(doubt.object)
-    if here is None:
-        return
-    mine = _inside(here, fragments)
-    if doubt.kind == "split":
-        there = objects.voxels(doubt.other)
-        if there is None:
-            return
-        theirs = _inside(there, fragments)
-        if study.body(mine) and study.body(mine) == study.body(theirs):
-            objects.merge([doubt.object, doubt.other])
-            study.cells[theirs] = study.cells[mine[0]]
-        return
-    body = study.body(mine)
-    foreign = mine[(study.own[mine] != body) & (study.own[mine] > 0)]
-    if not len(foreign):
-        return
-    near = int(study.own[_nearest(foreign, fragments, doubt.place)])
-    part = foreign[study.own[foreign] == near]
     box = whole_box(objects.shape)
-    objects.split(Placed(np.isin(fragments, part), box), doubt.object)
-    study.cut(part)
+    while ranked := doubts_of(objects, joins, classes, hierarchy):
+        number = ranked[0].object
+        here = objects.voxels(number)
+        assert here is not None, "what is in doubt is there"
+        mine = _inside(here, fragments)
+        yield 1
+        cell = int(study.cells[mine[0]])
+        for what, part in corrected(study, cell, mine[study.sizes[mine] > 0]):
+            where = np.isin(fragments, part)
+            if what == "cut":
+                objects.split(Placed(where, box), number)
+            else:
+                (voxel,) = np.argwhere(where)[:1].tolist()
+                objects.merge([number, *objects.at([voxel])])
+            yield 1
+        whole = objects.voxels(number)
+        if whole is not None:
+            objects.accept(whole, number, f"neuron part {number}")
 
 
 def _inside(placed: Placed, fragments: NDArray[np.uint32]) -> Ids:
     part = fragments[tuple(slice(a, b) for a, b in placed.box)]
     found = np.unique(part[placed.mask])
     return found[found > 0].astype(np.int64)
-
-
-def _nearest(wanted: Ids, fragments: NDArray[np.uint32], place: tuple[int, int, int]) -> int:
-    """The one of some fragments that is nearest to a place."""
-    x, y, z = place
-    for reach in (2, 6, 16, 48, max(fragments.shape)):
-        part = fragments[
-            max(0, x - reach) : x + reach + 1, max(0, y - reach) : y + reach + 1,
-            max(0, z - reach) : z + reach + 1,
-        ]  # fmt: skip
-        found = np.intersect1d(part, wanted)
-        if len(found):
-            return int(found[0])
-    return int(wanted[0])
 
 
 def actions_to(study: Study, steps: Iterator[int], goal: float) -> tuple[int | None, float, float]:

@@ -26,7 +26,7 @@ logger = logging.getLogger("neuropil.queries")
 
 
 class Doubtful(Strategy):
-    """Proposes the join whose correction would change most.
+    """Proposes the object whose correction would change most, place by place.
 
     Args:
         parts: shared by all.
@@ -34,7 +34,7 @@ class Doubtful(Strategy):
     """
 
     def __init__(self, parts: QueryParts, objects: ObjectStore) -> None:
-        super().__init__("Proofreading: the join whose correction would change most")
+        super().__init__("Proofreading: the object whose correction would change most")
         self.parts, self.objects = parts, objects
         self._lock = threading.Lock()
         names = parts.settings.labels.segment_names

@@ -1,4 +1,10 @@
-"""The proofreading queue: the joins whose correction would change most, with a reason in words."""
+"""The proofreading queue: the objects whose correction would change most, place by place.
+
+A place is a join that may be wrong, and what it is expected to correct: how likely the machine is
+wrong there, times the voxels that would change hands. An object is worth what its places are
+together; the places of the most worthy one come first, so that it can be gone through and
+accepted. Each place is asked about with the one of its two objects that is worth more.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +27,6 @@ Kind = Literal["split", "merge", "end"]
 UNKNOWN_LIKE, UNKNOWN_UNLIKE = 0.2, 0.05
 """Chance that two touching objects are one, where the network's word is not known: of one class,
 and of two."""
-UNLIKE = 0.3
-"""What the chance shrinks to when two objects are of different classes."""
 END = 0.1
 """Chance that a neurite that ends inside the volume goes on."""
 LEAST_CHANCE = 0.02
@@ -39,7 +43,7 @@ class Doubt:
         kind: what may be wrong.
         object: the object it is about; other: the second one, 0 none.
         place: voxel.
-        score: voxels that looking there is expected to correct.
+        score: voxels that going through the object is expected to correct.
         reason: in words.
     """
 
@@ -54,7 +58,9 @@ class Doubt:
 def doubts_of(
     objects: CurrentObjects, joins: Joins, classes: NDArray[np.uint8], hierarchy: LabelHierarchy
 ) -> list[Doubt]:
-    """All places of an item where a correction may be due, the most rewarding first.
+    """All places of an item where a correction may be due, object by object.
+
+    The most rewarding object comes first, and its most rewarding place.
 
     What people accepted is not asked about again, and neither is what they joined or cut.
 
@@ -76,10 +82,11 @@ def doubts_of(
     present = (owners[:, 0] != NONE) & ((owners[:, 1] != NONE) | ends)
     asked = ~done & present & (same == inner) & (wrong > LEAST_CHANCE)
     asked &= ~(ends & np.isin(owners[:, 0], list(standing.touched)))
-    score = wrong * joins.changes
-    found = []
+    gain = np.where(asked, wrong * joins.changes, 0.0)
+    worth = _worth(owners, gain)
+    found: list[tuple[float, float, Doubt]] = []
     for n in np.flatnonzero(asked).tolist():
-        one, other = (int(i) for i in owners[n])
+        one, other = sorted((int(i) for i in owners[n]), key=lambda i: (i == NONE, -worth[i], i))
         place = tuple(int(v) for v in joins.places[n])
         names = [_called(objects, i, classes, hierarchy) for i in (one, other) if i != NONE]
         kind: Kind
@@ -93,8 +100,18 @@ def doubts_of(
             reason = f"{names[0]} and {names[1]} may be one object ({likely}, {voxels})"
             kind = "split"
         other = NONE if inner[n] else other
-        found.append(Doubt(kind, one, other, (place[0], place[1], place[2]), score[n], reason))
-    return sorted(found, key=lambda doubt: -doubt.score)
+        doubt = Doubt(kind, one, other, (place[0], place[1], place[2]), worth[one], reason)
+        found.append((-worth[one], -float(gain[n]), doubt))
+    return [doubt for *_, doubt in sorted(found, key=lambda row: (row[0], row[2].object, row[1]))]
+
+
+def _worth(owners: NDArray[np.int64], gain: NDArray[np.float64]) -> dict[int, float]:
+    """Voxels that going through each object is expected to correct."""
+    one, other = owners.T
+    ids = np.concatenate([one, other[one != other]])
+    names, index = np.unique(ids, return_inverse=True)
+    total = np.bincount(index, np.concatenate([gain, gain[one != other]]), len(names))
+    return dict(zip(names.tolist(), total.tolist(), strict=True))
 
 
 def region_around(place: Triple, shape: Triple, region: Triple) -> Box:
@@ -130,8 +147,9 @@ def _chances(
     like = (of_class[:, 0] == of_class[:, 1]) & (of_class[:, 0] > 0)
     together = 1.0 / (1.0 + np.exp(-joins.logits.astype(np.float64)))
     inner = joins.pairs[:, 0] == joins.pairs[:, 1]
-    apart = np.where(like, together, together * UNLIKE)
-    apart = np.where(np.isnan(joins.logits), np.where(like, UNKNOWN_LIKE, UNKNOWN_UNLIKE), apart)
+    unknown = np.where(like, UNKNOWN_LIKE, UNKNOWN_UNLIKE)
+    # A join model has seen how alike the classes are.
+    apart = np.where(np.isnan(joins.logits), unknown, together)
     return np.where(inner, 1.0 - np.nan_to_num(together, nan=1.0), apart)
 
 

@@ -72,8 +72,18 @@ def test_what_would_change_most_comes_first(tmp_path):
     assert "axon 1 may be two objects" in first.reason and "62%" in first.reason
     assert (second.kind, second.object, second.other) == ("split", 1, 2)
     assert "axon 1 and axon 2 may be one object" in second.reason
-    other = doubts_of(objects, joins, np.array([0, AXON, GLIA], np.uint8), H)
-    assert other[1].score < second.score, "objects of different classes are rarely one"
+
+
+def test_the_places_of_the_object_that_is_worth_most_come_first(tmp_path):
+    """One large doubt in object 2; object 1 has two that are smaller, and more together."""
+    ids, joins = _fragments([-0.5, -0.4, 9.0, -0.9], [1, 1, 1, 2, 2], 6, 20, 7, 8, 9)
+    objects = current(tmp_path, np.asfortranarray(ids))
+    found = doubts_of(objects, joins, np.array([0, AXON, GLIA], np.uint8), H)
+    inside = [(d.object, d.place[0]) for d in found if d.kind == "merge"]
+    assert inside == [(1, 25), (1, 5), (2, 40)]
+    assert found[0].score == found[1].score > found[-1].score
+    objects.accept(objects.voxels(1), 1, "axon 1")
+    assert {d.object for d in doubts_of(objects, joins, np.array([0, AXON, GLIA]), H)} == {2}
 
 
 def test_accepted_and_corrected_ones_do_not_come_again(tmp_path):
@@ -117,7 +127,8 @@ def test_a_map_alone_tells_by_classes_and_sizes(tmp_path):
     np.testing.assert_array_equal(again.pairs, joins.pairs)
     objects = current(tmp_path, ids)
     found = doubts_of(objects, again, np.array([0, AXON, AXON, GLIA], np.uint8), H)
-    assert [(d.object, d.other) for d in found] == [(1, 2), (2, 3)]
+    assert [(d.object, d.other) for d in found] == [(2, 1), (2, 3)]
+    assert found[0].score == found[1].score, "what the object is worth, with all its places"
     (tmp_path / "joins.npz").write_bytes(b"x")
     with pytest.raises(ValueError, match="run instances again"):
         load_joins(tmp_path / "joins.npz")

@@ -30,13 +30,10 @@ from lib.metrics.object_scores import adapted_rand_error, contingency, variation
 from lib.volumes.boxes import box_slices, fill_box, parse_box, whole_box  # noqa: E402
 from lib.volumes.readers.opening import open_source  # noqa: E402
 
-SLEEP = 1.0
-"""Seconds of the stand-in task."""
-
 
 def stand_in(out: str, stage: str, index: tuple[int, int, int]) -> dict[str, Any]:
-    """A task of known cost."""
-    time.sleep(SLEEP)
+    """A task of known cost: the stage is called by its seconds."""
+    time.sleep(float(stage))
     return {}
 
 
@@ -87,17 +84,25 @@ def objects(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def engine(args: argparse.Namespace) -> dict[str, Any]:
-    """Wall time of stand-in blocks by numbers of workers, as a share of the ideal."""
+    """Wall time of stand-in blocks by numbers of workers, as a share of the ideal.
+
+    Beside it the processor time that driver and scheduler take for a block.
+    """
     told = {}
     for workers in args.workers:
         blocks = [(i, 0, 0) for i in range(args.blocks)]
         with local_workers(workers, 2**30) as crew, tempfile.TemporaryDirectory() as out:
-            list(crew.run(stand_in, Path(out), "warm", blocks[:workers]))
-            begin = time.monotonic()
-            list(crew.run(stand_in, Path(out), "s", blocks))
-            wall = time.monotonic() - begin
-        ideal = SLEEP * math.ceil(args.blocks / workers)
-        told[str(workers)] = {"wall": round(wall, 2), "of_ideal": round(ideal / wall, 3)}
+            crew.client.wait_for_workers(workers)
+            list(crew.run(stand_in, Path(out), "0.1", blocks[: 2 * workers]))  # imports
+            begin, spent = time.monotonic(), time.process_time()
+            list(crew.run(stand_in, Path(out), str(args.seconds), blocks))
+            wall, spent = time.monotonic() - begin, time.process_time() - spent
+        ideal = args.seconds * math.ceil(args.blocks / workers)
+        told[str(workers)] = {
+            "wall": round(wall, 2), "of_ideal": round(ideal / wall, 3),
+            "driver_ms_a_block": round(1000 * spent / args.blocks, 1),
+        }  # fmt: skip
+        print(json.dumps({workers: told[str(workers)]}), flush=True)
     return told
 
 
@@ -112,6 +117,7 @@ def main() -> None:
     two = parts.add_parser("engine")
     two.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     two.add_argument("--blocks", type=int, default=32)
+    two.add_argument("--seconds", type=float, default=5.0, help="that a block takes")
     args = parser.parse_args()
     found = {"objects": objects, "engine": engine}[args.part](args)
     print(json.dumps(found, indent=2))

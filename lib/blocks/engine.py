@@ -7,6 +7,7 @@ would fill the scheduler's memory before the first is begun. Clusters are begun 
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -116,8 +117,10 @@ class Workers:
         waiting = iter(todo)
         flying: dict[str, tuple[Any, Triple]] = {}
         finished: Queue[Any] = Queue()
+        most, counted = 0, -math.inf
         while True:
-            most = max(self.expected, self._count())
+            if time.monotonic() - counted >= LOOK_SECONDS:
+                most, counted = max(self.expected, self._count()), time.monotonic()
             for index in islice(waiting, max(0, most - len(flying))):
                 future = self.client.submit(
                     attempt, work, str(out), stage, index, pure=False, retries=0

@@ -95,7 +95,7 @@ class ScoreStore:
         path = scores_path(self.study.root, item.id)
         try:
             stamp = path.stat().st_mtime_ns
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         held = self._scores.get(item.id)
         if held is None or held[0] != stamp:

@@ -209,7 +209,7 @@ class StudyDatastore(StudyIndex):
                 make_folder(aside)
                 path.rename(aside / f"{time.time_ns()}-{path.name}")
             else:
-                path.unlink(missing_ok=True)
+                _remove_file(path)
         self.refresh()
 
     def remove_image(self, image_id: str) -> None:
@@ -224,7 +224,7 @@ class StudyDatastore(StudyIndex):
             self.remove_label(image_id, tag)
         (self._root / f"{image_id}{known.image.ext}").unlink(missing_ok=True)
         root = Path(self._datastore_path)
-        record_path(root, image_id).unlink(missing_ok=True)
+        _remove_file(record_path(root, image_id))
         submitted = root / "labels" / "submitted"
         shutil.rmtree(root / "answers" / image_id, ignore_errors=True)
         label_file(root, TOUCHED, image_id).unlink(missing_ok=True)
@@ -262,6 +262,14 @@ class StudyDatastore(StudyIndex):
         except BaseException:
             entry.info = before
             raise
+
+
+def _remove_file(path: Path) -> None:
+    """Remove a file; a folder in its place is nobody's that we know, and stays."""
+    if path.is_dir() and not path.is_symlink():
+        logger.warning("%s is a folder and stays", path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:

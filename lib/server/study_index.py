@@ -51,6 +51,10 @@ class StudyIndex(LocalDatastore):
         self._follow_links = follow_links
         self._skipped: list[Skipped] = []
         self._index_state: tuple[int, int, int] | None = None
+        self._told: set[Path] = set()
+        for folder in (self._root / "labels", self._root / "labels" / "final"):
+            if folder.is_file():  # the start needs the folder
+                set_aside(folder, "a folder is needed")
         try:
             super().__init__(root, auto_reload=False, **more)
         except OSError as error:
@@ -122,14 +126,21 @@ class StudyIndex(LocalDatastore):
                 own, extension = self._to_id(path.name)
                 if extension not in SUBMITTED_SUFFIXES or path.name.startswith("."):
                     continue
-                if path.is_symlink() and not path.exists():
-                    logger.warning("%s is a link to a file that does not exist, left out", path)
-                    continue
-                if path.is_symlink() and not self._follow_links and leads_out(path, self._root):
-                    logger.warning("%s is a link out of the study, left out", path)
+                if path.is_symlink() and (fault := self._link_fault(path)):
+                    if path not in self._told:
+                        self._told.add(path)
+                        logger.warning("%s is %s, left out", path, fault)
                     continue
                 names.setdefault(own, []).append(extension)
         return found
+
+    def _link_fault(self, path: Path) -> str:
+        """Why a link to a label is none; "" for one that is followed."""
+        if not path.exists():
+            return "a link to a file that does not exist"
+        if not self._follow_links and leads_out(path, self._root):
+            return "a link out of the study"
+        return ""
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
         """Read the index if it changed; one that cannot be read is set aside and built anew."""

@@ -35,8 +35,8 @@ def intensity_window(image: LazyImage) -> tuple[float, float]:
     are left out.
 
     Args:
-        image: (X, Y, Z), any unsigned integer or float type; sliced, never read whole. A part
-            of a larger volume has that volume's window as `contrast`.
+        image: (X, Y, Z), any type of numbers or bool; sliced, never read whole. A part of a
+            larger volume has that volume's window as `contrast`.
 
     Returns:
         (low, high) in the image's units, low < high.
@@ -61,7 +61,14 @@ def sample_boxes(shape: tuple[int, ...]) -> list[Box]:
 
 
 def values_window(values: NDArray[Any]) -> tuple[float, float]:
-    """Robust percentiles of sampled intensities, without filling; low < high."""
+    """Robust percentiles of sampled intensities, without filling; low < high.
+
+    One voxel that is NaN would make the whole image so: what is no number is not counted.
+    """
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    if not values.size or values.dtype.kind == "b":  # a picture of one bit
+        return 0.0, 1.0
     sample = _without_filling(values)
     low, high = (float(v) for v in np.percentile(sample, (LOW_PERCENTILE, HIGH_PERCENTILE)))
     return (low, high) if high > low else (low, low + 1.0)
@@ -71,7 +78,7 @@ def normalize(patch: NDArray[Any], window: tuple[float, float]) -> NDArray[np.fl
     """Map a window of intensities to 0..1 and clip.
 
     Args:
-        patch: any shape, the image's own units.
+        patch: any shape, the image's own units; NaN counts as dark.
         window: (low, high) of `intensity_window`.
 
     Returns:
@@ -80,7 +87,10 @@ def normalize(patch: NDArray[Any], window: tuple[float, float]) -> NDArray[np.fl
     low, high = window
     scaled = np.asarray(patch, np.float32)
     scaled = (scaled - np.float32(low)) * np.float32(1.0 / (high - low))
-    return np.clip(scaled, 0.0, 1.0, out=scaled)
+    np.clip(scaled, 0.0, 1.0, out=scaled)
+    if np.asarray(patch).dtype.kind == "f":
+        np.nan_to_num(scaled, copy=False)
+    return scaled
 
 
 def _spread(size: int, block: int, count: int) -> list[int]:

@@ -15,9 +15,15 @@ import requests
 from lib.labels.hierarchy import load_hierarchy
 from tests.conftest import Server, run_server
 from tests.contract.conftest import SLICER, voxels, write_nifti
-
-ITEM = "proofed"
-SHAPE = (64, 64, 16)
+from tests.contract.proofreading_cases import (
+    ITEM,
+    SHAPE,
+    click,
+    columns,
+    inside,
+    proofed,
+    submit,
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,105 +33,68 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def item(server) -> Path:
-    """An image in which the machine found four columns, numbered 1 to 4, and one more, 5."""
-    source = server.studies / "synthetic-000.nii"
-    with source.open("rb") as file:
-        requests.put(
-            f"{server.url}/datastore/image", params={"image": ITEM},
-            files={"file": ("proofed.nii", file)}, timeout=60,
-        )  # fmt: skip
-    path = server.studies / f"{ITEM}.nii"
-    found = server.studies / "labels" / "instance_predicted" / f"{ITEM}.nii.gz"
-    found.parent.mkdir(parents=True, exist_ok=True)
-    write_nifti(found, _columns(), path)
-    yield path
-    requests.delete(f"{server.url}/datastore/image", params={"id": ITEM}, timeout=60)
-    found.unlink(missing_ok=True)
-    assert not (server.studies / "edits" / ITEM).exists()
-
-
-def _columns() -> np.ndarray:
-    ids = np.zeros(SHAPE, np.uint32)
-    for n in range(5):
-        ids[12 * n + 2 : 12 * n + 12, 4:60, 2:14] = n + 1
-    return ids
-
-
-def _in(n: int) -> list[int]:
-    """A point inside column n."""
-    return [12 * (n - 1) + 6, 30, 8]
-
-
-def _click(client, *positive, **params):
-    asked = {**SLICER, "foreground": [list(p) for p in positive], **params}
-    file, told = client.infer("proofread", ITEM, asked)
-    return nrrd.read(file)[0] != 0, told
-
-
-def _submit(client, tmp_path, labels, like, names, **more) -> dict:
-    info = [{"name": name, "idx": n} for n, name in enumerate(names, 1)]
-    file = write_nifti(tmp_path / "label.nii.gz", labels.astype(np.uint8), like)
-    return client.save_label(ITEM, str(file), "", {"label_info": info, **more})
+def item(server) -> Iterator[Path]:
+    with proofed(server) as path:
+        yield path
 
 
 def test_a_submitted_object_is_accepted_and_nothing_else(server, client, item, tmp_path):
     drawn = np.zeros(SHAPE, bool)
     drawn[5:20, 10:40, 4:12] = True
-    told = _submit(client, tmp_path, drawn, item, ["axon 2"])
+    told = submit(client, tmp_path, drawn, item, ["axon 2"])
     assert told["accepted"] == ["axon 2"]
     assert told["done"] == {"objects": 6, "accepted": 1}, "five, and the rest of the second"
-    mask, told = _click(client, [10, 20, 8])
+    mask, told = click(client, [10, 20, 8])
     np.testing.assert_array_equal(mask, drawn), "IoU 1, at the first click"
     assert told["windows"] == 0
     stored = voxels(server.studies / "labels" / "instance_predicted" / f"{ITEM}.nii.gz")
-    np.testing.assert_array_equal(stored, _columns()), "what the machine said stays"
+    np.testing.assert_array_equal(stored, columns()), "what the machine said stays"
 
 
 def test_later_answers_go_round_an_accepted_object(server, client, item, tmp_path):
     drawn = np.zeros(SHAPE, bool)
     drawn[2:6, 4:60, 2:14] = True
-    _submit(client, tmp_path, drawn, item, ["axon 9"])
-    mask, _ = _click(client, [10, 30, 8])
+    submit(client, tmp_path, drawn, item, ["axon 9"])
+    mask, _ = click(client, [10, 30, 8])
     assert mask[10, 30, 8]
     assert not (mask & drawn).any()
-    whole, _ = _click(client, [10, 30, 8], [4, 30, 8], over="all")
+    whole, _ = click(client, [10, 30, 8], [4, 30, 8], over="all")
     assert whole[4, 30, 8]
 
 
 def test_merge_split_delete_undo_and_redo_through_the_server(client, item):
-    ids = _columns()
-    mask, told = _click(client, _in(1), _in(2), do="merge")
+    ids = columns()
+    mask, told = click(client, inside(1), inside(2), do="merge")
     np.testing.assert_array_equal(mask, np.isin(ids, (1, 2)))
     assert told["edit"]["op"] == "merge"
-    mask, _ = _click(client, _in(2))
+    mask, _ = click(client, inside(2))
     np.testing.assert_array_equal(mask, np.isin(ids, (1, 2))), "a merge holds at the next click"
-    _click(client, _in(3), do="delete")
-    mask, told = _click(client, do="undo")
+    click(client, inside(3), do="delete")
+    mask, told = click(client, do="undo")
     np.testing.assert_array_equal(mask, ids == 3)
     assert told["undo"] == "delete of object 3"
-    _, told = _click(client, do="undo")
+    _, told = click(client, do="undo")
     assert told["undo"].startswith("merge")
-    _, told = _click(client, do="undo")
+    _, told = click(client, do="undo")
     assert told["undo"] == "nothing"
-    _, told = _click(client, do="redo")
+    _, told = click(client, do="redo")
     assert told["redo"].startswith("merge")
-    mask, _ = _click(client, _in(1))
+    mask, _ = click(client, inside(1))
     np.testing.assert_array_equal(mask, np.isin(ids, (1, 2)))
-    _, told = _click(client, _in(4), do="name", label="dendrite 4")
+    _, told = click(client, inside(4), do="name", label="dendrite 4")
     assert told["edit"]["name"] == "dendrite 4"
 
 
 def test_accepting_is_one_request(client, item):
     """As in OHIF: no name, an option of its panel."""
-    mask, told = _click(client, _in(4), do="accept")
+    mask, told = click(client, inside(4), do="accept")
     assert told["edit"]["object"] == 4
     assert told["done"]["accepted"] == 1
-    again, _ = _click(client, _in(4))
+    again, _ = click(client, inside(4))
     np.testing.assert_array_equal(again, mask)
-    _, told = _click(client, _in(4), do="accept", label="axon")
+    _, told = click(client, inside(4), do="accept", label="axon")
     assert told["edit"]["name"] == "axon 4"
-    _, told = _click(client, _in(3), do="accept", label="axon 17")
+    _, told = click(client, inside(3), do="accept", label="axon 17")
     assert (told["edit"]["object"], told["edit"]["name"]) == (17, "axon 17")
 
 
@@ -135,21 +104,21 @@ def test_what_a_request_accepts_is_known_and_what_is_undone_is_not(server, clien
     def labels(tag: str) -> np.ndarray:
         return voxels(server.studies / "labels" / tag / f"{ITEM}.nii.gz")
 
-    mask, told = _click(client, _in(4), do="accept", label="axon 4")
+    mask, told = click(client, inside(4), do="accept", label="axon 4")
     assert told["labelled"] is True
     np.testing.assert_array_equal(labels("instance") == 4, mask)
     axon = load_hierarchy().class_names.index("axon") + 1
     np.testing.assert_array_equal(labels("final") == axon, mask)
     np.testing.assert_array_equal(np.isin(labels("final"), (0, 255)), ~mask)
-    other, _ = _click(client, _in(3), do="accept")
+    other, _ = click(client, inside(3), do="accept")
     np.testing.assert_array_equal(labels("instance") == 4, mask)
     np.testing.assert_array_equal(labels("instance") == 3, other)
-    _click(client, do="undo")
-    _, told = _click(client, do="undo")
+    click(client, do="undo")
+    _, told = click(client, do="undo")
     assert told["undo"] == "accept of axon 4" and told["labelled"] is False
     assert not np.isin(labels("instance"), (3, 4)).any()
     assert np.isin(labels("final"), (0, 255)).all()
-    _click(client, do="redo")
+    click(client, do="redo")
     np.testing.assert_array_equal(labels("instance") == 4, mask)
     np.testing.assert_array_equal(labels("final") == axon, mask)
 
@@ -158,18 +127,18 @@ def test_a_cut_holds_at_the_next_click_of_the_same_client(server, item, tmp_path
     from monailabel.client import MONAILabelClient
 
     ann = MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id="ann")
-    one, _ = _click(ann, [4, 30, 8], label="axon 1", background=[[9, 30, 8]])
-    other, _ = _click(ann, [9, 30, 8], label="axon 2")
+    one, _ = click(ann, [4, 30, 8], label="axon 1", background=[[9, 30, 8]])
+    other, _ = click(ann, [9, 30, 8], label="axon 2")
     assert one[4, 30, 8]
     assert other[9, 30, 8]
-    _click(ann, [4, 30, 8], label="axon 1", background=[[9, 30, 8]], do="split")
+    click(ann, [4, 30, 8], label="axon 1", background=[[9, 30, 8]], do="split")
     bob = MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id="bob")
-    kept, _ = _click(bob, [4, 30, 8])
-    np.testing.assert_array_equal(kept, one & (_columns() == 1))
+    kept, _ = click(bob, [4, 30, 8])
+    np.testing.assert_array_equal(kept, one & (columns() == 1))
 
 
 def test_points_of_several_objects_at_once(client, item):
-    asked = {"axon 1": [_in(1)], "axon 3": [_in(3)], "mitochondria 5": [_in(5)]}
+    asked = {"axon 1": [inside(1)], "axon 3": [inside(3)], "mitochondria 5": [inside(5)]}
     file, told = client.infer("proofread", ITEM, {**SLICER, "objects": asked})
     labels = nrrd.read(file)[0]
     assert told["label_names"] == {"axon 1": 1, "axon 3": 2, "mitochondria 5": 3}
@@ -178,8 +147,9 @@ def test_points_of_several_objects_at_once(client, item):
 
 
 def test_the_answer_can_be_the_box_alone(client, item):
-    whole, _ = _click(client, _in(2), do="accept")
-    file, told = client.infer("proofread", ITEM, {**SLICER, "foreground": [_in(2)], "reply": "box"})
+    whole, _ = click(client, inside(2), do="accept")
+    asked = {**SLICER, "foreground": [inside(2)], "reply": "box"}
+    file, told = client.infer("proofread", ITEM, asked)
     mask, header = nrrd.read(file)
     x, y, z = np.array(told["box"]).reshape(3, 2)
     assert mask.shape == (x[1] - x[0], y[1] - y[0], z[1] - z[0])
@@ -208,7 +178,7 @@ def test_strokes_as_slicer_sends_them(client, item, tmp_path):
 
 
 def test_a_box_around_an_object_means_it(client, item):
-    ids = _columns()
+    ids = columns()
     file, _ = client.infer("proofread", ITEM, {**SLICER, "roi": [24, 37, 0, 63, 0, 15]})
     mask = nrrd.read(file)[0] != 0
     assert mask[30, 30, 8]
@@ -217,7 +187,7 @@ def test_a_box_around_an_object_means_it(client, item):
 
 def test_a_stroke_of_many_points_is_a_few(client, item):
     many = [[6, y, z] for y in range(8, 56) for z in range(3, 13)]
-    mask, told = _click(client, *many)
+    mask, told = click(client, *many)
     assert mask[6, 30, 8]
     assert "stand for" in " ".join(told["warnings"])
 
@@ -244,98 +214,6 @@ def test_edits_that_say_nothing(server, item, params, word):
     assert word in answer.json()["detail"]
 
 
-class TestTruthHasASource:
-    """What nobody touched is shown and exported, and not learned."""
-
-    def _run(self, client) -> tuple[np.ndarray, dict]:
-        file, told = client.infer("segmentation", ITEM, dict(SLICER))
-        return nrrd.read(file)[0], told["label_names"]
-
-    def test_unchanged_answers_are_not_known(self, server, client, item, tmp_path):
-        labels, names = self._run(client)
-        told = _submit(client, tmp_path, labels, item, list(names))
-        assert told["machine_share"] == pytest.approx((labels > 0).mean(), abs=1e-5)
-        assert told["touched_share"] == 0
-        assert told["known_share"]["unknown"] == 1.0
-        assert told["accepted"] == []
-        final = voxels(server.studies / "labels" / "final" / f"{ITEM}.nii.gz")
-        assert (final > 0).mean() == pytest.approx((labels > 0).mean()), "kept for display"
-        changed = labels.copy()
-        changed[:8, :8, :4] = 1 + labels[:8, :8, :4] % 2
-        told = _submit(client, tmp_path, changed, item, list(names))
-        share = (changed != labels).mean()
-        assert told["touched_share"] == pytest.approx(share, abs=1e-5)
-        assert 1 - told["known_share"]["unknown"] == pytest.approx(share, abs=1e-5)
-        again = _submit(client, tmp_path, changed, item, list(names))
-        assert again["touched_share"] == told["touched_share"]
-
-    def test_all_is_said_to_be_true(self, server, client, item, tmp_path):
-        labels, names = self._run(client)
-        told = _submit(client, tmp_path, labels, item, list(names), truth="all")
-        assert told["machine_share"] == 0
-        assert told["known_share"]["unknown"] == pytest.approx((labels == 0).mean(), abs=1e-5)
-
-    def test_a_clicked_object_is_accepted_and_a_machine_s_is_not(
-        self, server, client, item, tmp_path
-    ):
-        client.infer("instances", ITEM, {**SLICER, "result_dtype": "uint16"})
-        found = server.studies / "labels" / "instance_predicted" / f"{ITEM}.nii.gz"
-        write_nifti(found, _columns(), item)
-        mask, _ = _click(client, _in(2), label="axon 2")
-        told = _submit(client, tmp_path, mask, item, ["axon 2"])
-        assert told["accepted"] == ["axon 2"]
-        assert told["touched_share"] == pytest.approx(mask.mean(), abs=1e-5)
-
-
-class TestTheObjectsAsTheyStand:
-    """`current` shows them, and takes steps back; `instances` run again keeps what people did."""
-
-    def _current(self, client, **params):
-        asked = {**SLICER, "result_dtype": "uint16", **params}
-        file, told = client.infer("current", ITEM, asked)
-        return nrrd.read(file)[0], told
-
-    def test_shown_undone_and_redone(self, client, item):
-        ids = _columns()
-        _click(client, _in(1), _in(2), do="merge")
-        _click(client, _in(4), do="accept", label="axon 4")
-        shown, told = self._current(client)
-        np.testing.assert_array_equal(shown == 1, np.isin(ids, (1, 2)))
-        assert told["done"]["accepted"] == 1
-        assert told["label_names"]["axon 4"] == 4
-        only, _ = self._current(client, only="accepted")
-        assert set(np.unique(only)) == {0, 4}
-        shown, told = self._current(client, do="undo")
-        assert told["undo"] == "accept of axon 4"
-        shown, told = self._current(client, do="undo")
-        np.testing.assert_array_equal(shown, ids)
-        shown, told = self._current(client, do="redo")
-        assert told["redo"].startswith("merge")
-        assert told["edits"] == 1
-
-    def test_instances_run_again_keep_what_people_did(self, server, client, item):
-        accepted, _ = _click(client, _in(3), do="accept", label="axon 3")
-        asked = {**SLICER, "result_dtype": "uint16"}
-        file, told = client.infer("instances", ITEM, asked)
-        shown = nrrd.read(file)[0]
-        np.testing.assert_array_equal(shown == 3, accepted)
-        assert told["edits"] == 1
-        found = server.studies / "labels" / "instance_predicted" / f"{ITEM}.nii.gz"
-        assert (voxels(found) != _columns()).any(), "new objects of the machine"
-        again, _ = self._current(client)
-        np.testing.assert_array_equal(again, shown)
-        mask, _ = _click(client, _in(3))
-        np.testing.assert_array_equal(mask, accepted)
-
-    def test_accepted_objects_that_come_back_are_known(self, client, item, tmp_path):
-        mask, _ = _click(client, _in(4), do="accept")
-        shown, told = self._current(client)
-        names = sorted(told["label_names"], key=told["label_names"].get)
-        told = _submit(client, tmp_path, shown, item, names)
-        assert told["touched_share"] == pytest.approx(mask.mean(), abs=1e-5)
-        assert told["machine_share"] == pytest.approx(((shown > 0) & ~mask).mean(), abs=1e-5)
-
-
 def test_the_queue_proposes_joins_and_not_what_is_accepted(server, client, item):
     found = server.studies / "labels" / "instance_predicted" / f"{ITEM}.nii.gz"
     touching = np.zeros(SHAPE, np.uint32)
@@ -351,7 +229,7 @@ def test_the_queue_proposes_joins_and_not_what_is_accepted(server, client, item)
     low, high = np.array(region["roi"]).reshape(3, 2).T
     assert (low <= region["place"]).all() and (region["place"] < high).all()
     assert sample["PatientID"].startswith(f"{ITEM}: proofread")
-    _click(client, [50, 20, 8], do="accept", label="axon 2")
+    click(client, [50, 20, 8], do="accept", label="axon 2")
     answer = requests.post(f"{server.url}/activelearning/doubtful", json={}, timeout=60)
     assert answer.status_code == 400
     assert "no join is in doubt" in answer.json()["detail"] or "handed out" in answer.text

@@ -309,3 +309,22 @@ def test_links_in_a_circle_and_to_nothing_stop_no_start(root, caplog):
     assert store.get_labels_by_image_id("a") == store.get_labels_by_image_id("b") == {}
     assert caplog.text.count("to a file that does not exist") >= 2
     assert [s.name for s in store.skipped()] == ["round.nii"]
+
+
+@pytest.mark.parametrize("name", ["labels", "labels/final"])
+def test_a_file_where_labels_belong_is_set_aside(root, name):
+    path = root / name
+    shutil.rmtree(path, ignore_errors=True)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("notes")
+    assert _open(root).list_images() == ["a", "b"]
+    assert path.with_name(f"{path.name}.unreadable-1").read_text() == "notes"
+
+
+def test_an_image_whose_record_is_a_folder_can_be_removed(root):
+    record = root / "a.neuropil.json"
+    record.unlink()
+    (record / "inside").mkdir(parents=True)
+    store = _open(root)
+    store.remove_image("a")
+    assert store.list_images() == ["b"] and (record / "inside").is_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from lib.volumes.contrast import intensity_window, normalize
 
@@ -40,3 +41,24 @@ def test_the_window_reads_a_bounded_part_of_a_large_image():
 
     intensity_window(Huge())
     assert 0 < Huge.read <= 2**21
+
+
+def test_a_picture_of_one_bit_is_black_and_white():
+    image = np.random.default_rng(0).integers(0, 2, (40, 40, 1)).astype(bool)
+    window = intensity_window(image)
+    assert window == (0.0, 1.0)
+    assert set(np.unique(normalize(image, window))) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_numbers_leave_the_others_as_they_are(bad):
+    image = np.random.default_rng(0).normal(100, 10, (40, 40, 3)).astype(np.float32)
+    spoiled = image.copy()
+    spoiled[5:9, 5, 1] = bad
+    window = intensity_window(spoiled)
+    assert window == pytest.approx(intensity_window(image), abs=2)
+    shown = normalize(spoiled, window)
+    assert np.isfinite(shown).all() and (shown[5:9, 5, 1] == (1.0 if bad == np.inf else 0.0)).all()
+    good = np.isfinite(spoiled)
+    assert (shown[good] == normalize(image, window)[good]).all()
+    assert intensity_window(np.full((4, 4, 1), bad, np.float32)) == (0.0, 1.0)

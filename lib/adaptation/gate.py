@@ -14,16 +14,16 @@ Source: bootstrap over blocks, Efron 1979; correlation of two binary variables, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from lib.adaptation.refit import Logits, one_sided
+from lib.adaptation.judged import Judged, correlation, iou, plausible, union
+from lib.adaptation.one_sided import one_sided
+from lib.adaptation.row_losses import Logits
 from lib.adaptation.rows import Rows
 from lib.labels.hierarchy import LabelHierarchy
-from lib.networks.study_heads import CLASSES, mixed
 
 LEAST_BLOCKS = 6
 """Blocks that must hold a class; fewer say nothing about the rest of the volume."""
@@ -38,8 +38,6 @@ ONE_SIDED_GAIN = 0.1
 DRAWS = 300
 LARGEST_LOSS = 0.005
 """IoU that a class may lose while others gain."""
-BETTER_THAN_ALL = 1.25
-"""recall^2 / P(found) of calling everything the class is 1."""
 STRENGTHS = (1.0, 0.5, 0.25)
 
 
@@ -87,54 +85,6 @@ class Verdict:
         return bool(self.used.any())
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """Rows with what was and what would be said of them.
-
-    Args:
-        rows: N rows.
-        block: (N,) 0..B-1.
-        old: (N, C) logits.
-        change: (N, C) of the heads that did not see the row.
-        hierarchy: classes.
-    """
-
-    rows: Rows
-    block: Tensor
-    old: Tensor
-    change: Tensor
-    hierarchy: LabelHierarchy
-
-    @property
-    def sets(self) -> Tensor:
-        return self.rows.sets
-
-    @property
-    def weight(self) -> Tensor:
-        return self.rows.weight
-
-    @property
-    def known(self) -> Tensor:
-        return self.sets != self.hierarchy.unknown
-
-    def guess(self, strength: float, used: Tensor) -> Tensor:
-        """(N,) the likeliest class with the change at a strength."""
-        return mixed(CLASSES, self.old, self.old + strength * self.change, used).argmax(-1)
-
-    def counts(self, guess: Tensor, kinds: Sequence[int]) -> Tensor:
-        """(kinds, B, 4) voxels: right, found too much, missed, rightly something else."""
-        blocks = int(self.block.max()) + 1
-        found = torch.zeros((len(kinds), blocks, 4), dtype=torch.float64)
-        for k, kind in enumerate(kinds):
-            inside = (kind >> guess) & 1 == 1
-            true = self.known & ((self.sets & ~kind) == 0)
-            false = self.known & ((self.sets & kind) == 0)
-            hits = (true & inside, false & inside, true & ~inside, false & ~inside)
-            for j, hit in enumerate(hits):
-                found[k, :, j].index_add_(0, self.block[hit], self.weight[hit].double())
-        return found
-
-
 def judge(
     rows: Rows,
     before: Logits,
@@ -153,7 +103,7 @@ def judge(
         seed: of the bootstrap.
     """
     _, block = torch.unique(rows.block, return_inverse=True)
-    judged = _Judged(rows, block, before.classes, changes, hierarchy)
+    judged = Judged(rows, block, before.classes, changes, hierarchy)
     kinds, reason = _kinds(judged)
     nothing = Verdict(
         torch.zeros(hierarchy.num_classes, dtype=torch.bool),
@@ -182,7 +132,7 @@ def judge(
     return Verdict(nothing.used, nothing.groups, 0.0, refused, "no class is surely better")
 
 
-def _kinds(judged: _Judged) -> tuple[list[int], str]:
+def _kinds(judged: Judged) -> tuple[list[int], str]:
     """The annotated classes and small sets of classes that can be judged."""
     most = judged.hierarchy.num_classes // 2
     candidates = [
@@ -208,7 +158,7 @@ def _kinds(judged: _Judged) -> tuple[list[int], str]:
     )
 
 
-def _decide(judged: _Judged, kinds: list[int], strength: float, times: Tensor) -> Verdict:
+def _decide(judged: Judged, kinds: list[int], strength: float, times: Tensor) -> Verdict:
     """Use the change for all annotated classes; leave out the worst until none is harmed."""
     classes = judged.hierarchy.num_classes
     whole = judged.guess(0.0, torch.zeros(classes, dtype=torch.bool))
@@ -216,12 +166,12 @@ def _decide(judged: _Judged, kinds: list[int], strength: float, times: Tensor) -
     allowed = list(kinds)
     figures: tuple[Figure, ...] = ()
     while True:
-        used = _union(allowed, classes)
+        used = union(allowed, classes)
         guess = judged.guess(strength, used)
         new = judged.counts(guess, kinds)
         figures, worst = _figures(judged, kinds, allowed, old, new, times)
         for kind in allowed:
-            if not _plausible(judged, kind, whole, guess):
+            if not plausible(judged, kind, whole, guess):
                 worst = kind
         if worst is None:
             break
@@ -230,7 +180,7 @@ def _decide(judged: _Judged, kinds: list[int], strength: float, times: Tensor) -
         allowed.remove(worst)
         if not allowed:
             break
-    used = _union(allowed, classes)
+    used = union(allowed, classes)
     groups = torch.tensor(
         [bool(used[list(m)].any()) for _, m in judged.hierarchy.groups], dtype=torch.bool
     )
@@ -238,7 +188,7 @@ def _decide(judged: _Judged, kinds: list[int], strength: float, times: Tensor) -
 
 
 def _figures(
-    judged: _Judged,
+    judged: Judged,
     kinds: list[int],
     allowed: list[int],
     old: Tensor,
@@ -250,12 +200,12 @@ def _figures(
     for k, kind in enumerate(kinds):
         one, other = times @ old[k], times @ new[k]
         if one_sided(judged.rows, kind, judged.hierarchy):
-            gained = _iou(other) - _iou(one) > ONE_SIDED_GAIN
+            gained = iou(other) - iou(one) > ONE_SIDED_GAIN
         else:
-            gained = _iou(other) - _iou(one) > LEAST_GAIN
-            gained &= _correlation(other) - _correlation(one) > LEAST_GAIN
+            gained = iou(other) - iou(one) > LEAST_GAIN
+            gained &= correlation(other) - correlation(one) > LEAST_GAIN
         sure = float(gained.double().mean())
-        before, after = (float(_iou(c[k].sum(0))) for c in (old, new))
+        before, after = (float(iou(c[k].sum(0))) for c in (old, new))
         used = kind in allowed
         voxels = round(float(old[k][:, (0, 2)].sum()))
         name = judged.hierarchy.describe(kind)
@@ -264,40 +214,3 @@ def _figures(
         if (used and sure < least) or harmed:
             worst, least = kind, -1.0 if harmed else sure
     return tuple(figures), worst
-
-
-def _plausible(judged: _Judged, kind: int, old: Tensor, new: Tensor) -> bool:
-    """Whether what is found grows no faster than what was missed, where no negatives are known."""
-    if not one_sided(judged.rows, kind, judged.hierarchy):
-        return True
-    true = judged.sets == kind
-    weight = judged.weight.double()
-    unknown = ~judged.known
-    if not bool(unknown.any()):
-        return False
-    values = []
-    for guess in (old, new):
-        inside = (kind >> guess) & 1 == 1
-        recall = float(weight[true & inside].sum() / weight[true].sum())
-        share = float(weight[unknown & inside].sum() / weight[unknown].sum())
-        values.append(recall**2 / max(share, 1e-4))
-    return values[1] > max(values[0], BETTER_THAN_ALL)
-
-
-def _union(kinds: Sequence[int], classes: int) -> Tensor:
-    bits = 0
-    for kind in kinds:
-        bits |= kind
-    return torch.tensor([bool(bits >> c & 1) for c in range(classes)])
-
-
-def _iou(counts: Tensor) -> Tensor:
-    """Of (..., 4) right, too much, missed, rest; 0 where there is nothing."""
-    return counts[..., 0] / counts[..., :3].sum(-1).clamp_min(1e-9)
-
-
-def _correlation(counts: Tensor) -> Tensor:
-    """Matthews' correlation of the same counts; 0 where answer or label never changes."""
-    right, much, missed, rest = counts.unbind(-1)
-    sides = (right + much) * (right + missed) * (rest + much) * (rest + missed)
-    return (right * rest - much * missed) / sides.clamp_min(1e-9).sqrt()

@@ -19,8 +19,9 @@ from lib.adaptation.gate import Figure, Verdict, judge
 from lib.adaptation.grouping import Grouping, Prepared, learn_grouping, prepare_grouping
 from lib.adaptation.marks import marks_of
 from lib.adaptation.network import Network, data_item
-from lib.adaptation.refit import Logits, RefitOptions, change_of, refit, scaled
+from lib.adaptation.refit import RefitOptions, change_of, refit, scaled
 from lib.adaptation.rehearsal import Reservoir
+from lib.adaptation.row_losses import Logits
 from lib.adaptation.rows import FOLDS, Rows, SetMap, read_rows
 from lib.annotation.versions import versions
 from lib.configs.settings import AdaptationSettings

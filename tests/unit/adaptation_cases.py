@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from lib.adaptation.network import Network
-from lib.adaptation.refit import Logits
 from lib.adaptation.rehearsal import Reservoir
+from lib.adaptation.row_losses import Logits
 from lib.adaptation.rows import FOLDS, Rows
 from lib.configs.settings import InferenceSettings, LossSettings, ModelSettings
 from lib.labels.hierarchy import load_hierarchy

@@ -4,7 +4,7 @@ import torch
 from adaptation_cases import AXON, DENDRITE, HIERARCHY, MYELIN, UNKNOWN, rows_of, saying
 
 from lib.adaptation.gate import judge
-from lib.adaptation.refit import Logits
+from lib.adaptation.row_losses import Logits
 
 COUNT = 1600
 

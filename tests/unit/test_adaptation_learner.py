@@ -11,16 +11,19 @@ from adaptation_cases import (
     DENDRITE,
     DIGEST,
     HIERARCHY,
+    MYELIN,
     UNKNOWN,
     VOXEL,
     network,
     published,
+    rows_of,
     striped,
     striped_study,
 )
 
 from lib.adaptation.background import Background
-from lib.adaptation.learner import StudyLearner
+from lib.adaptation.learner import StudyLearner, fit_and_judge
+from lib.adaptation.refit import RefitOptions
 from lib.adaptation.rehearsal import Reservoir, reservoir_for, reservoir_path
 from lib.configs.settings import AdaptationSettings
 from lib.networks.digests import place_weights
@@ -184,3 +187,21 @@ def test_background_work_is_done_once_for_all_that_ask_meanwhile() -> None:
     assert background.wait(last, 10) and len(runs) == 2 and not background.busy
     assert background.failed == "ValueError: second"
     assert background.wait(background.ask(), 10) and background.failed == ""
+
+
+@pytest.mark.parametrize("seed", range(1000, 1010))
+def test_labels_at_random_are_never_used(seed: int) -> None:
+    """Whatever the features, the number of classes and how much of the rest is known."""
+    draw = torch.Generator().manual_seed(seed)
+    features = torch.randn((1600, 4), generator=draw)
+    share = torch.rand(1, generator=draw).item()
+    classes = (AXON, DENDRITE, MYELIN)[: 2 + seed % 2]
+    chosen = torch.randint(len(classes), (1600,), generator=draw)
+    sets = 1 << torch.tensor(classes)[chosen]
+    sets[torch.rand(1600, generator=draw) < share / 2] = UNKNOWN
+    net = network(seed)
+    features = features @ torch.randn((4, net.feature_channels), generator=draw)
+    options = RefitOptions(steps=60, width=16, seed=seed)
+    rows = rows_of(features, sets, blocks=12 + seed % 30)
+    heads, verdict = fit_and_judge(rows, net, HIERARCHY, published(net).reservoir, options)
+    assert heads is None and not verdict.passed, verdict

@@ -34,7 +34,8 @@ from lib.configs.load import load_settings  # noqa: E402
 from lib.metrics.object_scores import adapted_rand_error, contingency  # noqa: E402
 from lib.networks.digests import digest_of  # noqa: E402
 from lib.networks.weights import rewrite_meta  # noqa: E402
-from lib.prediction.joining import JoinModel, KnownJoins, fit_joining, known_joins  # noqa: E402
+from lib.prediction.join_fitting import KnownJoins, fit_joining, known_joins  # noqa: E402
+from lib.prediction.joining import JoinModel  # noqa: E402
 from lib.prediction.objects import Fragments  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 

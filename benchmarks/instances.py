@@ -34,7 +34,8 @@ from lib.configs.load import load_settings  # noqa: E402
 from lib.metrics.object_scores import contingency, object_report  # noqa: E402
 from lib.prediction.evidence import Evidence, collect_evidence  # noqa: E402
 from lib.prediction.grouping import group_volume  # noqa: E402
-from lib.prediction.joining import PLAIN, owners  # noqa: E402
+from lib.prediction.join_fitting import owners  # noqa: E402
+from lib.prediction.joining import PLAIN  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 from lib.prediction.scratch import Scratch  # noqa: E402
 from lib.synthetic.generate import generate  # noqa: E402

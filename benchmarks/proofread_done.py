@@ -29,7 +29,7 @@ from benchmarks.instances import BLOCKS, Block  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.labels.hierarchy import LabelHierarchy  # noqa: E402
 from lib.metrics.object_scores import Contingency, adapted_rand_error, contingency  # noqa: E402
-from lib.prediction.joining import owners  # noqa: E402
+from lib.prediction.join_fitting import owners  # noqa: E402
 from lib.prediction.predictor import load_predictor  # noqa: E402
 from lib.proofread.current import CurrentObjects, Placed  # noqa: E402
 from lib.proofread.doubts import doubts_of  # noqa: E402

@@ -155,7 +155,7 @@ class InferenceSettings(Section):
     tile_bytes: Count = 2**30  # most outputs held at once
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     mirror: bool = False  # average over mirrored views, four times the cost
-    level: Literal["fine", "coarse", "fallback"] = "fine"
+    level: Literal["object", "fine", "coarse", "fallback"] = "object"
     fallback_fine: Fraction = 0.5  # below this fine probability ...
     fallback_coarse: Fraction = 0.7  # ... and above this group probability: report the group
     cache_bytes: Annotated[int, Field(ge=0)] = 2 * 2**30
@@ -170,6 +170,11 @@ class InferenceSettings(Section):
     long_range: tuple[Count, ...] = (3, 9)  # partners, in voxels of the finest axis
     instance_block: tuple[Count, Count, Count] = (384, 384, 128)  # fragments are made by block
     instance_overlap: Count = 80  # voxels of the finest axis that blocks share
+
+    @property
+    def voxel_level(self) -> Literal["fine", "coarse", "fallback"]:
+        """The level where voxels are told one by one, without objects."""
+        return "fine" if self.level == "object" else self.level
 
 
 class QuerySettings(Section):

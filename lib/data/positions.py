@@ -7,7 +7,7 @@ group, any other set) or, under key `OBJECTS_ONLY`, the objects whose class is u
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -99,3 +99,17 @@ def blocks_of(shape: Triple) -> Iterator[Box]:
         [(lo, min(lo + b, n)) for lo in range(0, n, b)] for n, b in zip(shape, BLOCK, strict=True)
     ]
     yield from product(*spans)
+
+
+def taught_by_tissue(indexed: Iterable[tuple[DataItem, Mapping[int, Stratum]]]) -> set[str]:
+    """Names of the classes that labels of real images name by themselves.
+
+    Args:
+        indexed: items and their training strata.
+    """
+    found = set()
+    for item, strata in indexed:
+        if not item.source.record.synthetic:
+            told = (item.hierarchy.members(key) for key in strata if key != OBJECTS_ONLY)
+            found |= {item.hierarchy.class_names[c] for c, *more in told if not more}
+    return found

@@ -14,6 +14,7 @@ from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
 from lib.data.batches import Batch, collate, to_device
 from lib.data.patch_shapes import network_patch
+from lib.data.positions import taught_by_tissue
 from lib.data.prefetch import Prefetcher
 from lib.data.sampler import PatchSampler
 from lib.engine.judge import OLD_PLACES, Judge
@@ -181,12 +182,17 @@ class Run:
             if self.state.places != self._place_names() and self.state.best is not None:
                 self.state.best = None
                 options.note("validation places have changed: earlier scores no longer count")
-        elif options.start is not None:
+            return
+        if options.start is not None:
             data = with_new_parts(load_weights(options.start), self.settings, self.hierarchy)
             check_fits(options.start, data, self.settings, self.hierarchy)
             self.state.start_from(data["model"])
             self.state.net.take_fitted(data["meta"])
             options.note(f"started from {options.start}")
+        before = () if options.start is None else self.state.net.classes_learned
+        if before is not None:  # of a file that does not tell, every class counts
+            here = taught_by_tissue((e.item, e.strata) for e in self.sampler.entries)
+            self.state.net.classes_learned = tuple(sorted({*before, *here}))
 
     def _place_names(self) -> list[str]:
         return [f"{place.item.id} {place.box}" for place in self.places]

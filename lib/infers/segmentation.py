@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferType
+from numpy.typing import NDArray
 
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
 from lib.infers.region import in_region, triple
@@ -12,25 +14,28 @@ from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.prediction.classes import Level
 from lib.server.regions import region
 from lib.server.weights import Loaded
-from lib.volumes.opened import RequestImage
+from lib.volumes.boxes import Box, whole_box
+from lib.volumes.opened import RequestImage, item_id
 
-LEVELS = ("fine", "coarse", "fallback")
+LEVELS = ("object", "fine", "coarse", "fallback")
 
 
 class Segmentation(NeuropilTask):
-    """Automatic classes, at one of three levels."""
+    """Automatic classes: one for each object, or voxel by voxel at one of three levels."""
 
     def __init__(self, parts: Parts) -> None:
         first = parts.settings.inference.level
         levels = [first, *(level for level in LEVELS if level != first)]
         if not parts.labels.hierarchy.num_groups:
-            levels = ["fine"]
+            levels = [level for level in levels if level in ("object", "fine")]
         super().__init__(
             parts,
             InferType.SEGMENTATION,
-            "Classes of neuropil; level: fine, coarse, or a group where the class is uncertain",
+            "Classes of neuropil; level: one for each object, or voxel by voxel: fine, coarse, or "
+            "a group where the class is uncertain",
             {"level": levels},
         )
+        self.objects = parts.objects
 
     def run(
         self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
@@ -38,18 +43,26 @@ class Segmentation(NeuropilTask):
         extension, level = result_extension(request), self.choice(request, "level")
         dtype = result_dtype(request, len(self.viewer_labels.names))
         limits = region(request.get("roi"), image.shape)
+        progress, shelf = log_progress(f"segmentation {level}"), self.shelf(loaded, image)
+        predictor, voxels, size = loaded.predictor, image.voxels, image.voxel_size_nm
         with self.network.turn("volume", device):
-            final = loaded.predictor.classes(
-                image.voxels,
-                image.voxel_size_nm,
-                cast(Level, level),
-                log_progress(f"segmentation {level}"),
-                self.shelf(loaded, image),
-                limits,
-            )
+            if level == "object":
+                cells = self._standing(image, limits)
+                final = predictor.object_classes(voxels, size, progress, shelf, limits, cells)
+            else:
+                final = predictor.classes(voxels, size, cast(Level, level), progress, shelf, limits)
         shown = self.viewer_labels.lut[final].astype(dtype, copy=False)
         shown, affine, told = in_region(shown, image, limits, request)
         compress = bool(request.get("result_compress", True))
         segments = self.viewer_labels.named(triple(shown))
         file = write_label(shown, affine, extension, compress=compress, segments=segments)
         return Answer(file, {"level": level, **told})
+
+    def _standing(self, image: RequestImage, limits: Box | None) -> NDArray[np.uint32] | None:
+        """The item's objects as people have corrected them; None where it has none yet."""
+        if not self.objects.holds(image.path):
+            return None
+        current, _ = self.objects.open(item_id(image.path), image.shape)
+        if current.machine is None:
+            return None
+        return current.read(limits or whole_box(image.shape))

@@ -53,6 +53,8 @@ class NeuropilNet(nn.Module):
         # (lib/prediction/joining.py), where boundaries are (lib/prediction/evidence.py).
         self.joining: Mapping[str, Any] | None = None
         self.boundary: Mapping[str, Any] | None = None
+        # Names of the classes that real tissue taught; None: not known, so all count.
+        self.classes_learned: tuple[str, ...] | None = None
         self.task_heads = Heads(
             model.head_size, head_sizes(model, loss, hierarchy), model.spatial_dims
         )
@@ -62,13 +64,18 @@ class NeuropilNet(nn.Module):
 
     @property
     def fitted(self) -> dict[str, Any]:
-        """What was fitted to the weights afterwards; it goes wherever they go."""
+        """What is known of the weights beside them; it goes wherever they go."""
         found = {"joining": self.joining, "boundary": self.boundary}
-        return {name: dict(values) for name, values in found.items() if values is not None}
+        told: dict[str, Any] = {k: dict(v) for k, v in found.items() if v is not None}
+        if self.classes_learned is not None:
+            told["classes_learned"] = list(self.classes_learned)
+        return told
 
     def take_fitted(self, meta: Mapping[str, Any]) -> None:
         """Take over what a weights file's meta data hold of `fitted`."""
         self.joining, self.boundary = meta.get("joining"), meta.get("boundary")
+        learned = meta.get("classes_learned")
+        self.classes_learned = None if learned is None else tuple(learned)
 
     def features(self, image: Tensor) -> Tensor:
         """(B, 1, *S) -> (B, F, *S), the features shared by automatic and proofread mode."""

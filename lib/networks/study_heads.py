@@ -92,6 +92,12 @@ class StudyHeads(nn.Module):
                     out[name] = mixed(name, old, old + part, use).to(out[name].dtype)
         return out
 
+    def used_of(self, name: str) -> Tensor:
+        """(channels,) bool, which channels of a head are changed; none where the head is not."""
+        uses = torch.split(self.used, list(self.outputs.values()))
+        found = dict(zip(self.outputs, uses, strict=True)).get(name)
+        return self.used[:0] if found is None else found
+
     def alike(self) -> StudyHeads:
         """New heads of the same shape, which change nothing yet."""
         channels, width = self.inner.in_features - self.beside, self.inner.out_features

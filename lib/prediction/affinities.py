@@ -103,11 +103,16 @@ def sheath_and_rest(hierarchy: LabelHierarchy) -> LabelHierarchy:
     An axon and its sheath are two objects, however faint the boundary between them. Other kinds
     are not told apart so surely, and say nothing here.
     """
-    names = hierarchy.class_names
-    sheath = next((m for _, m in hierarchy.groups if SHEATH in [names[c] for c in m]), ())
+    sheath = sheath_classes(hierarchy)
     rest = tuple(c for c in range(hierarchy.num_classes) if c not in sheath)
-    groups = [("the sheath", tuple(sheath)), ("all else", rest)]
+    groups = [("the sheath", sheath), ("all else", rest)]
     return LabelHierarchy(hierarchy.classes, tuple(g for g in groups if g[1]))
+
+
+def sheath_classes(hierarchy: LabelHierarchy) -> tuple[int, ...]:
+    """Myelin and what is in its group; nothing where the hierarchy has no such group."""
+    names = hierarchy.class_names
+    return next((m for _, m in hierarchy.groups if SHEATH in [names[c] for c in m]), ())
 
 
 def boundary_affinities(boundary: Tensor, offsets: Sequence[Offset]) -> Tensor:

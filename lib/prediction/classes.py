@@ -50,7 +50,7 @@ def predict_classes(
             consequence to classes.
         inference: window, overlap, precision and the fallback's thresholds.
         hierarchy: of the network.
-        level: "fine", "coarse" or "fallback"; None: the settings'.
+        level: "fine", "coarse" or "fallback"; None: the settings', voxel by voxel.
         progress: called with (windows done, windows in all).
         out: where to write, for instance a memory map; made when not given.
         shelf: where the backbone's features are kept for the next run; None: nowhere.
@@ -63,7 +63,7 @@ def predict_classes(
     Raises:
         ValueError: a level that needs groups from a hierarchy without any.
     """
-    level = level or inference.level
+    level = level or inference.voxel_level
     if level != "fine" and not hierarchy.num_groups:
         raise ValueError(
             f"level {level!r} needs coarse groups and this hierarchy has none; use level 'fine'"

@@ -59,7 +59,12 @@ def add_predict_parser(
         "--out", type=Path, help="folder for a study's maps, .nii.gz or .zarr for --image"
     )
     parser.add_argument("--task", choices=(*TAGS, *more_tasks), default="segmentation")
-    parser.add_argument("--level", choices=("fine", "coarse", "fallback"))
+    parser.add_argument(
+        "--level",
+        choices=("object", "fine", "coarse", "fallback"),
+        help="of classes: one for each cell (of volumes predicted at once), or voxel by voxel "
+        "(default: as inference.level says, fine where that is object)",
+    )
     add_learned_option(parser)
     add_predictor_options(parser)
     return parser
@@ -147,7 +152,12 @@ def _predict_one(
     with window_bar(args) as show:
         step = partial(show, name)
         if args.task == "segmentation":
-            values = predictor.classes(image, voxel_size, args.level, step)
+            by_object = args.level == "object"
+            values = (
+                predictor.object_classes(image, voxel_size, step)
+                if by_object
+                else predictor.classes(image, voxel_size, args.level, step)
+            )
         else:
             found = predictor.objects(image, voxel_size, step)
             values = found.ids

@@ -65,6 +65,28 @@ class FragmentGraph:
         total: NDArray[np.float64] = (next_to[..., COUNT] * next_to[..., MEAN]).sum(1)
         return total / self.contact
 
+    def contracted(
+        self, cells: NDArray[np.int64]
+    ) -> tuple[FragmentGraph, NDArray[np.bool_], NDArray[np.int64]]:
+        """The graph of clusters of fragments: contacts and votes of their fragments, pooled.
+
+        Args:
+            cells: (N + 1,) the cluster of each fragment, 1..M without gaps, 0 at index 0.
+
+        Returns:
+            The graph; (E,) bool, the contacts that lie between two clusters; and, for each of
+            these, the contact of the new graph that it is a part of.
+        """
+        count = int(cells.max(initial=0)) + 1
+        pairs = np.sort(cells[self.edges], 1)
+        between = pairs[:, 0] != pairs[:, 1]
+        keys, index = np.unique(pairs[between] @ [count, 1], return_inverse=True)
+        votes = np.zeros((count, self.votes.shape[1]), np.int64)
+        np.add.at(votes, cells, self.votes)
+        edges = np.stack(np.divmod(keys, count), 1).astype(np.int64)
+        stats = pooled(self.stats[between], index.ravel(), len(keys))
+        return FragmentGraph(edges, stats, votes), between, index.ravel()
+
     def solver_graph(self) -> UndirectedGraph:
         """The same edges, as the solvers take them."""
         return UndirectedGraph.from_unique_edges(self.count + 1, self.edges.astype(np.uint64))
@@ -131,6 +153,34 @@ def merge_contacts(blocks: Sequence[BlockContacts], votes: NDArray[np.int64]) ->
             distributed.merge_block_edge_stats(graph, total, *block.stats[reach])
         stats[:, reach] = total
     return FragmentGraph(edges.astype(np.int64), stats, votes)
+
+
+def pooled(stats: NDArray[np.float64], index: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """Statistics of contacts, of all that belong together in one.
+
+    Args:
+        stats: (E, R, 5) of `FragmentGraph.stats`.
+        index: (E,) the one that each belongs to, below `count`.
+
+    Returns:
+        (count, R, 5), 0 where there are no pairs.
+
+    Source: Chan et al. 1979 (squared deviations of pooled samples).
+    """
+    shape = (count, stats.shape[1])
+    number, total, squares = (np.zeros(shape) for _ in range(3))
+    least, most = np.full(shape, np.inf), np.full(shape, -np.inf)
+    any_pairs = stats[..., COUNT] > 0
+    np.add.at(number, index, stats[..., COUNT])
+    np.add.at(total, index, stats[..., COUNT] * stats[..., MEAN])
+    mean = total / np.maximum(number, 1.0)
+    moved = stats[..., COUNT] * (stats[..., MEAN] - mean[index]) ** 2
+    np.add.at(squares, index, stats[..., SQUARES] + moved)
+    np.minimum.at(least, index, np.where(any_pairs, stats[..., LEAST], np.inf))
+    np.maximum.at(most, index, np.where(any_pairs, stats[..., MOST], -np.inf))
+    found: NDArray[np.float64] = np.stack([number, mean, squares, least, most], -1)
+    found[number == 0] = 0.0
+    return found
 
 
 def reach_of(offset: Offset, voxel_size_nm: Sequence[float]) -> int:

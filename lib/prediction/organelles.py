@@ -25,12 +25,14 @@ class Organelles:
         ids: (X, Y, Z) uint32 organelles 1..M, 0 none.
         classes: (M + 1,) uint8 fine class + 1 of each; 0 at index 0.
         cells: (M + 1,) int64 the cell that holds most of each, 0 none.
+        shares: (M + 1,) float64 of its voxels, those in that cell; 0 at index 0.
         sizes: (M + 1,) int64 voxels; 0 at index 0.
     """
 
     ids: NDArray[np.uint32]
     classes: NDArray[np.uint8]
     cells: NDArray[np.int64]
+    shares: NDArray[np.float64]
     sizes: NDArray[np.int64]
 
     @property
@@ -68,11 +70,14 @@ def find_organelles(
     own = ids[inside].astype(np.int64)
     class_of = np.zeros(count + 1, np.uint8)
     class_of[own] = inner[inside]
-    keys, shares = np.unique(
+    keys, voxels = np.unique(
         own * (int(cells.max(initial=0)) + 1) + cells[inside], return_counts=True
     )
-    order = np.lexsort((-keys, shares))  # the largest share of each is written last
+    order = np.lexsort((-keys, voxels))  # the largest share of each is written last
     organelle, cell = np.divmod(keys[order], int(cells.max(initial=0)) + 1)
     cell_of = np.zeros(count + 1, np.int64)
     cell_of[organelle] = cell
-    return Organelles(ids, class_of, cell_of, np.bincount(own, minlength=count + 1))
+    held = np.zeros(count + 1, np.int64)
+    held[organelle] = voxels[order]
+    own_sizes = np.bincount(own, minlength=count + 1)
+    return Organelles(ids, class_of, cell_of, held / np.maximum(own_sizes, 1), own_sizes)

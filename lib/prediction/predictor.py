@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lib.configs.settings import InferenceSettings, Settings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
+from lib.networks.study_heads import CLASSES, StudyHeads
 from lib.networks.weights import load_network
 from lib.prediction.classes import Level, Progress, predict_classes
 from lib.prediction.features import Shelf
@@ -21,6 +22,7 @@ from lib.prediction.forward import window_size
 from lib.prediction.grouping import Call, call_here
 from lib.prediction.instances import predict_fragments
 from lib.prediction.joining import PLAIN, JoinModel, joining_of
+from lib.prediction.object_classes import classes_of_objects
 from lib.prediction.objects import Fragments, Objects
 from lib.volumes.boxes import Box, Triple, box_origin, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage, intensity_window
@@ -100,6 +102,37 @@ class Predictor:
         whole = frame.viewer_box(network)  # binned voxels may reach beyond the part
         at = box_slices(shift_box(part, minus(box_origin(whole))))
         return frame.mask_to_viewer(found, network)[at]
+
+    def object_classes(
+        self,
+        image: LazyImage,
+        voxel_size_nm: Sequence[float],
+        progress: Progress | None = None,
+        shelf: Shelf | None = None,
+        box: Box | None = None,
+        cells: NDArray[np.uint32] | None = None,
+    ) -> NDArray[np.uint8]:
+        """(X, Y, Z) uint8 classes, one for each cell; values as `classes_of_objects`.
+
+        Args:
+            box: the part of the image that is wanted; None: all of it.
+            cells: (X, Y, Z) ids of that part, 0 none; found anew where not given.
+        """
+        fine = self.classes(image, voxel_size_nm, "fine", progress, shelf, box)
+        if cells is None:
+            cells = self.objects(image, voxel_size_nm, progress, shelf, box=box).ids
+        return classes_of_objects(fine, cells, self.hierarchy, self.inference, self.classes_learned)
+
+    @property
+    def classes_learned(self) -> frozenset[str] | None:
+        """Classes that real tissue taught, here or where the weights come from; None: all."""
+        published = self.net.classes_learned
+        if published is None:
+            return None
+        study = self.net.task_heads.study
+        used = study.used_of(CLASSES).tolist() if isinstance(study, StudyHeads) else []
+        here = [name for name, use in zip(self.hierarchy.class_names, used, strict=False) if use]
+        return frozenset(published) | frozenset(here)
 
     def objects(
         self,

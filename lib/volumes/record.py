@@ -20,6 +20,8 @@ ASSUMED = (
     "may be wrong for that: state the size in the image, or as voxel_size_nm in its record"
 )
 FORMAT = 1
+SYNTHETIC = "synthetic neuropil"
+"""How the source of a synthetic image is told."""
 
 Split = Literal["train", "val"]
 
@@ -55,6 +57,11 @@ class ItemRecord:
     true_instances: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
     size_assumed: bool = False
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the image was made by `main.py demo`, not taken of tissue."""
+        return str(self.source.get("path", "")).startswith(SYNTHETIC)
 
     def __post_init__(self) -> None:
         check_id(self.id)

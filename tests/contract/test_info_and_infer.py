@@ -38,13 +38,13 @@ def test_info_tells_viewers_what_they_need(server, client):
     for model in info["models"].values():
         values = sorted(model["labels"].values())
         assert values == list(range(1, len(values) + 1)), "values run 1..N without gaps"
-    assert info["models"]["segmentation"]["config"]["level"][0] == "fine"
+    assert info["models"]["segmentation"]["config"]["level"][0] == "object"
     assert "combined" in info["trainers"]
     assert {"random", "uncertainty", "hierarchy", "diverse"} <= set(info["strategies"])
     assert info["datastore"]["total"] == 3
 
 
-@pytest.mark.parametrize("level", ["fine", "coarse", "fallback"])
+@pytest.mark.parametrize("level", ["object", "fine", "coarse", "fallback"])
 def test_segmentation_at_each_level(server, client, level: str):
     file, params = client.infer("segmentation", ITEM, {**SLICER, "level": level})
     labels, header = nrrd.read(file)
@@ -54,9 +54,24 @@ def test_segmentation_at_each_level(server, client, level: str):
     found = {names[int(v)] for v in np.unique(labels)}
     hierarchy = load_hierarchy()
     classes, groups = set(hierarchy.class_names), set(hierarchy.group_names)
-    allowed = {"fine": classes, "coarse": groups, "fallback": classes | groups}
-    assert found <= allowed[level], "every voxel has a value with a name of that level"
+    allowed = {"fine": classes, "coarse": groups}.get(level, classes | groups)
+    assert found <= allowed, "every voxel has a value with a name of that level"
     np.testing.assert_allclose(np.diag(header["space directions"]), [-8, -8, 40])
+
+
+def test_at_the_level_of_objects_each_cell_has_one_class(server, client):
+    file, _ = client.infer("instances", ITEM, {**SLICER, "result_dtype": "uint32"})
+    cells, _ = nrrd.read(file)
+    file, params = client.infer("segmentation", ITEM, SLICER)  # the level that viewers start with
+    classes, _ = nrrd.read(file)
+    hierarchy = load_hierarchy()
+    aside = {c.name for c in hierarchy.classes if c.inside or c.name.startswith("myelin")}
+    aside |= {"organelle", "myelin_related"}
+    inside = [value for name, value in params["label_names"].items() if name in aside]
+    counted = (cells > 0) & ~np.isin(classes, inside)
+    assert counted.any()
+    pairs = np.unique(np.stack([cells[counted], classes[counted]]), axis=1)
+    assert len(np.unique(pairs[0])) == pairs.shape[1]
 
 
 def test_a_reply_says_what_voxels_the_network_saw(server, client, tmp_path: Path):

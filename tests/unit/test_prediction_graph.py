@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from joining_cases import chain
 
 from lib.labels.hierarchy import load_hierarchy
 from lib.prediction.agglomeration import absorb, agglomerate, cannot_stand_alone, compact
 from lib.prediction.boundary import boundary_histogram, boundary_map, boundary_scale
-from lib.prediction.fragment_store import fragments_file, load_fragments, save_fragments
 from lib.prediction.graph import (
     COUNT,
     LEAST,
@@ -16,35 +16,12 @@ from lib.prediction.graph import (
     FragmentGraph,
     contacts_of_block,
     merge_contacts,
+    pooled,
     reach_of,
 )
-from lib.prediction.joining import (
-    FEATURES,
-    PLAIN,
-    JoinModel,
-    KnownJoins,
-    calibrated,
-    fit_joining,
-    join_features,
-    known_joins,
-    owners,
-)
-from lib.prediction.objects import Fragments
+from lib.prediction.joining import PLAIN
 
 ISOTROPIC = (10.0, 10.0, 10.0)
-
-
-def chain(means: list[float], pairs: int = 10, sizes: int = 100) -> FragmentGraph:
-    """Fragments in a row; the contacts' mean affinities."""
-    count = len(means) + 1
-    edges = np.stack([np.arange(1, count), np.arange(2, count + 1)], 1)
-    stats = np.zeros((len(means), 4, 5))
-    stats[:, 0, COUNT] = pairs
-    for column in (MEAN, LEAST, MOST):
-        stats[:, 0, column] = means
-    votes = np.zeros((count + 1, 13), np.int64)
-    votes[1:, 4] = sizes
-    return FragmentGraph(edges, stats, votes)
 
 
 def test_contacts_by_hand() -> None:
@@ -133,63 +110,29 @@ def test_compact_numbers_by_first_fragment() -> None:
     assert compact(np.array([7, 5, 5, 2, 5, 9])).tolist() == [0, 1, 1, 2, 1, 3]
 
 
-def test_owners_and_known_joins() -> None:
-    fragments = np.array([1, 1, 1, 2, 2, 3, 3, 4]).reshape(8, 1, 1).astype(np.uint32)
-    labels = np.array([5, 5, 6, 6, 6, 6, -1, -1]).reshape(8, 1, 1)
-    assert owners(4, fragments, labels).tolist() == [0, 0, 6, 6, 0]  # 1 is mixed, 4 unknown
-    graph = chain([0.5, 0.5, 0.5])
-    assert known_joins(graph, fragments, labels).together.tolist() == [-1, 1, -1]
+def test_clusters_pool_what_their_fragments_know() -> None:
+    """Fragments 1, 2 | 3, 4: two contacts between the clusters become one, two vanish."""
+    edges = np.array([[1, 2], [1, 3], [2, 4], [3, 4]])
+    stats = np.zeros((4, 4, 5))
+    stats[1, 0] = [4, 0.25, 0.3, 0.1, 0.5]
+    stats[2, 0] = [12, 0.75, 0.2, 0.0, 0.9]
+    stats[2, 1] = [2, 0.5, 0.1, 0.4, 0.6]
+    votes = np.arange(10).reshape(5, 2)
+    graph, between, index = FragmentGraph(edges, stats, votes).contracted(np.array([0, 1, 1, 2, 2]))
+    assert graph.edges.tolist() == [[1, 2]] and index.tolist() == [0, 0]
+    assert between.tolist() == [False, True, True, False]
+    assert graph.votes.tolist() == [[0, 1], [6, 8], [14, 16]]
+    # mean (4 * 0.25 + 12 * 0.75) / 16; squares about it: 0.3 + 0.2 + 4 * 0.375^2 + 12 * 0.125^2
+    np.testing.assert_allclose(graph.stats[0, 0], [16, 0.625, 1.25, 0.0, 0.9])
+    np.testing.assert_allclose(graph.stats[0, 1], [2, 0.5, 0.1, 0.4, 0.6])
+    assert not graph.stats[0, 2:].any()
 
 
-def test_classes_that_rule_each_other_out_are_two_cells() -> None:
-    fragments = np.array([1, 1, 2, 2, 3, 3]).reshape(6, 1, 1).astype(np.uint32)
-    labels = np.full((6, 1, 1), -1)
-    sets = np.array([2, 2, 4, 4, 6, 6], np.int32).reshape(6, 1, 1)
-    graph = chain([0.9, 0.9])
-    assert known_joins(graph, fragments, labels, sets).together.tolist() == [0, -1]
-
-
-def test_fitting_finds_what_separates_and_survives_a_file(tmp_path) -> None:
-    rng = np.random.default_rng(0)
-    means = rng.uniform(0, 1, 400)
-    graph = chain(means.tolist())
-    known = KnownJoins(graph, (means > 0.4).astype(np.int8))
-    model = fit_joining([known], steps=300, batch=128)
-    sure = np.abs(means - 0.4) > 0.1
-    assert ((model.logits(graph) > 0) == (means > 0.4))[sure].all()
-    again = JoinModel.from_dict(model.to_dict())
-    np.testing.assert_allclose(again.logits(graph), model.logits(graph), rtol=1e-6)
-    path = fragments_file(tmp_path, "item")
-    assert load_fragments(path) is None
-    save_fragments(path, Fragments(np.ones((2, 2, 2), np.uint32), graph), "weights 1")
-    kept = load_fragments(path, "weights 1")
-    assert kept is not None and kept.ids.all() and kept.ids.dtype == np.uint32
-    np.testing.assert_allclose(join_features(kept.graph), join_features(graph), rtol=1e-6)
-    assert load_fragments(path, "weights 2") is None and load_fragments(path) is not None
-    path.write_bytes(b"torn")
-    assert load_fragments(path) is None
-
-
-def test_a_study_shifts_the_threshold_and_no_contact_leaves_it() -> None:
-    rng = np.random.default_rng(1)
-    means = rng.uniform(0, 1, 300)
-    graph = chain(means.tolist())
-    known = KnownJoins(graph, (means > 0.3).astype(np.int8))  # PLAIN believes in 0.7
-    model = calibrated(PLAIN, [known])
-    wrong_before = ((PLAIN.logits(graph) > 0) != (means > 0.3)).mean()
-    wrong_after = ((model.logits(graph) > 0) != (means > 0.3)).mean()
-    assert wrong_before > 0.3 and wrong_after < 0.06
-    nothing = KnownJoins(graph, np.full(300, -1, np.int8))
-    assert calibrated(PLAIN, [nothing]) == PLAIN
-
-
-def test_nothing_to_fit_to_is_told() -> None:
-    graph = chain([0.5])
-    with pytest.raises(ValueError, match="no contact of two fragments"):
-        fit_joining([KnownJoins(graph, np.array([-1], np.int8))])
-
-
-def test_another_versions_features_are_refused() -> None:
-    one = [np.zeros((1, FEATURES + 1)).tolist(), [0.0]]
-    with pytest.raises(ValueError, match=f"{FEATURES + 1} features of a contact"):
-        JoinModel.from_dict({"layers": [one], "shift": [0], "scale": [1], "slope": 1, "offset": 0})
+def test_pooling_is_what_all_values_together_give() -> None:
+    rng = np.random.default_rng(3)
+    parts = [rng.uniform(0, 1, n) for n in (1, 7, 30)]
+    stats = np.array([[[len(p), p.mean(), p.var() * len(p), p.min(), p.max()]] for p in parts])
+    whole = np.concatenate(parts)
+    found = pooled(stats, np.zeros(3, np.int64), 1)[0, 0]
+    wanted = [38, whole.mean(), whole.var() * 38, whole.min(), whole.max()]
+    np.testing.assert_allclose(found, wanted)

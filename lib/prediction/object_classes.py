@@ -1,0 +1,101 @@
+"""The class map at the level of objects: each cell has one class; organelles lie inside it, and
+sheaths, too thin to be grouped well, stay as they were seen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.configs.settings import InferenceSettings
+from lib.labels.hierarchy import LabelHierarchy
+from lib.prediction.affinities import sheath_classes
+from lib.prediction.agglomeration import organelle_classes
+from lib.prediction.classes import FINE_VALUE, GROUP_VALUE
+from lib.prediction.organelles import find_organelles
+
+MOSTLY = 0.5
+"""Of an organelle's voxels, the least share that lies in one cell; what spreads over more cells
+is none."""
+
+
+def classes_of_objects(
+    fine: NDArray[np.uint8],
+    cells: NDArray[np.uint32],
+    hierarchy: LabelHierarchy,
+    inference: InferenceSettings,
+    learned: Collection[str] | None = None,
+) -> NDArray[np.uint8]:
+    """Give every cell one class: what most of its voxels are, organelles and sheaths left out.
+
+    A cell has its group instead of a class where the class is in doubt among its voxels
+    (`fallback_fine`, `fallback_coarse`) or was never learned. Organelles too small to stand
+    (`min_object_voxels`), or spread over several cells, are the cell around them. Sheaths, and
+    what lies in no cell, keep their class.
+
+    Args:
+        fine: (X, Y, Z) uint8, fine class + 1.
+        cells: (X, Y, Z) ids of cells, 0 none.
+        hierarchy: of the classes.
+        inference: thresholds.
+        learned: names of the classes whose answers mean something; others are told by their
+            group. None: all.
+
+    Returns:
+        (X, Y, Z) uint8: fine class + 1, or group + 101.
+    """
+    own = _told_by_group(hierarchy, learned)
+    organelles = find_organelles(fine, cells, hierarchy, inference.min_object_voxels)
+    stands = (organelles.cells > 0) & (organelles.shares >= MOSTLY)
+    kept = stands[organelles.ids] | _is_of(sheath_classes(hierarchy))[fine]
+    of_cell = _cell_values(fine, cells, hierarchy, inference, learned)
+    within = (cells > 0) & ~kept
+    values: NDArray[np.uint8] = np.where(within, of_cell[cells], own[fine])
+    return values
+
+
+def _cell_values(
+    fine: NDArray[np.uint8],
+    cells: NDArray[np.uint32],
+    hierarchy: LabelHierarchy,
+    inference: InferenceSettings,
+    learned: Collection[str] | None,
+) -> NDArray[np.uint8]:
+    """(N + 1,) uint8, what each cell is called."""
+    width = hierarchy.num_classes + FINE_VALUE
+    count = int(cells.max(initial=0)) + 1
+    keys = cells.ravel().astype(np.int64) * width + fine.ravel()
+    votes = np.bincount(keys, minlength=count * width).reshape(count, width)[:, FINE_VALUE:]
+    without = votes.copy()
+    without[:, [*organelle_classes(hierarchy), *sheath_classes(hierarchy)]] = 0
+    votes = np.where(without.any(1)[:, None], without, votes)
+    shares = votes / np.maximum(votes.sum(1), 1)[:, None]
+    best = shares.argmax(1)
+    values: NDArray[np.uint8] = (best + FINE_VALUE).astype(np.uint8)
+    if not hierarchy.num_groups:
+        return values
+    groups = shares @ hierarchy.coarse_lut
+    group = groups.argmax(1)
+    vague = (shares.max(1) < inference.fallback_fine) & (groups.max(1) >= inference.fallback_coarse)
+    named = np.array([learned is None or c.name in learned for c in hierarchy.classes])
+    grouped = hierarchy.coarse_lut.any(1)
+    by_group = vague | (~named[best] & grouped[best])
+    values[by_group] = group[by_group] + GROUP_VALUE
+    return values
+
+
+def _is_of(classes: Collection[int]) -> NDArray[np.bool_]:
+    """(256,) whether a value is one of some fine classes."""
+    table = np.zeros(256, np.bool_)
+    table[[c + FINE_VALUE for c in classes]] = True
+    return table
+
+
+def _told_by_group(hierarchy: LabelHierarchy, learned: Collection[str] | None) -> NDArray[np.uint8]:
+    """(256,) what a voxel outside cells is called, by its fine value."""
+    table = np.arange(256, dtype=np.uint8)
+    for i, fine in enumerate(hierarchy.classes):
+        if learned is not None and fine.name not in learned and hierarchy.coarse_lut[i].any():
+            table[i + FINE_VALUE] = int(hierarchy.coarse_lut[i].argmax()) + GROUP_VALUE
+    return table

@@ -20,10 +20,11 @@ from lib.adaptation.network import Network
 from lib.adaptation.objects import Arm, LearnedObjects, best_joining, learn_objects
 from lib.configs.settings import AdaptationSettings
 from lib.networks.study_heads import StudyHeads, together
-from lib.prediction.evidence import Way, boundary_of, collect_ways
+from lib.prediction.evidence import collect_ways
 from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.grouping import group_volume
 from lib.prediction.scratch import Scratch
+from lib.prediction.ways import Way, boundary_of
 
 GAP = 5.0
 """Voxels of the halves' border that teach neither."""

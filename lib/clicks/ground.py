@@ -18,11 +18,12 @@ from lib.clicks.source import ClickSource
 from lib.clicks.windows import centrality
 from lib.networks.study_heads import CLASSES, with_study_heads
 from lib.prediction.classes import FINE_VALUE
-from lib.prediction.evidence import HEADS, Evidence, Way, affinities_of, said_by
+from lib.prediction.evidence import HEADS, Evidence, affinities_of, said_by
 from lib.prediction.feature_cache import WindowKey
 from lib.prediction.graph import REACHES, FragmentGraph
 from lib.prediction.grouping import group_volume
 from lib.prediction.objects import Fragments
+from lib.prediction.ways import Way
 from lib.targets.pairs import pair_offsets
 from lib.volumes.boxes import (
     Box,

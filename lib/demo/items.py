@@ -7,6 +7,7 @@ from typing import Any
 from lib.labels.hierarchy import LabelHierarchy, load_hierarchy
 from lib.synthetic.generate import generate
 from lib.synthetic.partial import PARTIAL, Annotation, annotate
+from lib.volumes.record import SYNTHETIC
 from lib.volumes.study import Study
 
 
@@ -44,7 +45,7 @@ def write_synthetic_item(
         volume.voxel_size_nm,
         class_sets,
         instance,
-        source={"path": f"synthetic neuropil, seed {seed}", "shape": list(shape)},
+        source={"path": f"{SYNTHETIC}, seed {seed}", "shape": list(shape)},
         fully_annotated=kind == "full",
         **record_fields,
     )

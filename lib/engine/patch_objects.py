@@ -11,15 +11,11 @@ from lib.data.batches import Batch
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
 from lib.prediction.classes import FINE_VALUE
-from lib.prediction.evidence import (
-    Evidence,
-    affinities_of,
-    boundary_of,
-    said_by,
-)
+from lib.prediction.evidence import Evidence, affinities_of, said_by
 from lib.prediction.filters import filter_responses
 from lib.prediction.grouping import group_volume
 from lib.prediction.joining import joining_of
+from lib.prediction.ways import boundary_of
 from lib.targets.pairs import pair_offsets
 
 

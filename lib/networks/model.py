@@ -50,7 +50,7 @@ class NeuropilNet(nn.Module):
             groups=math.gcd(4, model.head_size),
         )
         # What was fitted to these weights afterwards, as plain values: how fragments join
-        # (lib/prediction/joining.py), where boundaries are (lib/prediction/evidence.py).
+        # (lib/prediction/joining.py), where boundaries are (lib/prediction/ways.py).
         self.joining: Mapping[str, Any] | None = None
         self.boundary: Mapping[str, Any] | None = None
         # Names of the classes that real tissue taught; None: not known, so all count.

@@ -18,7 +18,7 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import MAX_CLASSES, LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.networks.study_heads import BOUNDARY, CLASSES, StudyHeads, from_plain, with_study_heads
+from lib.networks.study_heads import BOUNDARY, CLASSES, StudyHeads, with_study_heads
 from lib.prediction.affinities import (
     boundary_affinities,
     kinds_apart,
@@ -28,54 +28,15 @@ from lib.prediction.affinities import (
 from lib.prediction.classes import FINE_VALUE, Progress
 from lib.prediction.dense import DensePass
 from lib.prediction.features import Shelf
-from lib.prediction.filters import COUNT
 from lib.prediction.forward import View
 from lib.prediction.scratch import Scratch
+from lib.prediction.ways import Way
 from lib.targets.pairs import NEAREST, Offset, pair_offsets
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, minus, shift_box, whole_box
 from lib.volumes.contrast import LazyImage
 
 HEADS = (CLASSES, "instance", "affinity", BOUNDARY)
 """What the grouping asks of the network; heads that it has not are left out."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """Which heads of a study say what classes are and where boundaries lie.
-
-    Args:
-        classes: None: the network's own.
-        boundary: with a boundary head; None: the network's affinities say it.
-    """
-
-    classes: StudyHeads | None = None
-    boundary: StudyHeads | None = None
-
-    @staticmethod
-    def of(net: NeuropilNet) -> Way:
-        """That of a network with the study heads that it has, and the boundary head of its file."""
-        study = net.task_heads.study
-        if not isinstance(study, StudyHeads):
-            return Way(None, boundary_of(net))
-        return Way(study, study if BOUNDARY in study.outputs else boundary_of(net))
-
-
-def boundary_of(net: NeuropilNet) -> StudyHeads | None:
-    """The boundary head that was fitted to a network's weights, if there is one.
-
-    Raises:
-        ValueError: it is for other filters than this version computes.
-    """
-    data = getattr(net, "boundary", None)
-    if data is None:
-        return None
-    head = from_plain(data)
-    if head.beside not in (0, COUNT):
-        raise ValueError(
-            f"boundary head for {head.beside} filter responses, this version has {COUNT}; fit it "
-            "again with benchmarks/fit_boundary.py"
-        )
-    return head.to(next(net.parameters()).device)
 
 
 @dataclass(frozen=True)

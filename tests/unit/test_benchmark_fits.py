@@ -14,9 +14,9 @@ from lib.configs.load import load_settings
 from lib.configs.settings import LossSettings, ModelSettings, Settings
 from lib.networks.model import build_network
 from lib.networks.weights import load_network, save_weights
-from lib.prediction.evidence import boundary_of
 from lib.prediction.filters import COUNT
 from lib.prediction.predictor import load_predictor
+from lib.prediction.ways import boundary_of
 from lib.volumes.study import Study
 
 

@@ -10,8 +10,9 @@ from engine_cases import HIERARCHY, add_cells, items_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.data.positions import index_positions, stratum_keys
+from lib.data.positions import index_positions, stratum_keys, taught_by_tissue
 from lib.data.splits import GAP, split_item
+from lib.volumes.record import SYNTHETIC
 from lib.volumes.study import Study
 
 SHAPES = st.tuples(st.integers(1, 700), st.integers(1, 700), st.integers(1, 300))
@@ -88,6 +89,17 @@ def test_the_index_counts_known_training_voxels_by_class_set(tmp_path: Path) -> 
     for key, stratum in strata.items():
         for _ in range(20):
             assert sets[stratum.draw(generator)] == key
+
+
+def test_what_synthetic_images_teach_is_not_taught_by_tissue(tmp_path: Path) -> None:
+    study = Study(tmp_path, HIERARCHY)
+    add_cells(study, "tissue", (32, 32, 8), split="train")
+    add_cells(study, "made", (32, 32, 8), split="train", source={"path": f"{SYNTHETIC}, seed 3"})
+    indexed = {item.id: (item, index_positions(item)) for item in items_of(study)}
+    names = taught_by_tissue([indexed["tissue"]])
+    assert names and names < set(HIERARCHY.class_names)
+    assert taught_by_tissue(indexed.values()) == names
+    assert taught_by_tissue([indexed["made"]]) == set()
 
 
 def test_an_item_larger_than_the_cache_is_read_by_boxes_with_the_same_result(

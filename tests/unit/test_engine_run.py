@@ -267,12 +267,21 @@ def test_full_partial_and_absent_labels_train_together_and_publish(tmp_path: Pat
     first = train(settings, options_of(mixed.root, tmp_path / "a", published=published))
     assert first.published and first.best is not None
     content = published.read_bytes()
+    taught = load_weights(published)["meta"]["classes_learned"]
+    assert set(taught) == {HIERARCHY.class_names[c] for c in told_alone(mixed)}
     again = options_of(
         mixed.root, tmp_path / "b", published=published, start=published, max_steps=1
     )
     second = train(tiny_settings(training__learning_rate=1e-9), again)
     assert not second.published and "not above" in second.reason
     assert published.read_bytes() == content
+
+
+def told_alone(study: Study) -> set[int]:
+    """The classes that labels of a study name by themselves."""
+    sets = {int(v) for i in study.items() for v in np.unique(i.read_class_sets())}
+    told = [HIERARCHY.members(v) for v in sets]
+    return {members[0] for members in told if len(members) == 1}
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None:

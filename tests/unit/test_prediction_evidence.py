@@ -19,11 +19,12 @@ from lib.networks.study_heads import (
     with_study_heads,
 )
 from lib.networks.weights import load_network, save_weights
-from lib.prediction.evidence import Evidence, Way, boundary_of, collect_evidence, collect_ways
+from lib.prediction.evidence import Evidence, collect_evidence, collect_ways
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
 from lib.prediction.filters import COUNT
 from lib.prediction.scratch import Scratch
+from lib.prediction.ways import Way, boundary_of
 
 SETTINGS = InferenceSettings(window=(16, 16, 4), overlap=0.25, long_range=(3,))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +19,9 @@ from lib.prediction.organelles import find_organelles
 MOSTLY = 0.5
 """Of an organelle's voxels, the least share that lies in one cell; what spreads over more cells
 is none."""
+
+SLAB_VOXELS = 2**24
+"""Voxels whose votes are counted at once."""
 
 
 def classes_of_objects(
@@ -46,6 +50,7 @@ def classes_of_objects(
         (X, Y, Z) uint8: fine class + 1, or group + 101.
     """
     own = _told_by_group(hierarchy, learned)
+    cells, _ = fastremap.renumber(cells)  # edited maps have ids of any height
     organelles = find_organelles(fine, cells, hierarchy, inference.min_object_voxels)
     stands = (organelles.cells > 0) & (organelles.shares >= MOSTLY)
     kept = stands[organelles.ids] | _is_of(sheath_classes(hierarchy))[fine]
@@ -65,8 +70,12 @@ def _cell_values(
     """(N + 1,) uint8, what each cell is called."""
     width = hierarchy.num_classes + FINE_VALUE
     count = int(cells.max(initial=0)) + 1
-    keys = cells.ravel().astype(np.int64) * width + fine.ravel()
-    votes = np.bincount(keys, minlength=count * width).reshape(count, width)[:, FINE_VALUE:]
+    votes = np.zeros(count * width, np.int64)
+    depth = max(1, SLAB_VOXELS // max(1, cells[..., 0].size))
+    for z in range(0, cells.shape[2], depth):
+        keys = cells[..., z : z + depth].astype(np.int64) * width + fine[..., z : z + depth]
+        votes += np.bincount(keys.ravel(), minlength=count * width)
+    votes = votes.reshape(count, width)[:, FINE_VALUE:]
     without = votes.copy()
     without[:, [*organelle_classes(hierarchy), *sheath_classes(hierarchy)]] = 0
     votes = np.where(without.any(1)[:, None], without, votes)

@@ -11,6 +11,7 @@ from lib.configs.settings import InferenceSettings, LossSettings, ModelSettings
 from lib.labels.hierarchy import LabelHierarchy, load_hierarchy
 from lib.networks.model import build_network
 from lib.networks.study_heads import CLASSES, StudyHeads
+from lib.prediction import object_classes
 from lib.prediction.classes import FINE_VALUE, GROUP_VALUE
 from lib.prediction.object_classes import classes_of_objects
 from lib.prediction.predictor import Predictor
@@ -80,6 +81,19 @@ def test_doubt_and_what_was_never_learned_give_the_group() -> None:
     assert found([AXON, SPACE], [1, 0], {"axon"})[1] > GROUP_VALUE
     flat = LabelHierarchy(HIERARCHY.classes[:4])
     assert found([1, 1, 2, 3], [1] * 4, {"nothing"}, flat) == [1] * 4
+
+
+def test_ids_of_any_height_and_slabs_of_any_size_give_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(2)
+    fine = rng.integers(1, 13, (9, 8, 7)).astype(np.uint8)
+    cells = rng.integers(0, 6, fine.shape).astype(np.uint32)
+    whole = classes_of_objects(fine, cells, HIERARCHY, SETTINGS)
+    high = np.where(cells > 0, cells + np.uint32(4_000_000_000), 0).astype(np.uint32)
+    monkeypatch.setattr(object_classes, "SLAB_VOXELS", 150)
+    assert (classes_of_objects(fine, high, HIERARCHY, SETTINGS) == whole).all()
+    assert (high >= cells).all() and high.max() > 4_000_000_000, "the map given is not changed"
 
 
 def test_every_voxel_of_any_map_has_one_of_the_values_there_are() -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferType
+from numpy.typing import NDArray
 
 from lib.clicks.class_map import segment_classes
 from lib.clicks.strokes import fewer_points
 from lib.clicks.viewer import click_source
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
+from lib.infers.cells import cells_of
 from lib.infers.clicks import clicked_class, viewer_points
 from lib.infers.writer import result_dtype, result_extension, write_label
+from lib.prediction.object_classes import classes_of_objects, name_cells
 from lib.server.weights import Loaded
 from lib.volumes.boxes import whole_box
 from lib.volumes.opened import RequestImage
@@ -22,7 +27,7 @@ there are many."""
 
 
 class ProofreadClasses(NeuropilTask):
-    """The whole class map from points of each class; without points, the automatic one."""
+    """The whole class map from points of each class; without points, that of `segmentation`."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(
@@ -31,6 +36,7 @@ class ProofreadClasses(NeuropilTask):
             "The class map, corrected by points of each class",
             {},
         )
+        self.objects = parts.objects
 
     def run(
         self, request: dict[str, Any], loaded: Loaded, image: RequestImage, device: str
@@ -61,12 +67,44 @@ class ProofreadClasses(NeuropilTask):
             found = segment_classes(
                 source, network_clicks, predictor.hierarchy, log_progress("proofread_classes")
             )
-        final = frame.mask_to_viewer(found.classes, whole_box(frame.network_shape))
+            everything = whole_box(frame.network_shape)
+            final = frame.mask_to_viewer(found.classes, everything)
+            if self.settings.inference.level == "object":
+                plain = segment_classes(source, {}, predictor.hierarchy).classes
+                automatic = frame.mask_to_viewer(plain, everything)
+                final = self._by_object(loaded, image, automatic, final, clicks)
         shown = self.viewer_labels.lut[final].astype(dtype, copy=False)
         compress = bool(request.get("result_compress", True))
         segments = self.viewer_labels.named(image.shape)
         file = write_label(shown, image.affine, extension, compress=compress, segments=segments)
         return Answer(file, {"warnings": [*warnings, *found.warnings]})
+
+    def _by_object(
+        self,
+        loaded: Loaded,
+        image: RequestImage,
+        automatic: NDArray[np.uint8],
+        clicked: NDArray[np.uint8],
+        clicks: Mapping[int, Sequence[Sequence[int]]],
+    ) -> NDArray[np.uint8]:
+        """The map at the level of objects, with what clicks changed voxel by voxel.
+
+        Args:
+            automatic, clicked: (X, Y, Z) fine class + 1, without and with the clicks.
+            clicks: fine class -> viewer voxels.
+        """
+        predictor = loaded.predictor
+        cells = cells_of(self.objects, self.cache, loaded, image)
+        values = classes_of_objects(
+            automatic, cells, predictor.hierarchy, predictor.inference, predictor.classes_learned
+        )
+        points = np.array([p for some in clicks.values() for p in some], np.int64).reshape(-1, 3)
+        points = points[((points >= 0) & (points < image.shape)).all(1)]
+        name_cells(values, cells, points, clicked[tuple(points.T)], predictor.hierarchy)
+        changed = clicked != automatic
+        changed[tuple(points.T)] = True
+        values[changed] = clicked[changed]
+        return values
 
     def _clicks(self, request: dict[str, Any]) -> tuple[dict[int, list[list[int]]], list[str]]:
         """Fine class -> viewer voxels; viewers send one key for each label that they know."""

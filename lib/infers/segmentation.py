@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferType
-from numpy.typing import NDArray
 
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
+from lib.infers.cells import cells_of
 from lib.infers.region import in_region, triple
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.prediction.classes import Level
 from lib.server.regions import region
 from lib.server.weights import Loaded
-from lib.volumes.boxes import Box, whole_box
-from lib.volumes.opened import RequestImage, item_id
+from lib.volumes.opened import RequestImage
 
 LEVELS = ("object", "fine", "coarse", "fallback")
 
@@ -47,7 +45,7 @@ class Segmentation(NeuropilTask):
         predictor, voxels, size = loaded.predictor, image.voxels, image.voxel_size_nm
         with self.network.turn("volume", device):
             if level == "object":
-                cells = self._standing(image, limits)
+                cells = cells_of(self.objects, self.cache, loaded, image, limits, progress)
                 final = predictor.object_classes(voxels, size, progress, shelf, limits, cells)
             else:
                 final = predictor.classes(voxels, size, cast(Level, level), progress, shelf, limits)
@@ -57,12 +55,3 @@ class Segmentation(NeuropilTask):
         segments = self.viewer_labels.named(triple(shown))
         file = write_label(shown, affine, extension, compress=compress, segments=segments)
         return Answer(file, {"level": level, **told})
-
-    def _standing(self, image: RequestImage, limits: Box | None) -> NDArray[np.uint32] | None:
-        """The item's objects as people have corrected them; None where it has none yet."""
-        if not self.objects.holds(image.path):
-            return None
-        current, _ = self.objects.open(item_id(image.path), image.shape)
-        if current.machine is None:
-            return None
-        return current.read(limits or whole_box(image.shape))

@@ -60,6 +60,35 @@ def classes_of_objects(
     return values
 
 
+def name_cells(
+    values: NDArray[np.uint8],
+    cells: NDArray[np.uint32],
+    points: NDArray[np.int64],
+    fine: NDArray[np.uint8],
+    hierarchy: LabelHierarchy,
+) -> None:
+    """Give cells the class that points on them name, in place; what lies in them stays.
+
+    Nothing is done where points on one cell name several classes, and by points that name an
+    organelle or a sheath.
+
+    Args:
+        values: (X, Y, Z) of `classes_of_objects`.
+        cells: (X, Y, Z) ids, 0 none.
+        points: (P, 3) voxels.
+        fine: (P,) fine class + 1 that each names.
+    """
+    aside = _is_of([*organelle_classes(hierarchy), *sheath_classes(hierarchy)])
+    for k, (_, members) in enumerate(hierarchy.groups):
+        aside[k + GROUP_VALUE] = aside[[c + FINE_VALUE for c in members]].all()
+    at = cells[tuple(points.T)]
+    for cell in np.unique(at[at > 0]):
+        told = np.unique(fine[at == cell])
+        told = told[~aside[told]]
+        if len(told) == 1:
+            values[(cells == cell) & ~aside[values]] = told[0]
+
+
 def _cell_values(
     fine: NDArray[np.uint8],
     cells: NDArray[np.uint32],

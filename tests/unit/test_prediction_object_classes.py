@@ -13,7 +13,7 @@ from lib.networks.model import build_network
 from lib.networks.study_heads import CLASSES, StudyHeads
 from lib.prediction import object_classes
 from lib.prediction.classes import FINE_VALUE, GROUP_VALUE
-from lib.prediction.object_classes import classes_of_objects
+from lib.prediction.object_classes import classes_of_objects, name_cells
 from lib.prediction.predictor import Predictor
 
 HIERARCHY = load_hierarchy()
@@ -81,6 +81,23 @@ def test_doubt_and_what_was_never_learned_give_the_group() -> None:
     assert found([AXON, SPACE], [1, 0], {"axon"})[1] > GROUP_VALUE
     flat = LabelHierarchy(HIERARCHY.classes[:4])
     assert found([1, 1, 2, 3], [1] * 4, {"nothing"}, flat) == [1] * 4
+
+
+def test_a_point_names_its_cell_and_leaves_what_lies_in_it() -> None:
+    values = np.array([NEURON, NEURON, MITO, MYELIN, GLIA, GLIA, NEURON]).reshape(-1, 1, 1)
+    cells = np.array([1, 1, 1, 1, 2, 2, 0], np.uint32).reshape(-1, 1, 1)
+
+    def named(*points: tuple[int, int]) -> list[int]:
+        out = values.astype(np.uint8)
+        at = np.array([(x, 0, 0) for x, _ in points], np.int64)
+        name_cells(out, cells, at, np.array([v for _, v in points], np.uint8), HIERARCHY)
+        return [int(v) for v in out.ravel()]
+
+    as_it_was = values.ravel().tolist()
+    assert named((0, AXON)) == [AXON, AXON, MITO, MYELIN, GLIA, GLIA, NEURON]
+    assert named((0, AXON), (1, GLIA)) == as_it_was  # a cell of two classes: not told
+    assert named((2, MITO)) == as_it_was and named((6, AXON)) == as_it_was
+    assert named((2, MITO), (1, AXON), (4, AXON))[:6] == [AXON, AXON, MITO, MYELIN, AXON, AXON]
 
 
 def test_ids_of_any_height_and_slabs_of_any_size_give_the_same(

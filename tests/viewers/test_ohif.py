@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ from numpy.typing import NDArray
 from lib.dicom.seg_read import read_seg
 from lib.dicom.series import read_headers
 from lib.labels.hierarchy import load_hierarchy
-from lib.synthetic.generate import SyntheticVolume
 from tests.conftest import Server
 from tests.viewers.clicks import inner_voxel
-from tests.viewers.conftest import HERE, SHAPE, Store, u16
+from tests.viewers.conftest import HERE, SHAPE, Piece, Store, u16
 from tests.viewers.servers import Client
 
 pytestmark = pytest.mark.viewers
@@ -40,9 +40,7 @@ def raw(nrrd: bytes) -> bytes:
     return data
 
 
-def make_plan(
-    folder: Path, shots: Path, chromium: str, server: Server, store: Store
-) -> dict[str, Any]:
+def make_plan(folder: Path, shots: Path, chromium: str, server: Server, store: Store) -> None:
     """What to do in the page, and files of what the app answers to the same requests."""
     client, piece = Client(server.url), store.pieces[0]
     image = piece.series.series_uid
@@ -82,7 +80,6 @@ def make_plan(
         **keep("classes.u8", "proofread_classes", background=[], **points),
     }
     (folder / "plan.json").write_text(json.dumps(plan))
-    return plan
 
 
 def test_ohif(
@@ -93,9 +90,9 @@ def test_ohif(
     store_server: Server,
     trained: bool,
 ) -> None:
-    plan = make_plan(tmp_path, artifacts, chromium, store_server, store)
+    make_plan(tmp_path, artifacts, chromium, store_server, store)
     if trained:
-        check_clicked_objects(plan, tmp_path, store.pieces[0].truth)
+        check_clicked_objects(Client(store_server.url), store.pieces)
     run = subprocess.run(
         ["node", "--test", "--test-reporter=spec", str(HERE / "ohif.test.js")],
         env={**os.environ, "PLAN": str(tmp_path / "plan.json")},
@@ -108,14 +105,22 @@ def test_ohif(
     check_taken_in(store_server, store.pieces[0].series.series_uid, page, names)
 
 
-def check_clicked_objects(plan: dict[str, Any], folder: Path, truth: SyntheticVolume) -> None:
-    """Each answer is more the clicked object than any other."""
-    for click in plan["clicks"]:
-        mask = np.frombuffer((folder / click["file"]).read_bytes(), np.uint8) > 0
-        mask = mask.reshape(SHAPE, order="F")
-        clicked = truth.instance[tuple(click["voxel"])]
-        ids, overlap = np.unique(truth.instance[mask & (truth.instance > 0)], return_counts=True)
-        assert ids[overlap.argmax()] == clicked, f"{click['label']} at {click['voxel']}"
+def check_clicked_objects(client: Client, pieces: Sequence[Piece]) -> None:
+    """At least two of three answers are more the clicked object than any other."""
+    right = []
+    for piece in pieces:
+        image, truth = piece.series.series_uid, piece.truth
+        client.infer("instances", image)
+        for label in CLICKED:
+            voxel = inner_voxel(truth, label)
+            file, _ = client.infer("proofread", image, foreground=[voxel], background=[])
+            mask = np.frombuffer(raw(file), np.uint8).reshape(SHAPE, order="F") > 0
+            hit = truth.instance[mask & (truth.instance > 0)]
+            ids, overlap = np.unique(hit, return_counts=True)
+            right.append(len(ids) and ids[overlap.argmax()] == truth.instance[tuple(voxel)])
+    assert 3 * sum(right) >= 2 * len(right), (
+        f"{sum(right)} of {len(right)} clicks found their object"
+    )
 
 
 def check_taken_in(

@@ -13,10 +13,10 @@ from lib.clicks.class_map import segment_classes
 from lib.clicks.strokes import fewer_points
 from lib.clicks.viewer import click_source
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
-from lib.infers.cells import cells_of
 from lib.infers.clicks import clicked_class, viewer_points
+from lib.infers.object_level import ObjectLevel
 from lib.infers.writer import result_dtype, result_extension, write_label
-from lib.prediction.object_classes import classes_of_objects, name_cells
+from lib.prediction.object_classes import name_cells
 from lib.server.weights import Loaded
 from lib.volumes.boxes import whole_box
 from lib.volumes.opened import RequestImage
@@ -93,14 +93,12 @@ class ProofreadClasses(NeuropilTask):
             automatic, clicked: (X, Y, Z) fine class + 1, without and with the clicks.
             clicks: fine class -> viewer voxels.
         """
-        predictor = loaded.predictor
-        cells = cells_of(self.objects, self.cache, loaded, image)
-        values = classes_of_objects(
-            automatic, cells, predictor.hierarchy, predictor.inference, predictor.classes_learned
-        )
+        asked = ObjectLevel(self.objects, self.cache, loaded, image)
+        cells = asked.cells()
+        values = asked.classes(cells).copy()
         points = np.array([p for some in clicks.values() for p in some], np.int64).reshape(-1, 3)
         points = points[((points >= 0) & (points < image.shape)).all(1)]
-        name_cells(values, cells, points, clicked[tuple(points.T)], predictor.hierarchy)
+        name_cells(values, cells.ids, points, clicked[tuple(points.T)], loaded.hierarchy)
         changed = clicked != automatic
         changed[tuple(points.T)] = True
         values[changed] = clicked[changed]

@@ -7,7 +7,7 @@ from typing import Any, cast
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
-from lib.infers.cells import cells_of
+from lib.infers.object_level import ObjectLevel
 from lib.infers.region import in_region, triple
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.prediction.classes import Level
@@ -45,8 +45,8 @@ class Segmentation(NeuropilTask):
         predictor, voxels, size = loaded.predictor, image.voxels, image.voxel_size_nm
         with self.network.turn("volume", device):
             if level == "object":
-                cells = cells_of(self.objects, self.cache, loaded, image, limits, progress)
-                final = predictor.object_classes(voxels, size, progress, shelf, limits, cells)
+                asked = ObjectLevel(self.objects, self.cache, loaded, image, limits, progress)
+                final = asked.classes(asked.cells())
             else:
                 final = predictor.classes(voxels, size, cast(Level, level), progress, shelf, limits)
         shown = self.viewer_labels.lut[final].astype(dtype, copy=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from volume_files import SIZE_NM, nifti, volume
+from volume_files import SIZE_NM, labels, nifti, volume
 
 from lib.annotation.submissions import submit
 from lib.annotation.versions import versions
@@ -16,13 +16,6 @@ from lib.volumes.study import Study
 
 H = load_hierarchy()
 SHAPE = (13, 17, 9)
-
-
-def labels(seed=0):
-    rng = np.random.default_rng(seed)
-    sets = np.array([1, 1 << 3, H.unknown, H.set_named("organelle"), 0b110], np.int32)
-    ids = np.array([-1, 0, 1, 7, 300, 2**32 - 2])
-    return sets[rng.integers(0, 5, SHAPE)], ids[rng.integers(0, 6, SHAPE)]
 
 
 BAD_IDS = ["", ".hidden", "a/b", "../a", "a\\b", "a\n", " a", "a ", "a.seg", "\ud800", "ä" * 91]

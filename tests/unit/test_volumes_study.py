@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from volume_files import SIZE_NM, nifti, volume
+from volume_files import SIZE_NM, labels, nifti, volume
 
 from lib.labels.hierarchy import load_hierarchy
 from lib.volumes import writing
@@ -19,13 +19,6 @@ from lib.volumes.study import Study
 
 H = load_hierarchy()
 SHAPE = (13, 17, 9)
-
-
-def labels(seed=0):
-    rng = np.random.default_rng(seed)
-    sets = np.array([1, 1 << 3, H.unknown, H.set_named("organelle"), 0b110], np.int32)
-    ids = np.array([-1, 0, 1, 7, 300, 2**32 - 2])
-    return sets[rng.integers(0, 5, SHAPE)], ids[rng.integers(0, 6, SHAPE)]
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 4000, 1 << 25])

@@ -16,6 +16,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from lib.labels.hierarchy import load_hierarchy
+
 SIZE_NM = (4.0, 5.0, 40.0)
 """x, y, z: all different, so that a wrong order shows."""
 
@@ -28,6 +30,14 @@ def volume(
     """(X, Y, Z) of random values."""
     high = min(int(np.iinfo(dtype).max), 60000)
     return np.random.default_rng(seed).integers(0, high, shape).astype(dtype)
+
+
+def labels(seed: int = 0, shape: tuple[int, int, int] = (13, 17, 9)) -> tuple[Volume, Volume]:
+    """Class sets and object ids at random, those of every kind."""
+    hierarchy, rng = load_hierarchy(), np.random.default_rng(seed)
+    some = [1, 1 << 3, hierarchy.unknown, hierarchy.set_named("organelle"), 0b110]
+    ids = np.array([-1, 0, 1, 7, 300, 2**32 - 2])
+    return np.array(some, np.int32)[rng.integers(0, 5, shape)], ids[rng.integers(0, 6, shape)]
 
 
 def hdf5(path: Path, data: Volume, dataset: str = "volumes/raw", **attributes: Any) -> str:

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from lib.volumes.atomic import StagedFiles, sync_folder, write_bytes
+from lib.volumes.contents import HEAD_BYTES, stand_in
 
 SUFFIX = ".sha256"
 TRIES = 5
@@ -48,12 +49,14 @@ def read_checked(path: Path) -> bytes:
     A file without a digest is read as it is. One that is replaced meanwhile is read again.
 
     Raises:
-        ValueError: the content is not what the digest says.
+        ValueError: the content is not what the digest says, or something left in its place.
         FileNotFoundError: no such file.
     """
     for _ in range(TRIES):
         expected = recorded_digest(path)
         data = path.read_bytes()
+        if other := stand_in(data[:HEAD_BYTES]):
+            raise ValueError(f"weights {path}: {other.told}")
         found = hashlib.sha256(data).hexdigest()
         if expected is None or found == expected:
             return data

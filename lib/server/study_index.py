@@ -26,6 +26,7 @@ from monailabel.datastore.local import (
 
 from lib.server.watching import FolderWatch
 from lib.volumes.atomic import set_aside, write_bytes
+from lib.volumes.contents import missing_content
 from lib.volumes.errors import TARGET_ERRORS
 from lib.volumes.listing import Skipped, leads_out, list_images, split_name
 from lib.volumes.study import SUBMITTED_SUFFIXES
@@ -137,7 +138,7 @@ class StudyIndex(LocalDatastore):
     def _link_fault(self, path: Path) -> str:
         """Why a link to a label is none; "" for one that is followed."""
         if not path.exists():
-            return "a link to a file that does not exist"
+            return missing_content(path).told
         if not self._follow_links and leads_out(path, self._root):
             return "a link out of the study"
         return ""

@@ -1,14 +1,21 @@
-"""The one exception that bad volumes raise."""
+"""The one exception that bad volumes raise, and what readers and writers say with it."""
 
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
+
+from lib.volumes.contents import foreign_chunk, foreign_content
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 TARGET_ERRORS = DISK_FULL | READ_ONLY
 """What a place says that takes no files; nothing is wrong with the file."""
+_LOCKED = ("unable to lock file", "already open for write", "Resource temporarily unavailable")
+"""How HDF5 says that a file is held by its writer."""
+_CHUNK = re.compile(r'local file "([^"]+)"')
+"""How tensorstore names the file of a chunk."""
 
 
 class VolumeError(ValueError):
@@ -84,6 +91,43 @@ def disk_error(path: Path | str, error: OSError, kept: str = "") -> VolumeError:
             remedy=f"mount it for writing or change its rights; {left}",
         )
     return VolumeError(path, f"cannot be written ({error.strerror or error})")
+
+
+def damaged(where: str, error: BaseException) -> VolumeError:
+    """What a reader says when a file cannot be decoded; only what is damaged is called so.
+
+    Args:
+        where: the file, if what it holds is to be told.
+        error: what reading it raised.
+    """
+    text = str(error) or type(error).__name__
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.EAGAIN, errno.EBUSY) or any(words in text for words in _LOCKED):
+        return VolumeError(
+            where, f"in use by the program that writes it ({text[:300]})",
+            remedy="close it there, or clear what a killed program left with h5clear -s",
+        )  # fmt: skip
+    if code in (errno.EACCES, errno.EPERM):
+        return VolumeError(where, "no permission to read it", remedy="change its permissions")
+    if code == errno.ENOENT:
+        return VolumeError(where, f"a file that is missing ({text[:300]})")
+    if code is not None:
+        return VolumeError(where, f"cannot be read ({text[:300]})", remedy="try again")
+    if "requires the 'imagecodecs'" in text:  # tifffile leaves some compressions to it
+        return VolumeError(
+            where,
+            f"compressed in a way that this installation cannot read ({text[:300]})",
+            remedy="pip install imagecodecs, or save the file uncompressed or with zlib",
+        )
+    chunk = _CHUNK.search(text)
+    if content := foreign_chunk(Path(chunk[1])) if chunk else foreign_content(Path(where)):
+        where = chunk[1] if chunk else where
+        return VolumeError(where, content.found, remedy=content.remedy)
+    return VolumeError(
+        where,
+        f"truncated or damaged ({text[:300]})",
+        remedy="fetch or write the file again",
+    )
 
 
 def damaged_target(path: Path | str, error: BaseException) -> VolumeError:

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.volumes.contents import missing_content
+
 IMAGE_SUFFIXES = (".region.json", ".nii.gz", ".nii", ".nrrd", ".tiff", ".tif", ".png")
 """Endings of images, in any case; where two files have one id, the earlier ending holds."""
 
@@ -131,7 +133,7 @@ def _fault(entry: os.DirEntry[str], item_id: str, follow_links: bool) -> str:
         return f"its name cannot be an id: {fault}; expected {RULE}"
     if entry.is_symlink():
         if not Path(entry.path).exists():
-            return "a link to a file that does not exist"
+            return missing_content(Path(entry.path)).told
         if not follow_links and leads_out(Path(entry.path), Path(entry.path).parent):
             return (
                 "a link out of the study, which is not followed; copy the file, or "

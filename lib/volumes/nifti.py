@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.volumes.boxes import Box, Triple
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import VolumeError, damaged
 from lib.volumes.lengths import StatedSize, stated_size
 from lib.volumes.plain import PlainSource, even_offsets
-from lib.volumes.source import Source, SourceInfo, check_affine, damaged
+from lib.volumes.source import Source, SourceInfo, check_affine
 
 HEADER_ERRORS = (
     OSError, EOFError, ValueError, OverflowError, zlib.error,

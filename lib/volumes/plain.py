@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.volumes.boxes import Box, box_shape
-from lib.volumes.errors import VolumeError
-from lib.volumes.source import Source, SourceInfo, damaged
+from lib.volumes.errors import VolumeError, damaged
+from lib.volumes.source import Source, SourceInfo
 
 DEFLATE_RATIO = 1032
 """The most bytes that one byte of a gzip stream can stand for."""

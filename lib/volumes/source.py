@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from lib.volumes.boxes import (
     shift_box,
     whole_box,
 )
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import VolumeError, damaged
 
 
 @dataclass(frozen=True)
@@ -251,10 +250,6 @@ class Cropped(Source):
         return self._inner.read(shift_box(box, self._low))
 
 
-_LOCKED = ("unable to lock file", "already open for write", "Resource temporarily unavailable")
-"""How HDF5 says that a file is held by its writer."""
-
-
 def check_affine(where: str, affine: NDArray[np.float64]) -> None:
     """Refuse a grid that puts different voxels in one place.
 
@@ -266,31 +261,3 @@ def check_affine(where: str, affine: NDArray[np.float64]) -> None:
             where, "a grid whose axes or spacings are 0, infinite or in one plane",
             "three axes with a spacing each", "write the file again with its voxel size",
         )  # fmt: skip
-
-
-def damaged(where: str, error: BaseException) -> VolumeError:
-    """What a reader says when a file cannot be decoded; only what is damaged is called so."""
-    text = str(error) or type(error).__name__
-    code = error.errno if isinstance(error, OSError) else None
-    if code in (errno.EAGAIN, errno.EBUSY) or any(words in text for words in _LOCKED):
-        return VolumeError(
-            where, f"in use by the program that writes it ({text[:300]})",
-            remedy="close it there, or clear what a killed program left with h5clear -s",
-        )  # fmt: skip
-    if code in (errno.EACCES, errno.EPERM):
-        return VolumeError(where, "no permission to read it", remedy="change its permissions")
-    if code == errno.ENOENT:
-        return VolumeError(where, f"a file that is missing ({text[:300]})")
-    if code is not None:
-        return VolumeError(where, f"cannot be read ({text[:300]})", remedy="try again")
-    if "requires the 'imagecodecs'" in text:  # tifffile leaves some compressions to it
-        return VolumeError(
-            where,
-            f"compressed in a way that this installation cannot read ({text[:300]})",
-            remedy="pip install imagecodecs, or save the file uncompressed or with zlib",
-        )
-    return VolumeError(
-        where,
-        f"truncated or damaged ({text[:300]})",
-        remedy="fetch or write the file again",
-    )

@@ -39,7 +39,7 @@ REJECTED = [
     ("floats", lambda t: upload(t, np.full(SHAPE, 0.5, np.float32)), INFO, "not whole"),
     ("negative", lambda t: upload(t, np.full(SHAPE, -1, np.int16)), INFO, "label values of 0"),
     ("no file of its kind", lambda t: (t / "u.nrrd", (t / "u.nrrd").write_text("x"))[0], INFO,
-     "truncated or damaged"),
+     "not voxels"),
     ("a stray value", lambda t: seg_nrrd(t / "u.seg.nrrd", [strokes()], [("axon", 1, 0)]), None,
      "a value of one of its segments"),
 ]  # fmt: skip

@@ -12,7 +12,8 @@ import tensorstore as ts
 from numpy.typing import NDArray
 
 from lib.volumes.boxes import Box, Triple, intersect, whole_box
-from lib.volumes.errors import VolumeError
+from lib.volumes.contents import HEAD_BYTES, stand_in
+from lib.volumes.errors import VolumeError, damaged
 from lib.volumes.readers.axes import Axes
 from lib.volumes.readers.chunked_sizes import Grid, Level, array_grid, multiscale_level
 from lib.volumes.readers.precomputed_chunks import PrecomputedChunks
@@ -21,7 +22,7 @@ from lib.volumes.readers.roles import Role, choose_dataset, finest_of
 from lib.volumes.readers.stored import stored_chunks
 from lib.volumes.readers.stored_chunks import check_any_stored, count_chunks, nothing_stored
 from lib.volumes.readers.webknossos import Layer, find_layer
-from lib.volumes.source import Source, SourceInfo, Stored, damaged
+from lib.volumes.source import Source, SourceInfo, Stored
 
 OF_PYRAMIDS = ("pixelResolution", "resolution", "axes", "units", "offset")
 """Attributes that N5 programs keep at the group of a pyramid for all its levels."""
@@ -167,13 +168,17 @@ def read_json(path: Folder) -> dict[str, Any] | None:
     Raises:
         VolumeError: the file holds something else.
     """
+    text = ""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except VolumeError:
         raise
     except (ValueError, OSError) as error:
+        if content := stand_in(text[:HEAD_BYTES].encode()):
+            raise VolumeError(path, content.found, remedy=content.remedy) from error
         raise damaged(str(path), error) from error
     if not isinstance(data, dict):
         raise VolumeError(path, "no JSON object", "the container's metadata")

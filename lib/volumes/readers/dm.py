@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from ncempy.io.dm import fileDM
 
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import VolumeError, damaged
 from lib.volumes.lengths import StatedSize, stated_size
 from lib.volumes.plain import PlainSource, even_offsets
-from lib.volumes.source import Source, SourceInfo, damaged
+from lib.volumes.source import Source, SourceInfo
 
 DM = (".dm3", ".dm4")
 _TYPES = {1: "i2", 2: "f4", 6: "u1", 7: "i4", 9: "i1", 10: "u2", 11: "u4", 12: "f8"}

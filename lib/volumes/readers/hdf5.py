@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.volumes.boxes import Box
+from lib.volumes.errors import damaged
 from lib.volumes.lengths import Size, StatedSize, stated_size
 from lib.volumes.readers.axes import NAME_KEYS, Axes, along, axis_names, offset_nm, space_axes
 from lib.volumes.readers.hdf5_stored import check_written, stored_chunks
 from lib.volumes.readers.roles import Role, choose_dataset
-from lib.volumes.source import Source, SourceInfo, Stored, damaged
+from lib.volumes.source import Source, SourceInfo, Stored
 
 
 class Hdf5Source(Source):

@@ -9,10 +9,10 @@ from typing import Any
 import mrcfile
 import numpy as np
 
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import VolumeError, damaged
 from lib.volumes.lengths import StatedSize, stated_size
 from lib.volumes.plain import PlainSource, even_offsets
-from lib.volumes.source import Permuted, Source, SourceInfo, damaged
+from lib.volumes.source import Permuted, Source, SourceInfo
 
 MRC = (".mrc", ".mrcs", ".rec", ".st", ".ali", ".map")
 HEADER_BYTES = 1024

@@ -13,11 +13,11 @@ import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import VolumeError, damaged
 from lib.volumes.lengths import StatedSize
 from lib.volumes.nifti import viewer_size
 from lib.volumes.plain import GZIP_SKIP, PlainSource, even_offsets
-from lib.volumes.source import Permuted, Source, SourceInfo, check_affine, damaged
+from lib.volumes.source import Permuted, Source, SourceInfo, check_affine
 
 LONGEST_LINE = 1 << 20
 """Bytes; a longer one is no line of text that could be skipped."""

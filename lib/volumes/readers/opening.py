@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lib.volumes.contents import foreign_content, missing_content
 from lib.volumes.errors import VolumeError
 from lib.volumes.nifti import open_nifti
 from lib.volumes.readers.chunked import is_container, open_precomputed, open_zarr, read_json
@@ -41,6 +42,8 @@ def open_file(path: Path, spacing_unit: str = "nm", role: Role = "image") -> Sou
     except VolumeError:
         raise
     except Exception as error:  # whatever a file makes a package do, it is told as a bad file
+        if content := foreign_content(path):
+            raise VolumeError(path, content.found, remedy=content.remedy) from error
         raise VolumeError(path, f"cannot be read ({type(error).__name__}: {error})") from error
 
 
@@ -51,7 +54,8 @@ def _check_file(path: Path) -> None:
         VolumeError: with what it is.
     """
     if not path.exists():
-        raise VolumeError(path, "no such file or folder")
+        missing = missing_content(path)
+        raise VolumeError(path, missing.found, remedy=missing.remedy)
     if not path.is_file():
         raise VolumeError(path, "a folder, pipe or device", "a file")
 

@@ -24,6 +24,7 @@ from lib.volumes.boxes import (
     show_box,
     whole_box,
 )
+from lib.volumes.contents import foreign_content
 from lib.volumes.contrast import sample_boxes, values_window
 from lib.volumes.errors import VolumeError
 from lib.volumes.source import Source
@@ -85,6 +86,8 @@ def read_region(path: Path) -> RegionOf:
         source, dataset = str(data["source"]), str(data.get("dataset", ""))
         return RegionOf(source, dataset, (x, y, z), (a, b, c), (low, high))
     except (ValueError, KeyError, TypeError) as error:
+        if content := foreign_content(path):
+            raise VolumeError(path, content.found, remedy=content.remedy) from error
         raise VolumeError(
             path, f"not a readable region ({error})", "source, box, voxel_size_nm and contrast",
             "import the region again",

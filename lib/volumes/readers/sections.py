@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lib.volumes.boxes import Box, Triple
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import VolumeError, damaged
 from lib.volumes.readers.roles import Role
 from lib.volumes.readers.section_names import Gaps, order_sections
 from lib.volumes.readers.tiff import open_tiff
-from lib.volumes.source import Source, SourceInfo, damaged
+from lib.volumes.source import Source, SourceInfo
 
 PNG = ".png"
 TIFF = (".tif", ".tiff")

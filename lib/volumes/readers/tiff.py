@@ -13,13 +13,13 @@ import tifffile
 from numpy.typing import NDArray
 
 from lib.volumes.boxes import Box
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import VolumeError, damaged
 from lib.volumes.plain import PlainSource
 from lib.volumes.readers.roles import Role
 from lib.volumes.readers.tiff_pages import read_page
 from lib.volumes.readers.tiff_series import choose_series, refuse_colour, stack_shape
 from lib.volumes.readers.tiff_sizes import own_attributes, stated_sections, voxel_size
-from lib.volumes.source import Source, SourceInfo, Stored, damaged
+from lib.volumes.source import Source, SourceInfo, Stored
 
 TIFF_ERRORS = (
     tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, RuntimeError, TypeError,

@@ -231,23 +231,23 @@ class Cropped(Source):
     def __init__(self, inner: Source, box: Box, info: SourceInfo) -> None:
         super().__init__(info)
         assert info.shape == box_shape(box), (info.shape, box)
-        self._inner, self._low = inner, box_origin(box)
+        self.inner, self._low = inner, box_origin(box)
 
     def close(self) -> None:
         """Close the whole."""
-        self._inner.close()
+        self.inner.close()
 
     def stored(self, box: Box) -> Stored:
         """As the whole says."""
-        return self._inner.stored(shift_box(box, self._low))
+        return self.inner.stored(shift_box(box, self._low))
 
     def stored_boxes(self, limit: int) -> list[Box]:
         """As the whole says, inside of the part."""
-        shifted = (shift_box(b, minus(self._low)) for b in self._inner.stored_boxes(limit))
+        shifted = (shift_box(b, minus(self._low)) for b in self.inner.stored_boxes(limit))
         return [part for b in shifted if (part := intersect(b, whole_box(self.shape)))]
 
     def _read(self, box: Box) -> NDArray[Any]:
-        return self._inner.read(shift_box(box, self._low))
+        return self.inner.read(shift_box(box, self._low))
 
 
 def check_affine(where: str, affine: NDArray[np.float64]) -> None:

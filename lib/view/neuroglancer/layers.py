@@ -13,6 +13,7 @@ from lib.queries.ledger import Ledger
 from lib.queries.store import ScoreStore
 from lib.queries.volumes import is_volume
 from lib.view.neuroglancer.properties import class_colors
+from lib.view.neuroglancer.pyramid import Level
 from lib.view.neuroglancer.scene import Scene
 from lib.view.neuroglancer.session import Found, Session
 from lib.view.neuroglancer.volumes import (
@@ -63,7 +64,9 @@ def class_layer(scene: Scene, properties: str) -> Any | None:
     if scene.item is None or not scene.item.has_label("final"):
         return None
     item = scene.item.study.item(scene.name)
-    reading = Reading(scene.shape, np.dtype(np.uint8), item.read_final)
+    # a packed label is unpacked from its start for each part that is read: one part
+    whole = Level(scene.shape, item.read_final, unit=scene.shape)
+    reading = Reading(scene.shape, np.dtype(np.uint8), item.read_final, lambda: [whole])
     return _classes(scene, Volume(reading, scene.voxel_size_nm, labels=True), properties)
 
 

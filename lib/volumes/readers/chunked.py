@@ -15,7 +15,13 @@ from lib.volumes.boxes import Box, Triple, intersect, whole_box
 from lib.volumes.contents import HEAD_BYTES, stand_in
 from lib.volumes.errors import VolumeError, damaged
 from lib.volumes.readers.axes import Axes
-from lib.volumes.readers.chunked_sizes import Grid, Level, array_grid, multiscale_level
+from lib.volumes.readers.chunked_sizes import (
+    Grid,
+    Level,
+    array_grid,
+    multiscale_level,
+    multiscale_names,
+)
 from lib.volumes.readers.precomputed_chunks import PrecomputedChunks
 from lib.volumes.readers.remote import Folder, context_of, kvstore_of
 from lib.volumes.readers.roles import Role, choose_dataset, finest_of
@@ -44,6 +50,13 @@ class ChunkedSource(Source):
     ) -> None:
         super().__init__(info)
         self._store, self._axes, self._chunks = store, axes, chunks
+
+    @property
+    def chunk(self) -> Triple:
+        """Voxels that are decoded together."""
+        shape = self._store.chunk_layout.read_chunk.shape or self._store.shape
+        x, y, z = (1 if a is None else int(shape[a]) for a in self._axes)
+        return x, y, z
 
     def stored(self, box: Box) -> Stored:
         """How many of a box's chunks there are."""
@@ -189,6 +202,16 @@ def is_container(folder: Folder) -> bool:
     """Whether a folder is a Zarr or N5 container, group or array."""
     names = (".zarray", ".zgroup", "zarr.json", "attributes.json")
     return folder.suffix in (".zarr", ".n5") or any((folder / n).exists() for n in names)
+
+
+def is_array(folder: Folder) -> bool:
+    """Whether a folder is an array of a Zarr or N5 container."""
+    return _driver(folder) is not None
+
+
+def level_names(group: Folder) -> list[str]:
+    """Paths of the levels of an OME-Zarr image, from its group; none where there is no image."""
+    return multiscale_names(group, read_json)
 
 
 def _driver(folder: Folder) -> str | None:

@@ -76,11 +76,9 @@ def multiscale_level(
     Returns:
         None when the folder is no OME-Zarr image, or has no such level.
     """
-    data = read(group / ".zattrs") or (read(group / "zarr.json") or {}).get("attributes", {})
-    data = data.get("ome", data)
-    if not data.get("multiscales"):
+    image = _multiscale(group, read)
+    if image is None:
         return None
-    image = data["multiscales"][0]
     levels = {str(d["path"]): d for d in image.get("datasets", [])}
     if not levels:
         raise VolumeError(group, "OME-Zarr metadata without a dataset", "at least one level")
@@ -97,6 +95,20 @@ def multiscale_level(
         offset = [t * s + o for t, s, o in zip(inner, outer_scale, outer, strict=True)]
     scale = [a * b for a, b in zip(scale, outer_scale, strict=True)]
     return Level(path, names, scale, offset, units)
+
+
+def multiscale_names(group: Folder, read: Callable[[Folder], dict[str, Any] | None]) -> list[str]:
+    """Paths of the levels of an OME-Zarr image; none where the folder is no such image."""
+    image = _multiscale(group, read) or {}
+    return [str(d["path"]) for d in image.get("datasets", [])]
+
+
+def _multiscale(
+    group: Folder, read: Callable[[Folder], dict[str, Any] | None]
+) -> dict[str, Any] | None:
+    data = read(group / ".zattrs") or (read(group / "zarr.json") or {}).get("attributes", {})
+    listed = data.get("ome", data).get("multiscales")
+    return dict(listed[0]) if listed else None
 
 
 def array_grid(

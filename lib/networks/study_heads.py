@@ -114,7 +114,7 @@ class StudyHeads(nn.Module):
         for rows in zip(*pieces, strict=True):
             whole = torch.cat([r.to(weight.dtype) for r in rows], -1)
             parts.append(self.outer(functional.linear(whole, weight, bias).relu_()))
-        return torch.cat(parts).view(*features.shape[:-1], -1)
+        return torch.cat(parts).view(*features.shape[:-1], self.outer.out_features)
 
 
 def mixed(name: str, old: Tensor, new: Tensor, used: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ def count_contacts(
     call: Call = call_here,
 ) -> BlockContacts:
     """The contacts that start in one block."""
-    reach = [max(o[axis] for o in evidence.offsets) for axis in range(3)]
+    reach = [max((o[axis] for o in evidence.offsets), default=0) for axis in range(3)]
     outer = tuple(
         (a, min(b + r, n)) for (a, b), r, n in zip(core, reach, evidence.shape, strict=True)
     )

@@ -161,10 +161,13 @@ class WindowRun:
             sums[name][:, target[0], target[1]] += weighted
 
     def _axis_weight(self, name: str, axis: int) -> Tensor:
-        """(C or 1, window) the blending weight along one axis, for each channel."""
+        """(C or 1, window) the blending weight along one axis, for each channel.
+
+        A single voxel has no pairs: no channel then.
+        """
         weight = self.grid.axis_weights[axis]
         rows = [_pair_weight(weight, o[axis]) for o in self.pair_offsets.get(name, [(0, 0, 0)])]
-        return torch.from_numpy(np.stack(rows))
+        return torch.from_numpy(np.array(rows, np.float32).reshape(-1, len(weight)))
 
     def _weight(self, name: str, box: Box) -> Tensor:
         """(C or 1, *box) the sum of the weights of all windows: a product, as the grid is."""

@@ -168,6 +168,10 @@ class Source(ABC):
         """How many of a box's parts the file holds; one that it lacks reads as its fill value."""
         return Stored(1, 1)
 
+    def holds(self, box: Box) -> bool:
+        """Whether anything of a box is stored; True where that cannot be told quickly."""
+        return True
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open
         """Let go of open files."""
 
@@ -240,6 +244,10 @@ class Cropped(Source):
     def stored(self, box: Box) -> Stored:
         """As the whole says."""
         return self.inner.stored(shift_box(box, self._low))
+
+    def holds(self, box: Box) -> bool:
+        """As the whole says."""
+        return self.inner.holds(shift_box(box, self._low))
 
     def stored_boxes(self, limit: int) -> list[Box]:
         """As the whole says, inside of the part."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorstore as ts
 from neuroglancer.downsample import downsample_with_averaging
 from neuroglancer.downsample_scales import compute_near_isotropic_downsampling_scales
 from scale_cases import ome_pyramid
@@ -83,6 +84,31 @@ def test_zoomed_out_no_request_reads_more_than_the_bound(size_nm: Any) -> None:
     read.clear()
     exact = zoomed([level], whole_box((64, 64, 64)), (4, 4, 4), labels=False)
     assert np.abs(exact[:, 0, 0] - (4 * np.arange(64) + 1.5)).max() < 1e-3, "sections go first"
+
+
+def test_what_little_is_stored_is_seen_from_afar(tmp_path: Path) -> None:
+    store = ts.open(
+        {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": str(tmp_path / "v.zarr")},
+            "metadata": {
+                "shape": [4096] * 3, "data_type": "uint8",
+                "chunk_grid": {
+                    "name": "regular", "configuration": {"chunk_shape": [CHUNK] * 3}
+                },
+            },
+        },
+        create=True,
+    ).result()  # fmt: skip
+    store[2048:2112, 1024:1088, 3008:3072] = 200
+    source = open_source(str(tmp_path / "v.zarr"))
+    whole = RegionSource(source, whole_box(source.shape), (0.0, 255.0))
+    reading = image_reading(whole)
+    for factor in (4, 8, 16, 32):
+        at = [int(v / factor) // 64 * 64 for v in (3040, 1056, 2080)]
+        box: Box = tuple((a, a + 64) for a in at)
+        found = reading.zoomed(box, (factor,) * 3, labels=False)
+        assert found.max() == 200 and found.mean() < 200, factor
 
 
 def test_a_chunk_larger_than_the_bound_is_read_once() -> None:

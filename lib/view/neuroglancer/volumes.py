@@ -80,7 +80,11 @@ def _scales_of(region: RegionSource) -> Callable[[], Sequence[Level]]:
         for copy in (Copy(outer), *coarser_copies(outer)):
             a, b, c = (s + o / f for s, o, f in zip(copy.start, corner, copy.factor, strict=True))
             source = copy.source
-            levels.append(Level(source.shape, source.read, copy.unit, copy.factor, (a, b, c)))
+            levels.append(
+                Level(
+                    source.shape, source.read, copy.unit, copy.factor, (a, b, c), source.holds
+                )
+            )  # fmt: skip
         return levels
 
     return scales

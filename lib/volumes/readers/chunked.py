@@ -23,7 +23,7 @@ from lib.volumes.readers.chunked_sizes import (
     multiscale_names,
 )
 from lib.volumes.readers.precomputed_chunks import PrecomputedChunks
-from lib.volumes.readers.remote import Folder, context_of, kvstore_of
+from lib.volumes.readers.remote import Folder, context_of, is_remote, kvstore_of
 from lib.volumes.readers.roles import Role, choose_dataset, finest_of
 from lib.volumes.readers.stored import stored_chunks
 from lib.volumes.readers.stored_chunks import check_any_stored, count_chunks, nothing_stored
@@ -64,6 +64,13 @@ class ChunkedSource(Source):
         if self._chunks is not None:
             return self._chunks.stored(low, high)
         return count_chunks(self._store, low, high)
+
+    def holds(self, box: Box) -> bool:
+        """Whether a chunk of a box is on the disk; True elsewhere, and of Precomputed."""
+        if self._chunks is not None or is_remote(self.info.path):
+            return True
+        low, high = self._corners(box)
+        return not nothing_stored(self._store[tuple(map(slice, low, high))])
 
     def _corners(self, box: Box) -> tuple[list[int], list[int]]:
         """A box in the array's own coordinates."""

@@ -2,7 +2,8 @@
 //
 //   node neuroglancer.js '{"executable", "address", "shots", "steps": [{"key", "x", "y", "shot"}]}'
 //
-// x and y are screen points from the middle of the picture. Prints one line of JSON.
+// x and y are screen points from the middle of the picture. Prints one line of JSON: what was said
+// after each step, and milliseconds from each key until that, and until voxels that it asked for.
 'use strict';
 
 const path = require('node:path');
@@ -35,7 +36,7 @@ async function answered(page, before) {
   while (Date.now() < end) {
     text = await said(page);
     if (text !== before && text && !WAITING.test(text)) return text;
-    await page.waitForTimeout(100);
+    await page.waitForTimeout(10);
   }
   throw new Error(`nothing is said after ${JSON.stringify(before)}; still ${JSON.stringify(text)}`);
 }
@@ -59,13 +60,22 @@ async function main() {
     await first;
     await page.waitForTimeout(4000); // software rendering draws late
     const told = [];
+    const ms = [];
+    let received = 0; // when voxels last arrived
+    page.on('requestfinished', request => {
+      if (request.url().includes('/neuroglancer/npz/')) received = Date.now();
+    });
     for (const { key, x, y, shot } of steps) {
       if (key) {
         const before = await said(page);
         await page.mouse.move(MIDDLE.x + x, MIDDLE.y + y);
         await page.waitForTimeout(1000); // the voxel under the mouse is read back from the picture
+        const start = Date.now();
         await page.keyboard.press(key);
         told.push(await answered(page, before));
+        const passed = Date.now() - start;
+        await page.waitForTimeout(1000);
+        ms.push({ said: passed, voxels: received > start ? received - start : null });
       } else {
         told.push(await said(page));
       }
@@ -74,7 +84,7 @@ async function main() {
         await page.screenshot({ path: path.join(shots, `${shot}.png`) });
       }
     }
-    console.log(JSON.stringify({ address: page.url(), told, faults, strangers }));
+    console.log(JSON.stringify({ address: page.url(), told, ms, faults, strangers }));
   } finally {
     await browser.close();
   }

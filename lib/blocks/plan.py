@@ -26,10 +26,12 @@ FOLDER = ".neuropil"
 FORMAT = 1
 Task = Literal["segmentation", "instances", "both"]
 LAYERS = {"segmentation": ("classes",), "instances": ("objects",), "both": ("classes", "objects")}
-FRAGMENTS = "fragments"
-"""What objects are joined of; an array without coarser resolutions."""
+FRAGMENTS, FINE = "fragments", "fine"
+"""What objects are joined of, and the classes that cells are told by; arrays without coarser
+resolutions."""
 DTYPES: dict[str, np.dtype[Any]] = {
-    "classes": np.dtype(np.uint8), "objects": np.dtype(np.uint64), FRAGMENTS: np.dtype(np.uint64)
+    "classes": np.dtype(np.uint8), FINE: np.dtype(np.uint8),
+    "objects": np.dtype(np.uint64), FRAGMENTS: np.dtype(np.uint64),
 }  # fmt: skip
 PROCESS_BYTES = 900 * 2**20
 """A process with torch, the network and one window at work."""
@@ -94,18 +96,26 @@ class BlockPlan:
         return LAYERS[self.task]
 
     @property
+    def by_object(self) -> bool:
+        """Whether classes are those of whole cells."""
+        return self.level == "object" and "classes" in self.layers
+
+    @property
+    def joins(self) -> bool:
+        """Whether fragments are found and joined to objects."""
+        return "objects" in self.layers or self.by_object
+
+    @property
     def written(self) -> tuple[str, ...]:
         """Names of all arrays."""
-        return (*self.layers, FRAGMENTS) if "objects" in self.layers else self.layers
+        fine = (FINE,) if self.by_object else ()
+        return (*self.layers, *fine, FRAGMENTS) if self.joins else self.layers
 
     def worker_bytes(self) -> int:
         """What a worker needs at most, an estimate; benchmarks/blockwise.py measures it."""
         core = math.prod(self.core)
-        per_voxel = {"classes": CLASSES_BYTES, "objects": OBJECTS_BYTES}
-        return int(
-            PROCESS_BYTES + TILE_FACTOR * self.tile_bytes
-            + core * max(per_voxel[layer] for layer in self.layers)
-        )  # fmt: skip
+        per_voxel = OBJECTS_BYTES if self.joins else CLASSES_BYTES
+        return int(PROCESS_BYTES + TILE_FACTOR * self.tile_bytes + core * per_voxel)
 
     def least_disk_bytes(self) -> int:
         """Of the output, however well it packs."""
@@ -117,7 +127,7 @@ class BlockPlan:
         x, y, z = (p * v for p, v in zip(place, self.voxel_size_nm, strict=True))
         return LabelImage(
             out / layer, self.shape, DTYPES[layer], self.chunk, self.core, self.voxel_size_nm,
-            (x, y, z), layer, layer != FRAGMENTS,
+            (x, y, z), layer, layer not in (FRAGMENTS, FINE),
         )  # fmt: skip
 
     def write(self, out: Path) -> None:

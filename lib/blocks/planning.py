@@ -88,8 +88,9 @@ def plan_of(
         contrast = before.contrast
     elif contrast is None:
         contrast = volume_contrast(source)
+    level = args.level or settings.inference.voxel_level
     scale = None if before is None else before.scale
-    if before is None and args.task != "segmentation":
+    if before is None and (args.task != "segmentation" or level == "object"):
         whole = RegionSource(source, whole_box(source.shape), contrast)
         found = sampled_scale(
             predictor, frame.view(whole), frame.network_voxel_size_nm, frame.network_box(box)
@@ -105,7 +106,7 @@ def plan_of(
         chunk=chunk,
         contrast=contrast,
         task=cast(Task, args.task),
-        level=block_level(args.level, settings),
+        level=level,
         weights=str(args.weights.absolute()),
         weights_sha256=hashlib.sha256(args.weights.read_bytes()).hexdigest(),
         inference={key: value for key, value in inference.items() if key not in FREE},
@@ -128,20 +129,6 @@ def plan_of(
         "over the whole source"
     )
     return plan, predictor.hierarchy, told
-
-
-def block_level(asked: str | None, settings: Settings) -> str:
-    """The level of classes of a run by blocks.
-
-    Raises:
-        ValueError: classes of whole objects, which no block knows.
-    """
-    if asked == "object":
-        raise ValueError(
-            "--level object: a cell that spans blocks would have a class in each; expected fine, "
-            "coarse or fallback, or a volume that is predicted at once (--out NAME.nii.gz)"
-        )
-    return asked or settings.inference.voxel_level
 
 
 def price(grid: WindowGrid, boxes: Sequence[Box]) -> float:

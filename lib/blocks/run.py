@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lib.blocks.cells import remove_votes
 from lib.blocks.engine import Engine, Work
 from lib.blocks.ledger import Entry, Ledger, only_driver
 from lib.blocks.parts import remove_faces
 from lib.blocks.plan import FOLDER, BlockPlan, learned_path, plan_path, read_plan
 from lib.blocks.tasks import Stage, run_block, stages
 from lib.labels.hierarchy import LabelHierarchy
+from lib.prediction.classes import FINE_VALUE, GROUP_VALUE
 from lib.prediction.learned import Stored, write_heads
 from lib.volumes.atomic import make_folder
 from lib.volumes.errors import DISK_FULL, VolumeError
@@ -102,6 +106,7 @@ def drive(
             if outcome.failed:
                 return outcome  # what follows needs every block of this stage
         remove_faces(out)
+        remove_votes(out)
         return outcome
 
 
@@ -174,10 +179,13 @@ def check_space(plan: BlockPlan, out: Path) -> None:
 
 
 def _about(layer: str, hierarchy: LabelHierarchy) -> dict[str, Any]:
-    """`image-label` metadata: colours and names of classes."""
+    """`image-label` metadata: colours and names of classes and groups."""
     if layer != "classes":
         return {"image-label": {"version": "0.5"}}
-    named = [(i + 1, c.name, c.color) for i, c in enumerate(hierarchy.classes)]
+    named = [(i + FINE_VALUE, c.name, c.color) for i, c in enumerate(hierarchy.classes)]
+    for k, (name, members) in enumerate(hierarchy.groups):
+        mean = np.mean([hierarchy.classes[i].color for i in members], axis=0)
+        named.append((k + GROUP_VALUE, f"{name} (group)", tuple(mean.round())))
     return {
         "image-label": {
             "version": "0.5",

@@ -16,10 +16,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.blocks.cells import classes_by_cells, count_votes, name_cells_of
+from lib.blocks.contacts import Ids
 from lib.blocks.fragments import fragments_in
 from lib.blocks.objects import join_fragments, objects_of
 from lib.blocks.parts import contacts_between, save_part
-from lib.blocks.plan import FRAGMENTS, BlockPlan, learned_path, plan_path, read_plan
+from lib.blocks.plan import FINE, FRAGMENTS, BlockPlan, learned_path, plan_path, read_plan
 from lib.configs.settings import Settings
 from lib.networks.devices import choose_device
 from lib.prediction.boundary import BoundaryScale
@@ -49,10 +51,15 @@ def stages(plan: BlockPlan, out: Path) -> Iterator[Stage]:
     """The steps of a run; each needs those before it whole."""
     first = plan.image(out, plan.layers[0])
     yield Stage("predict", first.blocks(0))
-    if "objects" in plan.layers:
+    if plan.joins:
         yield Stage("contacts", first.blocks(0))
         yield Stage("join", [(0, 0, 0)])
+    if "objects" in plan.layers:
         yield Stage("objects", first.blocks(0))
+    if plan.by_object:
+        yield Stage("votes", first.blocks(0))
+        yield Stage("name", [(0, 0, 0)])
+        yield Stage("classes", first.blocks(0))
     for layer in plan.layers:
         image = plan.image(out, layer)
         for level in range(1, len(image.levels)):
@@ -140,18 +147,38 @@ def run_block(out: str, stage: str, index: Triple) -> dict[str, Any]:
         return _predict(work, index)
     if kind == "contacts":
         frame = work.predictor.frame(work.image.shape, work.plan.voxel_size_nm)
-        blocks = work.plan.image(work.out, "objects").blocks(0)
+        blocks = work.plan.image(work.out, FRAGMENTS).blocks(0)
         found = contacts_between(work.out, index, blocks, frame.network_voxel_size_nm)
         return {"contacts": found}
     if kind == "join":
         return join_fragments(work.out, work.predictor)
     if kind == "objects":
-        fragments = work.plan.image(work.out, FRAGMENTS)
-        ids = fragments.read(fragments.block_box(0, index))
-        work.plan.image(work.out, "objects").write(index, objects_of(work.out, ids))
+        work.plan.image(work.out, "objects").write(index, _objects(work, index))
         return {}
+    if kind in ("votes", "name", "classes"):
+        return _by_cells(work, kind, index)
     assert kind == "coarsen", stage
     work.plan.image(work.out, words[0]).coarsen(int(words[1]), index)
+    return {}
+
+
+def _objects(work: Workspace, index: Triple) -> Ids:
+    """The objects of a block; fragments are joined."""
+    fragments = work.plan.image(work.out, FRAGMENTS)
+    return objects_of(work.out, fragments.read(fragments.block_box(0, index)))
+
+
+def _by_cells(work: Workspace, stage: str, index: Triple) -> dict[str, Any]:
+    """A step of the class map at the level of objects."""
+    out, image, predictor = work.out, work.plan.image(work.out, FINE), work.predictor
+    if stage == "name":
+        return name_cells_of(out, image.blocks(0), predictor)
+    fine, cells = image.read(image.block_box(0, index)), _objects(work, index)
+    if stage == "votes":
+        return count_votes(out, index, fine, cells, predictor.hierarchy)
+    number = image.blocks(0).index(index)
+    classes = classes_by_cells(out, number, fine, cells, predictor)
+    work.plan.image(out, "classes").write(index, classes)
     return {}
 
 
@@ -168,7 +195,7 @@ def _workspace(out: str, written: int) -> Workspace:
 
 
 def _predict(work: Workspace, index: Triple) -> dict[str, Any]:
-    if "objects" in work.plan.layers:
+    if work.plan.joins:
         return _predict_objects(work, index)
     counts = np.bincount(_predict_classes(work, index).ravel())
     return {"voxels": {str(v): int(counts[v]) for v in np.flatnonzero(counts)}}
@@ -176,10 +203,11 @@ def _predict(work: Workspace, index: Triple) -> dict[str, Any]:
 
 def _predict_classes(work: Workspace, index: Triple) -> NDArray[np.uint8]:
     plan = work.plan
+    level, layer = ("fine", FINE) if plan.by_object else (plan.level, "classes")
     classes = work.predictor.classes(
-        work.image, plan.voxel_size_nm, cast(Level, plan.level), box=work.core(index)
+        work.image, plan.voxel_size_nm, cast(Level, level), box=work.core(index)
     )
-    plan.image(work.out, "classes").write(index, classes)
+    plan.image(work.out, layer).write(index, classes)
     return classes
 
 
@@ -198,9 +226,9 @@ def _predict_objects(work: Workspace, index: Triple) -> dict[str, Any]:
     ids = frame.mask_to_viewer(found.ids, network)[at]
     plan.image(work.out, FRAGMENTS).write(index, ids)
     if "classes" in plan.layers:
-        if plan.level == "fine" and predictor.one_network:
+        if plan.level in ("fine", "object") and predictor.one_network:
             classes = frame.mask_to_viewer(found.classes, network)[at]
-            plan.image(work.out, "classes").write(index, classes)
+            plan.image(work.out, FINE if plan.by_object else "classes").write(index, classes)
         else:  # the fragments' classes are not those that are asked for
             _predict_classes(work, index)
     save_part(work.out, index, found)

@@ -62,7 +62,7 @@ def add_predict_parser(
     parser.add_argument(
         "--level",
         choices=("object", "fine", "coarse", "fallback"),
-        help="of classes: one for each cell (of volumes predicted at once), or voxel by voxel "
+        help="of classes: one for each cell, or voxel by voxel "
         "(default: as inference.level says, fine where that is object)",
     )
     add_learned_option(parser)

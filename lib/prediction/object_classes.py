@@ -18,7 +18,7 @@ from lib.prediction.organelles import find_organelles
 
 MOSTLY = 0.5
 """Of an organelle's voxels, the least share that lies in one cell; what spreads over more cells
-is none."""
+is none. Half a cell and half no cell is none, either."""
 
 SLAB_VOXELS = 2**24
 """Voxels whose votes are counted at once."""
@@ -49,14 +49,35 @@ def classes_of_objects(
     Returns:
         (X, Y, Z) uint8: fine class + 1, or group + 101.
     """
-    own = _told_by_group(hierarchy, learned)
     cells, _ = fastremap.renumber(cells)  # edited maps have ids of any height
     organelles = find_organelles(fine, cells, hierarchy, inference.min_object_voxels)
     stands = (organelles.cells > 0) & (organelles.shares >= MOSTLY)
-    kept = stands[organelles.ids] | _is_of(sheath_classes(hierarchy))[fine]
-    of_cell = _cell_values(fine, cells, hierarchy, inference, learned)
-    within = (cells > 0) & ~kept
-    values: NDArray[np.uint8] = np.where(within, of_cell[cells], own[fine])
+    votes = cell_votes(fine, cells, hierarchy)
+    of_cell = values_of_cells(votes, hierarchy, inference, learned)
+    return told_by_cells(fine, of_cell[cells], stands[organelles.ids], hierarchy, learned)
+
+
+def told_by_cells(
+    fine: NDArray[np.uint8],
+    of_cell: NDArray[np.uint8],
+    organelles: NDArray[np.bool_],
+    hierarchy: LabelHierarchy,
+    learned: Collection[str] | None,
+) -> NDArray[np.uint8]:
+    """The class map, from what each voxel's cell is called.
+
+    Args:
+        fine: (X, Y, Z) uint8, fine class + 1.
+        of_cell: (X, Y, Z) uint8, value of the cell that each voxel lies in, 0 in none.
+        organelles: (X, Y, Z) whether an organelle that stands lies there.
+        hierarchy, learned: see `classes_of_objects`.
+
+    Returns:
+        (X, Y, Z) uint8: fine class + 1, or group + 101.
+    """
+    kept = organelles | _is_of(sheath_classes(hierarchy))[fine]
+    own = _told_by_group(hierarchy, learned)
+    values: NDArray[np.uint8] = np.where((of_cell > 0) & ~kept, of_cell, own[fine])
     return values
 
 
@@ -89,14 +110,16 @@ def name_cells(
             values[(cells == cell) & ~aside[values]] = told[0]
 
 
-def _cell_values(
-    fine: NDArray[np.uint8],
-    cells: NDArray[np.uint32],
-    hierarchy: LabelHierarchy,
-    inference: InferenceSettings,
-    learned: Collection[str] | None,
-) -> NDArray[np.uint8]:
-    """(N + 1,) uint8, what each cell is called."""
+def cell_votes(
+    fine: NDArray[np.uint8], cells: NDArray[np.uint32], hierarchy: LabelHierarchy
+) -> NDArray[np.int64]:
+    """(N + 1, C) voxels of each cell by fine class; sums over parts are those of the whole.
+
+    Args:
+        fine: (X, Y, Z) uint8, fine class + 1.
+        cells: (X, Y, Z) ids 1..N, 0 none.
+        hierarchy: of the classes.
+    """
     width = hierarchy.num_classes + FINE_VALUE
     count = int(cells.max(initial=0)) + 1
     votes = np.zeros(count * width, np.int64)
@@ -104,7 +127,21 @@ def _cell_values(
     for z in range(0, cells.shape[2], depth):
         keys = cells[..., z : z + depth].astype(np.int64) * width + fine[..., z : z + depth]
         votes += np.bincount(keys.ravel(), minlength=count * width)
-    votes = votes.reshape(count, width)[:, FINE_VALUE:]
+    return votes.reshape(count, width)[:, FINE_VALUE:]
+
+
+def values_of_cells(
+    votes: NDArray[np.int64],
+    hierarchy: LabelHierarchy,
+    inference: InferenceSettings,
+    learned: Collection[str] | None,
+) -> NDArray[np.uint8]:
+    """(N + 1,) uint8, what each cell is called; 0 at index 0.
+
+    Args:
+        votes: of `cell_votes`.
+        hierarchy, inference, learned: see `classes_of_objects`.
+    """
     without = votes.copy()
     without[:, [*organelle_classes(hierarchy), *sheath_classes(hierarchy)]] = 0
     votes = np.where(without.any(1)[:, None], without, votes)
@@ -112,6 +149,7 @@ def _cell_values(
     best = shares.argmax(1)
     values: NDArray[np.uint8] = (best + FINE_VALUE).astype(np.uint8)
     if not hierarchy.num_groups:
+        values[0] = 0
         return values
     groups = shares @ hierarchy.coarse_lut
     group = groups.argmax(1)
@@ -120,6 +158,7 @@ def _cell_values(
     grouped = hierarchy.coarse_lut.any(1)
     by_group = vague | (~named[best] & grouped[best])
     values[by_group] = group[by_group] + GROUP_VALUE
+    values[0] = 0
     return values
 
 

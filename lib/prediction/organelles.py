@@ -55,11 +55,7 @@ def find_organelles(
         hierarchy: says which classes lie in cells.
         least_voxels: smaller pieces are left out.
     """
-    table = np.zeros(256, np.uint8)
-    for c in organelle_classes(hierarchy):
-        table[c + FINE_VALUE] = c + FINE_VALUE
-    inner = table[classes]
-    pieces: NDArray[Any] = cc3d.connected_components(np.asarray(inner), connectivity=6)
+    pieces, inner = organelle_pieces(classes, hierarchy)
     sizes = np.bincount(pieces.ravel())
     kept = sizes >= max(least_voxels, 1)
     kept[0] = False
@@ -81,3 +77,23 @@ def find_organelles(
     held[organelle] = voxels[order]
     own_sizes = np.bincount(own, minlength=count + 1)
     return Organelles(ids, class_of, cell_of, held / np.maximum(own_sizes, 1), own_sizes)
+
+
+def organelle_pieces(
+    classes: NDArray[np.uint8], hierarchy: LabelHierarchy
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Connected pieces of the organelles' classes, however small.
+
+    Args:
+        classes: (X, Y, Z) uint8 fine class + 1.
+        hierarchy: says which classes lie in cells.
+
+    Returns:
+        (X, Y, Z) pieces from 1 on, 0 none; and the class + 1 there, 0 none.
+    """
+    table = np.zeros(256, np.uint8)
+    for c in organelle_classes(hierarchy):
+        table[c + FINE_VALUE] = c + FINE_VALUE
+    inner = table[classes]
+    pieces: NDArray[Any] = cc3d.connected_components(np.asarray(inner), connectivity=6)
+    return pieces, inner

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from block_cases import bytes_of, case, command, make_weights
+from engine_cases import HIERARCHY
 
 from lib.blocks.ledger import Ledger, only_driver
 from lib.commands import main
@@ -159,7 +160,10 @@ def test_a_full_disk_stops_the_run_in_words(tmp_path: Path) -> None:
 def test_what_is_read_back_has_names_and_coarser_levels(whole: Path) -> None:
     group = json.loads((whole / "seg.zarr" / "classes" / "zarr.json").read_text())
     ome = group["attributes"]["ome"]
-    assert ome["image-label"]["properties"][0]["label-value"] == 1
+    named = {p["label-value"]: p["class"] for p in ome["image-label"]["properties"]}
+    assert named[1] == HIERARCHY.class_names[0]
+    assert named[101] == f"{HIERARCHY.group_names[0]} (group)"
+    assert len(ome["image-label"]["colors"]) == len(named)
     fine = open_source(str(whole / "seg.zarr" / "classes") + ":0")
     coarse = open_source(str(whole / "seg.zarr" / "classes") + ":1")
     assert coarse.shape == (19, 13, 17) and fine.shape == (37, 26, 17)

@@ -14,9 +14,9 @@ from lib.clicks.strokes import fewer_points
 from lib.clicks.viewer import click_source
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
 from lib.infers.clicks import clicked_class, viewer_points
-from lib.infers.object_level import ObjectLevel
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.prediction.object_classes import name_cells
+from lib.proofread.object_level import ObjectLevel
 from lib.server.weights import Loaded
 from lib.volumes.boxes import whole_box
 from lib.volumes.opened import RequestImage

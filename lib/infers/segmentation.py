@@ -7,10 +7,10 @@ from typing import Any, cast
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
-from lib.infers.object_level import ObjectLevel
 from lib.infers.region import in_region, triple
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.prediction.classes import Level
+from lib.proofread.object_level import ObjectLevel
 from lib.server.regions import region
 from lib.server.weights import Loaded
 from lib.volumes.opened import RequestImage

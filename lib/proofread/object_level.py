@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,26 @@ from numpy.typing import NDArray
 from lib.prediction.classes import Progress
 from lib.prediction.feature_cache import ClassMap, FeatureCache, WindowKey
 from lib.prediction.features import Shelf
+from lib.prediction.predictor import Predictor
 from lib.proofread.store import ObjectStore
-from lib.server.weights import Loaded
 from lib.volumes.boxes import Box, whole_box
 from lib.volumes.opened import RequestImage, item_id
+
+
+class Loaded(Protocol):
+    """A network on a device."""
+
+    @property
+    def predictor(self) -> Predictor: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def heads(self) -> str: ...
+
+    @property
+    def fragments(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,7 @@ class ObjectLevel:
     """Answers for one image, the same to everybody who asks.
 
     Args:
-        objects: of the study.
+        objects: of the study; None: the image lies in none.
         cache: where what was found is kept for the next question.
         loaded: the network.
         image: that is asked about.
@@ -47,7 +64,7 @@ class ObjectLevel:
         progress: of the network's run.
     """
 
-    objects: ObjectStore
+    objects: ObjectStore | None
     cache: FeatureCache
     loaded: Loaded
     image: RequestImage
@@ -57,7 +74,7 @@ class ObjectLevel:
     def cells(self) -> Cells:
         """The objects as people have corrected them, else those that the network finds."""
         image = self.image
-        if self.objects.holds(image.path):
+        if self.objects is not None and self.objects.holds(image.path):
             current, _ = self.objects.open(item_id(image.path), image.shape)
             if current.machine is not None:  # the log of edits only ever grows
                 state = f"{current.machine.version} {len(current.log.edits())}"

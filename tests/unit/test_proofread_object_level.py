@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lib.infers.object_level import ObjectLevel
 from lib.prediction.feature_cache import FeatureCache
+from lib.proofread.object_level import ObjectLevel
 
 SHAPE = (4, 3, 2)
 IMAGE: Any = SimpleNamespace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import neuroglancer
@@ -13,6 +14,7 @@ import requests
 import tensorstore
 from view_cases import LEFT, RIGHT, SETTINGS, SHAPE, SIZE_NM, H, desk_of_one, found_ids, press
 
+from lib.prediction.object_classes import classes_of_objects
 from lib.proofread.store import ObjectStore
 from lib.queries.heatmap import write_heat_map
 from lib.view.neuroglancer import layers
@@ -149,8 +151,35 @@ def test_what_is_on_the_screen_is_computed(viewer: LiveViewer) -> None:
     assert layers.FOUND in viewer.viewer.state.layers
     (name,) = [n for n in viewer.properties if n.startswith("found-")]
     assert len(viewer.properties[name]["inline"]["ids"]) == max(1, found.ids.max())
-    assert "classes of" in press(viewer, "classes")
-    assert viewer.session.classes is not None and viewer.session.classes.ids.max() <= 12
+
+
+def test_classes_on_the_screen_are_those_of_the_objects_as_they_stand(viewer: LiveViewer) -> None:
+    predictor = viewer.scene.desk.network.get("cpu").predictor
+    fine = predictor.classes(viewer.scene.image.voxels, SIZE_NM, "fine")
+
+    def expected(cells: np.ndarray) -> np.ndarray:
+        return classes_of_objects(fine, cells, H, SETTINGS.inference, predictor.classes_learned)
+
+    for edit in ("", "merge"):
+        if edit:
+            press(viewer, "positive", (8, 10, 4))
+            press(viewer, edit, (20, 10, 4))
+        assert "level object" in press(viewer, "classes")
+        found = viewer.session.classes
+        assert found is not None and (found.ids == expected(current(viewer))).all()
+    assert set(np.unique(current(viewer))) == {0, LEFT}
+
+
+def test_classes_are_told_voxel_by_voxel_where_the_settings_say_so(tmp_path: Path) -> None:
+    desk = desk_of_one(tmp_path)
+    inference = SETTINGS.inference.model_copy(update={"level": "coarse"})
+    coarse = replace(desk, settings=SETTINGS.model_copy(update={"inference": inference}))
+    viewer = LiveViewer(coarse.item("one"), "http://127.0.0.1:1")
+    assert "level coarse" in press(viewer, "classes")
+    predictor = desk.network.get("cpu").predictor
+    found = viewer.session.classes
+    told = predictor.classes(viewer.scene.image.voxels, SIZE_NM, "coarse")
+    assert found is not None and (found.ids == told).all()
 
 
 def test_a_drawn_box_is_declared_annotated_at_the_second_press(viewer: LiveViewer) -> None:
@@ -204,6 +233,7 @@ def test_a_file_of_no_study_answers_and_keeps_nothing(tmp_path: Path) -> None:
     viewer = LiveViewer(scene, "http://127.0.0.1:1")
     assert "voxels in" in press(viewer, "positive", (8, 10, 4))
     assert "import SRC --lazy" in press(viewer, "accept", (8, 10, 4))
+    assert "level object" in press(viewer, "classes")
 
 
 def test_every_key_has_one_meaning() -> None:

@@ -13,15 +13,16 @@ import numpy as np
 
 from lib.configs.settings import Settings
 from lib.labels.hierarchy import LabelHierarchy
+from lib.prediction.classes import Progress
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.fragment_store import fragments_file
-from lib.prediction.predictor import Predictor
 from lib.proofread.asking import Asking
 from lib.proofread.current import CurrentObjects
+from lib.proofread.object_level import Loaded, ObjectLevel
 from lib.proofread.queue import DoubtQueue
 from lib.proofread.store import ObjectStore
 from lib.queries.store import ScoreStore
-from lib.volumes.boxes import Triple, whole_box
+from lib.volumes.boxes import Box, Triple, whole_box
 from lib.volumes.errors import VolumeError
 from lib.volumes.opened import ImageStore, RequestImage
 from lib.volumes.readers.opening import open_source
@@ -30,19 +31,6 @@ from lib.volumes.study import StudyItem
 
 VOLUME, CLICK = "volume", "click"
 """Kinds of turns on a device."""
-
-
-class Loaded(Protocol):
-    """A network on a device."""
-
-    @property
-    def predictor(self) -> Predictor: ...
-
-    @property
-    def version(self) -> str: ...
-
-    @property
-    def heads(self) -> str: ...
 
 
 class Network(Protocol):
@@ -164,3 +152,13 @@ class Scene:
             image.voxel_size_nm, desk.cache, lambda: desk.network.turn(CLICK, desk.device),
             None if self.item is None else fragments_file(self.item.image_path.parent, self.name),
         )  # fmt: skip
+
+    def object_level(self, box: Box, progress: Progress) -> ObjectLevel:
+        """What tells the classes of a box at the level of objects.
+
+        Raises:
+            ValueError: there are no weights.
+        """
+        desk = self.desk
+        loaded = desk.network.get(desk.device)
+        return ObjectLevel(desk.objects, desk.cache, loaded, self.image, box, progress)

@@ -191,14 +191,19 @@ class Session:
         return f"{found.count} objects in {describe_box(box)}; F over one accepts it"
 
     def find_classes(self, box: Box) -> str:
-        """Classes of a box."""
-        asking, image = self.scene.asking(), self.image
-        with self.scene.desk.network.turn(VOLUME, self.scene.desk.device):
-            found = asking.predictor.classes(
-                image.voxels, image.voxel_size_nm, "fine", self.progress, box=box
-            )
+        """Classes of a box, at the level that viewers see (`inference.level`)."""
+        image, desk = self.image, self.scene.desk
+        level = desk.settings.inference.level
+        with desk.network.turn(VOLUME, desk.device):
+            if level == "object":
+                asked = self.scene.object_level(box, self.progress)
+                found = asked.classes(asked.cells())
+            else:
+                found = self.scene.asking().predictor.classes(
+                    image.voxels, image.voxel_size_nm, level, self.progress, box=box
+                )
         self.classes = Found(found.astype(np.uint32), box, np.zeros(0, np.uint8))
-        return f"classes of {describe_box(box)}"
+        return f"classes of {describe_box(box)}, level {level}"
 
     def declare(self, box: Box) -> str:
         """Declare a box annotated as its objects stand; the second time of asking does it."""

@@ -126,7 +126,8 @@ def read_sections(files: Sequence[Path], grid: SeriesGrid) -> Iterator[NDArray[A
 def stored_section(dataset: Dataset, dtype: np.dtype[Any]) -> NDArray[Any]:
     """One section's stored values, (X, Y); signed ones are shifted to start at zero.
 
-    The file's rescale is left out: contrast is normalised per item, so it changes nothing.
+    Of the file's rescale only a falling slope counts: contrast is normalised per item. It and
+    values of which the least is white are turned round, as viewers show them.
 
     Args:
         dtype: `volume_dtype` of its series.
@@ -134,6 +135,8 @@ def stored_section(dataset: Dataset, dtype: np.dtype[Any]) -> NDArray[Any]:
     stored = _stored_values(dataset)
     if int(dataset.PixelRepresentation):
         stored = stored.astype(np.int64) + 2 ** (int(dataset.BitsStored) - 1)
+    if _falling(dataset):
+        stored = 2 ** int(dataset.BitsStored) - 1 - stored.astype(np.int64)
     return np.ascontiguousarray(stored.T, dtype=dtype)
 
 
@@ -167,6 +170,14 @@ def _stored_values(dataset: Dataset) -> NDArray[Any]:
         values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0].astype(np.float64)
     slope = float(dataset.get("RescaleSlope") or 1)
     return np.asarray(np.rint((values - float(dataset.get("RescaleIntercept") or 0)) / slope))
+
+
+def _falling(dataset: Dataset) -> bool:
+    """Whether higher stored values are darker."""
+    # GDCM has turned compressed ones round already.
+    packed = dataset.file_meta.TransferSyntaxUID.is_compressed
+    white = dataset.get("PhotometricInterpretation") == "MONOCHROME1" and not packed
+    return white != (float(dataset.get("RescaleSlope") or 1) < 0)
 
 
 def _directions(header: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

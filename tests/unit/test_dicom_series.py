@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.uid import RLELossless
 
 from lib.dicom.export import export_series
 from lib.dicom.series import read_headers, read_sections, series_grid, volume_dtype
@@ -96,6 +97,24 @@ def test_signed_values_and_foreign_series(tmp_path: Path) -> None:
     back = np.stack(list(read_sections(series.files[::-1], read_headers(tmp_path))), axis=2)
     np.testing.assert_array_equal(back, image)
     assert read_headers(tmp_path).record() is None
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("white", "slope"), [(True, 1), (False, -1), (True, -2)])
+def test_values_that_fall_are_turned_round_as_viewers_show_them(
+    tmp_path: Path, white: bool, slope: int, packed: bool
+) -> None:
+    image = volume(np.uint8, (8, 6, 4))
+    series = export(image, tmp_path)
+    for path in series.files:
+        ds = pydicom.dcmread(path)
+        ds.PhotometricInterpretation = "MONOCHROME1" if white else "MONOCHROME2"
+        ds.RescaleSlope = slope
+        if packed:
+            ds.compress(RLELossless, encoding_plugin="pydicom")
+        ds.save_as(path)
+    back = np.stack(list(read_sections(series.files, read_headers(tmp_path))), axis=2)
+    np.testing.assert_array_equal(back, image if white == (slope < 0) else 255 - image)
 
 
 def test_series_that_form_no_grid_are_refused(tmp_path: Path) -> None:

@@ -82,7 +82,10 @@ class NeuropilApp(MONAILabelApp):
         root = mirror_folder(address) if self.remote else Path(studies)
         weights = Path(app_dir) / "model" / PUBLISHED.name
         self.network = SharedNetwork(weights, self.settings, study=root)
-        self.images = ImageStore(self.settings.data.spacing_unit)
+        self.images = ImageStore(
+            self.settings.data.spacing_unit,
+            bright_membranes=self.settings.data.bright_membranes,
+        )
         self.cache = FeatureCache(self.settings.inference.cache_bytes)
         self.queries = QueryParts(self.network, self.settings, self.hierarchy)
         self.objects = ObjectStore(root, self.settings.inference.min_object_voxels)

@@ -77,7 +77,8 @@ def unpack(folder: Path, study: Study) -> int:
             study.add_item(
                 record.id, image, record.voxel_size_nm, sets, ids,
                 split=record.split, true_instances=record.true_instances,
-                fully_annotated=record.fully_annotated, extra=record.extra,
+                fully_annotated=record.fully_annotated,
+                bright_membranes=record.bright_membranes, extra=record.extra,
             )  # fmt: skip
     return len(names)
 

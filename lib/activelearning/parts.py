@@ -14,7 +14,7 @@ from lib.networks.model import NeuropilNet
 from lib.networks.weights import load_weights, trained_settings
 from lib.queries.store import ScoreStore, weights_version
 from lib.server.weights import SharedNetwork, device_named
-from lib.volumes.study import Study
+from lib.volumes.options import study_of
 
 
 class QueryParts:
@@ -40,10 +40,7 @@ class QueryParts:
         root = study_root(datastore)
         with self._lock:
             if root not in self._stores:
-                settings = self.settings
-                study = Study(
-                    root, self.hierarchy, settings.data.spacing_unit, settings.server.follow_links
-                )
+                study = study_of(root, self.hierarchy, self.settings)
                 self._stores[root] = ScoreStore(study, self.settings.queries)
             return self._stores[root]
 

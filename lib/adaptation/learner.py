@@ -221,7 +221,7 @@ def item_rows(
     net = network.net
     data = data_item(item, network)
     frame = data.frame
-    image = frame.view(item.open_image())
+    image = frame.view(item.open_seen())
     grid = window_grid(image.shape, window_size(net, network.inference), network.inference.overlap)
     source = FeatureSource(net, image, network.inference.precision, shelf).fitting(grid)
     return read_rows(
@@ -297,4 +297,4 @@ def _label_state(item: StudyItem) -> str:
     for path in (item.label_path("final"), item.image_path):
         found = path.stat()
         parts.append(f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}")
-    return f"{' '.join(parts)} {item.voxel_size_nm}"
+    return f"{' '.join(parts)} {item.voxel_size_nm}{' bright' * item.bright_membranes}"

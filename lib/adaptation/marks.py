@@ -105,7 +105,7 @@ def _marks(data: DataItem, shelf: Shelf | None, most_voxels: int) -> Marks | Non
     axis = int(longer_axes(middle)[0])
     item = cast(StudyItem, data.source)
     return Marks(
-        data.id, data.frame.view(item.open_image()), data.voxel_size_nm, box, ids,
+        data.id, data.frame.view(item.open_seen()), data.voxel_size_nm, box, ids,
         labels.palette[labels.codes[box_slices(box)]], _sectionwise(data, ids), axis,
         float(np.median(middle[:, axis])), shelf,
     )  # fmt: skip

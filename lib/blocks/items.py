@@ -136,7 +136,16 @@ def _run_of(
         where, source = str(path.absolute()), open_file(path, item.study.spacing_unit)
         box = whole_box(source.shape)
     plan, hierarchy, _ = plan_of(
-        args, settings, out, where, source, item.voxel_size_nm, box, learned, contrast
+        args,
+        settings,
+        out,
+        where,
+        source,
+        item.voxel_size_nm,
+        box,
+        learned,
+        contrast,
+        item.bright_membranes,
     )
     check_space(plan, target.parent)
     return ItemRun(out, begin(out, plan, hierarchy, learned), target)

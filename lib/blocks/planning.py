@@ -52,7 +52,10 @@ def make_plan(
     voxel = (float(size[0]), float(size[1]), float(size[2]))
     where = args.image if is_remote(args.image) else str(Path(args.image).absolute())
     box = _box(args.box, source)
-    return plan_of(args, settings, args.out, where, source, voxel, box, learned)
+    return plan_of(
+        args, settings, args.out, where, source, voxel, box, learned,
+        bright_membranes=settings.data.bright_membranes,
+    )  # fmt: skip
 
 
 def plan_of(
@@ -65,6 +68,7 @@ def plan_of(
     box: Box,
     learned: Stored | None,
     contrast: tuple[float, float] | None = None,
+    bright_membranes: bool = False,
 ) -> tuple[BlockPlan, LabelHierarchy, str]:
     """The plan of a run over a box of a source.
 
@@ -76,6 +80,7 @@ def plan_of(
         box: what is predicted, in its voxels.
         learned: by a study, and used; None: nothing.
         contrast: its window of intensities; None: it is sampled.
+        bright_membranes: whether its membranes are brighter than what they enclose.
     """
     predictor = load_predictor(args.weights, settings, "cpu")
     if learned is not None:
@@ -86,8 +91,9 @@ def plan_of(
     before = read_plan(out)
     if before is not None:
         contrast = before.contrast
-    elif contrast is None:
-        contrast = volume_contrast(source)
+    else:
+        low, high = contrast or volume_contrast(source)
+        contrast = (high, low) if bright_membranes else (low, high)
     level = args.level or settings.inference.voxel_level
     scale = None if before is None else before.scale
     if before is None and (args.task != "segmentation" or level == "object"):

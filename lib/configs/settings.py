@@ -139,6 +139,7 @@ class DataSettings(Section):
 
     patch_size: tuple[Count, Count, Count] = (128, 128, 32)  # x, y, z in network voxels
     spacing_unit: Literal["nm", "um", "mm"] = "nm"  # of files without a record of ours
+    bright_membranes: bool = False  # of images whose record does not say
     augment: bool = True
     appearance: Weight = 1.0  # strength of augmented contrast, brightness, shading and gamma
     inverted: Fraction = 0.0  # share of patches of inverted contrast

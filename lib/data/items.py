@@ -40,7 +40,7 @@ class SourceItem(Protocol):
 
     def has_label(self, tag: str) -> bool: ...
 
-    def open_image(self) -> Any: ...
+    def open_seen(self) -> Any: ...
 
     def read_class_sets(self, box: Box | None = None) -> NDArray[np.int32]: ...
 
@@ -133,7 +133,7 @@ class DataItem:
     ) -> None:
         self.source, self.hierarchy, self.cache = source, hierarchy, cache
         self.id = source.id
-        image = source.open_image()
+        image = source.open_seen()
         self.frame = viewer_frame(image.shape, source.record.voxel_size_nm, finest_nm, most_split)
         self._image = self.frame.view(image)
         self.shape: Triple = self.frame.network_shape

@@ -31,7 +31,7 @@ def app_answers(predictor: Predictor, item: StudyItem, objects: LazyImage) -> An
         objects: (X, Y, Z) their ids on the item's own grid, 0 none.
     """
     frame = predictor.frame(item.shape, item.voxel_size_nm)
-    image = frame.view(item.open_image())
+    image = frame.view(item.open_seen())
     standing = FramedLabels(frame, objects) if predictor.inference.click_fragments else None
     return app_answers_on(predictor, image, frame.network_voxel_size_nm, item.id, standing)
 

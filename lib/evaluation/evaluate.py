@@ -122,7 +122,7 @@ def evaluate_item(
     truth = read_truth(item, frame, options.split, options.val_fraction)
     if truth is None:
         return None
-    image, voxel = item.open_image(), item.voxel_size_nm
+    image, voxel = item.open_seen(), item.voxel_size_nm
     parts = parts_of(item.shape, frame.order[2])
     worst = worst or WorstCases(0)
 

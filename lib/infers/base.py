@@ -93,7 +93,7 @@ class NeuropilTask(InferTask):
         begin = time.monotonic()
         device = device_named(request.get("device"))
         loaded = self.network.get(device)
-        image = self.images.open(Path(request["image"]))
+        image = self._image(request)
         answer = self.run(request, loaded, image, device)
         seconds = time.monotonic() - begin
         logger.info("%s on %s: %.2f s", request.get("model"), image.path.name, seconds)
@@ -111,6 +111,16 @@ class NeuropilTask(InferTask):
         if answer.stored:
             params["stored"] = answer.stored  # taken out by the app, which knows the datastore
         return answer.file, params
+
+    def _image(self, request: dict[str, Any]) -> RequestImage:
+        """The request's image, its membranes as the request says, else as its record does."""
+        image = self.images.open(Path(request["image"]))
+        bright = request.get("bright_membranes")
+        if bright is None:
+            return image
+        if not isinstance(bright, bool):
+            raise refuse(f"bright_membranes: expected true or false, found {bright!r}")
+        return image.seen_with(bright)
 
     @abstractmethod
     def run(

@@ -104,7 +104,7 @@ class Instances(ObjectsTask):
         with self.network.turn("volume", device):
             found = find_organelles(
                 predictor.classes(
-                    image.voxels,
+                    image.seen,
                     image.voxel_size_nm,
                     "fine",
                     shelf=self.shelf(loaded, image),
@@ -148,15 +148,13 @@ class Instances(ObjectsTask):
         kept = limits is None and self.objects.holds(image.path)
         if not kept or hasattr(image.voxels, "around"):  # a region is seen with what lies around
             with self.network.turn("volume", device):
-                return predictor.objects(
-                    image.voxels, size, progress, shelf, split_merge, box=limits
-                )
+                return predictor.objects(image.seen, size, progress, shelf, split_merge, box=limits)
         path = fragments_file(image.path.parent, item_id(image.path))
         made_of = f"{loaded.version} {image.key} {loaded.fragments}".rstrip()
         found: Fragments | None = load_fragments(path, made_of)
         if found is None:
             with self.network.turn("volume", device):
-                found = predictor.fragments(image.voxels, size, progress, shelf)
+                found = predictor.fragments(image.seen, size, progress, shelf)
             save_fragments(path, found, made_of)
         return predictor.joined(found, image.shape, size, split_merge)
 

@@ -141,7 +141,7 @@ class Proofread(NeuropilTask):
             loaded.predictor,
             loaded.version,
             loaded.heads,
-            image.voxels,
+            image.seen,
             image.key,
             image.voxel_size_nm,
             self.cache,

@@ -56,7 +56,7 @@ class ProofreadClasses(NeuropilTask):
         source = click_source(
             predictor,
             loaded.version,
-            image.voxels,
+            image.seen,
             image.key,
             frame,
             self.cache,

@@ -42,7 +42,7 @@ class Segmentation(NeuropilTask):
         dtype = result_dtype(request, len(self.viewer_labels.names))
         limits = region(request.get("roi"), image.shape)
         progress, shelf = log_progress(f"segmentation {level}"), self.shelf(loaded, image)
-        predictor, voxels, size = loaded.predictor, image.voxels, image.voxel_size_nm
+        predictor, voxels, size = loaded.predictor, image.seen, image.voxel_size_nm
         with self.network.turn("volume", device):
             if level == "object":
                 asked = ObjectLevel(self.objects, self.cache, loaded, image, limits, progress)

@@ -19,13 +19,15 @@ from lib.prediction.options import (
 from lib.prediction.predictor import Predictor
 from lib.volumes.atomic import StagedFiles
 from lib.volumes.boxes import whole_box
+from lib.volumes.contrast import LazyImage
 from lib.volumes.errors import DiskError, VolumeError
 from lib.volumes.import_plan import default_id
 from lib.volumes.lacking import lacking
 from lib.volumes.options import existing_study
 from lib.volumes.readers.opening import open_source
+from lib.volumes.seen import as_seen
 from lib.volumes.study import Study
-from lib.volumes.writing import Sliceable, label_file, write_label
+from lib.volumes.writing import label_file, write_label
 
 TAGS = {"segmentation": "original", "instances": "instance_predicted"}
 """Where a task's map of a study item goes: labels/<tag>/."""
@@ -95,7 +97,7 @@ def run_predict(args: argparse.Namespace) -> int:
 
 def _image_job(
     args: argparse.Namespace, settings: Settings
-) -> tuple[str, Sliceable, tuple[float, float, float], Path]:
+) -> tuple[str, LazyImage, tuple[float, float, float], Path]:
     """(name, image, voxel size, target) of --image."""
     source = open_source(args.image, "image", settings.data.spacing_unit)
     size = tuple(args.voxel_size_nm) if args.voxel_size_nm else source.info.voxel_size_nm
@@ -108,7 +110,8 @@ def _image_job(
     target = args.out or Path(f"{stem}_{args.task}.nii.gz")
     if not target.name.endswith(".nii.gz"):
         raise ValueError(f"--out {target}: expected a name that ends in .nii.gz or .zarr")
-    return stem, source, (size[0], size[1], size[2]), target
+    image = as_seen(source, settings.data.bright_membranes)
+    return stem, image, (size[0], size[1], size[2]), target
 
 
 def _predict_items(args: argparse.Namespace, predictor: Predictor, study: Study) -> None:
@@ -127,7 +130,7 @@ def _predict_items(args: argparse.Namespace, predictor: Predictor, study: Study)
             target = args.out / target.name
         try:
             size = item.voxel_size_nm
-            print(_predict_one(args, predictor, item.id, item.open_image(), size, target))
+            print(_predict_one(args, predictor, item.id, item.open_seen(), size, target))
             done += 1
         except VolumeError as error:
             if args.items or isinstance(error, DiskError):
@@ -143,7 +146,7 @@ def _predict_one(
     args: argparse.Namespace,
     predictor: Predictor,
     name: str,
-    image: Sliceable,
+    image: LazyImage,
     voxel_size: tuple[float, float, float],
     target: Path,
 ) -> str:

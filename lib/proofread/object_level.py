@@ -92,7 +92,7 @@ class ObjectLevel:
             image = self.image
             return ClassMap(
                 self.loaded.predictor.object_classes(
-                    image.voxels, image.voxel_size_nm, self.progress, self._shelf(), self.limits,
+                    image.seen, image.voxel_size_nm, self.progress, self._shelf(), self.limits,
                     cells.ids,
                 )
             )  # fmt: skip
@@ -102,7 +102,7 @@ class ObjectLevel:
     def _found(self) -> Cells:
         image = self.image
         found = self.loaded.predictor.objects(
-            image.voxels, image.voxel_size_nm, self.progress, self._shelf(), box=self.limits
+            image.seen, image.voxel_size_nm, self.progress, self._shelf(), box=self.limits
         )
         return Cells(found.ids)
 

@@ -28,7 +28,7 @@ from lib.queries.volumes import is_volume
 from lib.volumes.errors import VolumeError
 from lib.volumes.frames import viewer_frame
 from lib.volumes.listing import Skipped
-from lib.volumes.record import record_path
+from lib.volumes.record import ASSUMED_NM, read_record, record_path
 from lib.volumes.study import Study, StudyItem
 
 logger = logging.getLogger("neuropil.queries")
@@ -55,6 +55,7 @@ class ScoreStore:
         self._scores: dict[str, tuple[int, ItemScores | None]] = {}
         self._known = KnownShares(study)
         self._grids: dict[str, tuple[str, RegionGrid | VolumeError]] = {}
+        self._bright: dict[str, tuple[int, bool]] = {}
         self._told: set[str] = set()
 
     def usable_items(self) -> tuple[list[StudyItem], list[Skipped]]:
@@ -103,7 +104,24 @@ class ScoreStore:
             self._scores[item.id] = held
         scores = held[1]
         # An image that was replaced makes its scores meaningless, not just old.
-        return scores if scores is not None and scores.image == fingerprint(item) else None
+        return scores if scores is not None and scores.image == self._seen(item) else None
+
+    def _seen(self, item: StudyItem) -> str:
+        """Changes when the image file does, or whether its membranes are bright.
+
+        A record is read once for each version of it; the image is not opened for it.
+        """
+        path = record_path(self.study.root, item.id)
+        age = _age(path)
+        held = self._bright.get(item.id)
+        if held is None or held[0] != age:
+            try:
+                said = read_record(path, item.id, ASSUMED_NM).bright_membranes
+            except VolumeError:
+                said = None  # whoever uses the item is told
+            held = age, self.study.bright_membranes if said is None else said
+            self._bright[item.id] = held
+        return fingerprint(item) + ("-bright" if held[1] else "")
 
     def freshness(self, item: StudyItem, weights: str) -> Freshness:
         """Whether an item's scores are those of the weights."""
@@ -198,8 +216,8 @@ class ScoreStore:
                 tick = self._ticker(item.id, done, len(todo), report, stop)
                 try:
                     scores = score_volume(
-                        net, item.open_image(), item.voxel_size_nm, settings, hierarchy,
-                        weights=weights, image=fingerprint(item), progress=tick,
+                        net, item.open_seen(), item.voxel_size_nm, settings, hierarchy,
+                        weights=weights, image=self._seen(item), progress=tick,
                     )  # fmt: skip
                 except (ValueError, OSError, MemoryError) as error:
                     unreadable.append(f"{item.image_path.name}: {error or type(error).__name__}")

@@ -23,6 +23,7 @@ from lib.server.errors import refuse
 from lib.server.isolated import Isolated, Limits, WorkerStoppedError
 from lib.server.regions import region
 from lib.volumes.errors import VolumeError
+from lib.volumes.options import study_of
 from lib.volumes.study import Study, StudyItem
 
 FREE_BYTES = 512 * 2**20
@@ -70,9 +71,7 @@ class Submissions:
     ) -> None:
         self.objects = objects or ObjectStore(root, settings.inference.min_object_voxels)
         self.answers = LastAnswers(root)
-        self.study = Study(
-            root, hierarchy, settings.data.spacing_unit, settings.server.follow_links
-        )
+        self.study = study_of(root, hierarchy, settings)
         self.mapping = settings.labels.segment_names
         self.taken_in: Callable[[], None] = lambda: None  # called after each submission
         self._seconds = settings.server.submission_seconds

@@ -127,7 +127,9 @@ def desk_of(settings: Settings, weights: Path, studies: Path | None, device: str
         objects = ObjectStore(studies, settings.inference.min_object_voxels)
     return Desk(
         settings, hierarchy_of(settings), SharedNetwork(weights, settings, study=studies), device,
-        ImageStore(settings.data.spacing_unit), FeatureCache(settings.inference.cache_bytes),
+        ImageStore(
+            settings.data.spacing_unit, bright_membranes=settings.data.bright_membranes
+        ), FeatureCache(settings.inference.cache_bytes),
         objects, scores,
     )  # fmt: skip
 

@@ -49,6 +49,11 @@ def add_import_parser(subparsers: Any) -> argparse.ArgumentParser:
         "is known, or as if they were not missing",
     )  # fmt: skip
     _add_label_options(parser)
+    parser.add_argument(
+        "--bright-membranes", action=argparse.BooleanOptionalAction,
+        help="membranes are brighter than what they enclose (negatives, backscattered "
+        "electrons shown as they are): the network sees the image inverted, viewers as it is",
+    )  # fmt: skip
     parser.add_argument("--replace", action="store_true", help="write over existing items")
     parser.add_argument(
         "--lazy", action="store_true",
@@ -111,6 +116,7 @@ def run_import(args: argparse.Namespace) -> int:
         replace=args.replace,
         gaps=args.missing_sections,
         lazy=args.lazy,
+        bright_membranes=args.bright_membranes,
     )
     plan = plan_import(request, study)
     for warning in plan.warnings:

@@ -39,13 +39,15 @@ def intensity_window(image: LazyImage) -> tuple[float, float]:
             larger volume has that volume's window as `contrast`.
 
     Returns:
-        (low, high) in the image's units, low < high.
+        (dark, bright) in the image's units; the higher value is the dark one where the image is
+        `inverted` (see `lib/volumes/seen.py`).
     """
     known: tuple[float, float] | None = getattr(image, "contrast", None)
     if known is not None:
         return known
     blocks = [np.asarray(image[box_slices(box)]).ravel() for box in sample_boxes(image.shape)]
-    return values_window(np.concatenate(blocks))
+    low, high = values_window(np.concatenate(blocks))
+    return (high, low) if getattr(image, "inverted", False) else (low, high)
 
 
 def sample_boxes(shape: tuple[int, ...]) -> list[Box]:
@@ -79,14 +81,14 @@ def normalize(patch: NDArray[Any], window: tuple[float, float]) -> NDArray[np.fl
 
     Args:
         patch: any shape, the image's own units; NaN counts as dark.
-        window: (low, high) of `intensity_window`.
+        window: of `intensity_window`.
 
     Returns:
         Same shape, float32 in [0, 1].
     """
-    low, high = window
+    dark, bright = window
     scaled = np.asarray(patch, np.float32)
-    scaled = (scaled - np.float32(low)) * np.float32(1.0 / (high - low))
+    scaled = (scaled - np.float32(dark)) * np.float32(1.0 / (bright - dark))
     np.clip(scaled, 0.0, 1.0, out=scaled)
     if np.asarray(patch).dtype.kind == "f":
         np.nan_to_num(scaled, copy=False)

@@ -172,6 +172,11 @@ class FramedImage:
         known: tuple[float, float] | None = getattr(self.image, "contrast", None)
         return known
 
+    @property
+    def inverted(self) -> bool:
+        """Whether bright voxels of the image are dark to the network."""
+        return bool(getattr(self.image, "inverted", False))
+
     def __getitem__(self, index: Any) -> NDArray[Any]:
         box = tuple(s.indices(n) for s, n in zip(index, self.shape, strict=True))
         assert all(step == 1 for _, _, step in box), "only steps of 1"

@@ -59,6 +59,7 @@ class ImportRequest:
         replace: write over items that no annotator has touched.
         gaps: what becomes of missing numbers in a folder of sections.
         lazy: make items that are boxes of the source, and copy no voxels.
+        bright_membranes: the image's; None: as the study's settings say.
     """
 
     source: str
@@ -77,6 +78,7 @@ class ImportRequest:
     replace: bool = False
     gaps: Gaps = "refuse"
     lazy: bool = False
+    bright_membranes: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def _import_regions(
             study, item.item_id, region, replace=request.replace,
             origin_voxels=box_origin(item.box), source={**_source(plan), "path": path},
             split=item.split, fully_annotated=request.fully_annotated,
+            bright_membranes=request.bright_membranes,
         )  # fmt: skip
         voxels = math.prod(box_shape(box))
         made.append((added, LabelCounts(voxels=voxels)))
@@ -102,6 +103,7 @@ def _import_item(
         source=_source(plan),
         fully_annotated=request.fully_annotated,
         split=item.split,
+        bright_membranes=request.bright_membranes,
         extra=_extra(plan, box),
         true_instances=request.true_instances and plan.instance is not None,
     )  # fmt: skip

@@ -14,12 +14,14 @@ from lib.labels.encodings import UNCERTAIN, LabelValueError, final_to_class_sets
 from lib.labels.hierarchy import IGNORE_INDEX
 from lib.volumes.atomic import write_json
 from lib.volumes.boxes import Box, box_shape, whole_box
+from lib.volumes.contrast import LazyImage
 from lib.volumes.disk_ids import from_disk_ids
 from lib.volumes.errors import VolumeError
 from lib.volumes.listing import leads_out
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
 from lib.volumes.record import ItemRecord, read_record, record_path
+from lib.volumes.seen import as_seen
 from lib.volumes.source import Source
 from lib.volumes.writing import Sliceable, label_file
 
@@ -95,6 +97,16 @@ class StudyItem:
             if mapped is not None:
                 return cast(Sliceable, mapped)
         return self.source
+
+    @property
+    def bright_membranes(self) -> bool:
+        """Whether membranes are brighter than what they enclose."""
+        said = self.record.bright_membranes
+        return self.study.bright_membranes if said is None else said
+
+    def open_seen(self) -> LazyImage:
+        """The image with the contrast that the network sees."""
+        return as_seen(self.open_image(), self.bright_membranes)
 
     def label_path(self, tag: str) -> Path:
         """The label file of a tag; where it would be written if there is none.

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.volumes.contrast import LazyImage
 from lib.volumes.errors import VolumeError
 from lib.volumes.listing import split_name
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
 from lib.volumes.readers.region import RegionSource
 from lib.volumes.record import ItemRecord, read_record, record_path
+from lib.volumes.seen import as_seen
 from lib.volumes.source import Source
 
 MOST_DECODED = 8 * 2**30
@@ -24,6 +26,9 @@ MOST_DECODED = 8 * 2**30
 
 MOST_KEPT = 16
 MOST_IDENTITIES = 1024
+
+BRIGHT = "|bright membranes"
+"""What the identity of an image with bright membranes ends with."""
 
 Affine = NDArray[np.float64]
 """(4, 4): voxel [i, j, k, 1] of an image as loaded -> RAS coordinates, viewer units."""
@@ -40,6 +45,7 @@ class RequestImage:
         voxel_size_nm: (x, y, z).
         key: identity of the image, see `ImageStore.identity`.
         warnings: what every reply about it tells.
+        bright_membranes: whether its membranes are brighter than what they enclose.
     """
 
     path: Path
@@ -48,6 +54,19 @@ class RequestImage:
     voxel_size_nm: tuple[float, float, float]
     key: str
     warnings: tuple[str, ...] = ()
+    bright_membranes: bool = False
+
+    @property
+    def seen(self) -> LazyImage:
+        """The voxels with the contrast that the network sees."""
+        return as_seen(self.voxels, self.bright_membranes)
+
+    def seen_with(self, bright_membranes: bool) -> RequestImage:
+        """The image as if its membranes were as said; what is computed of it is kept apart."""
+        if bright_membranes == self.bright_membranes:
+            return self
+        key = self.key.removesuffix(BRIGHT) + (BRIGHT if bright_membranes else "")
+        return replace(self, bright_membranes=bright_membranes, key=key)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,17 +89,21 @@ class ImageStore:
     Args:
         spacing_unit: of files without a record.
         budget: most bytes of decoded voxels kept; memory maps are free.
+        bright_membranes: of images whose record does not say.
     """
 
-    def __init__(self, spacing_unit: str, budget: int = MOST_DECODED) -> None:
+    def __init__(
+        self, spacing_unit: str, budget: int = MOST_DECODED, bright_membranes: bool = False
+    ) -> None:
         self.spacing_unit = spacing_unit
         self.budget = budget
+        self.bright_membranes = bright_membranes
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, RequestImage] = OrderedDict()
         self._identities: OrderedDict[str, str] = OrderedDict()
 
     def identity(self, path: Path) -> str:
-        """What identifies an image: its file and its voxel size, whatever else its record says.
+        """What identifies an image: its file, its voxel size, and whether its membranes are bright.
 
         A submission writes into the record; what was computed of the image stays good.
 
@@ -97,6 +120,7 @@ class ImageStore:
         finally:
             source.close()
         made = f"{_state(path)}|{record.voxel_size_nm}|{record.size_assumed}"
+        made += BRIGHT if self._bright(record) else ""
         with self._lock:
             self._identities[state] = made
             while len(self._identities) > MOST_IDENTITIES:
@@ -134,8 +158,14 @@ class ImageStore:
         record = _record(path, source)
         affine = np.eye(4) if source.affine is None else source.affine
         warnings = (record.warning(),) if record.size_assumed else ()
-        size = record.voxel_size_nm
-        return RequestImage(path, _voxels(source), affine, size, key, warnings)
+        return RequestImage(
+            path, _voxels(source), affine, record.voxel_size_nm, key, warnings,
+            self._bright(record),
+        )  # fmt: skip
+
+    def _bright(self, record: ItemRecord) -> bool:
+        said = record.bright_membranes
+        return self.bright_membranes if said is None else said
 
 
 def file_state(path: Path) -> str:

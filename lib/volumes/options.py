@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
+from lib.labels.hierarchy import LabelHierarchy
 from lib.volumes.study import Study
 
 
@@ -21,8 +22,14 @@ def add_study_option(parser: argparse.ArgumentParser) -> None:
 
 def open_study(root: Path, settings: Settings) -> Study:
     """The study in a folder, with the settings' hierarchy; the folder may yet be made."""
+    return study_of(root, hierarchy_of(settings), settings)
+
+
+def study_of(root: Path | str, hierarchy: LabelHierarchy, settings: Settings) -> Study:
+    """The study in a folder, read as the settings say."""
+    data = settings.data
     return Study(
-        root, hierarchy_of(settings), settings.data.spacing_unit, settings.server.follow_links
+        root, hierarchy, data.spacing_unit, settings.server.follow_links, data.bright_membranes
     )
 
 

@@ -42,6 +42,8 @@ class ItemRecord:
         known_share: part of the voxels for each class set that occurs, "unknown" included.
         split: "train", "val" or None (the trainer decides).
         true_instances: instance ids are ground truth in 3D; False when derived or 2D only.
+        bright_membranes: whether membranes are brighter than what they enclose; None: as the
+            study's settings say.
         extra: keys of other versions and tools, kept as they are.
         size_assumed: nobody stated the voxel size; it is not written down.
     """
@@ -55,6 +57,7 @@ class ItemRecord:
     known_share: dict[str, float] = field(default_factory=dict)
     split: Split | None = None
     true_instances: bool = True
+    bright_membranes: bool | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     size_assumed: bool = False
 
@@ -68,6 +71,11 @@ class ItemRecord:
         check_voxel_size(self.voxel_size_nm, self.id)
         if self.split not in ("train", "val", None):
             raise ValueError(f"item {self.id}: split {self.split!r}; expected train, val or none")
+        if not isinstance(self.bright_membranes, bool | None):
+            raise ValueError(
+                f"item {self.id}: bright_membranes {self.bright_membranes!r}; expected true, "
+                "false or none"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form: the fields, and the extra keys beside them."""
@@ -76,6 +84,8 @@ class ItemRecord:
         data["voxel_size_nm"] = list(self.voxel_size_nm)
         if self.size_assumed:
             del data["voxel_size_nm"]
+        if self.bright_membranes is None:
+            del data["bright_membranes"]
         data["origin_voxels"] = list(self.origin_voxels)
         data["class_sets"] = {str(code): names for code, names in self.class_sets.items()}
         return {**self.extra, **data, "format": FORMAT}

@@ -115,7 +115,8 @@ def region_at(
     region = RegionOf(outer.source, outer.dataset, inner, outer.voxel_size_nm, outer.contrast)
     made = add_region(
         study, f"{item.id}-x{x}y{y}z{z}", region, origin_voxels=(x, y, z),
-        source=item.record.source, extra={"region_of": item.id},
+        source=item.record.source, bright_membranes=item.record.bright_membranes,
+        extra={"region_of": item.id},
     )  # fmt: skip
     return made, _within(box, place)
 

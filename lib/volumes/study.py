@@ -45,6 +45,7 @@ class Study:
         hierarchy: what label values mean.
         spacing_unit: of images without a record ("nm", "um" or "mm").
         follow_links: whether links that lead out of the folder are items and labels.
+        bright_membranes: of images whose record does not say.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class Study:
         hierarchy: LabelHierarchy,
         spacing_unit: str = "nm",
         follow_links: bool = False,
+        bright_membranes: bool = False,
     ) -> None:
         self.root = Path(root)
         self.hierarchy = hierarchy
         self.spacing_unit = spacing_unit
         self.follow_links = follow_links
+        self.bright_membranes = bright_membranes
 
     def listing(self) -> Listing:
         """The images by id, and the files that are left out, with the reason."""

@@ -13,7 +13,7 @@ from lib.proofread.object_level import ObjectLevel
 
 SHAPE = (4, 3, 2)
 IMAGE: Any = SimpleNamespace(
-    path=Path("s/a.nii"), key="a", shape=SHAPE, voxels=np.zeros(SHAPE), voxel_size_nm=(1, 1, 1)
+    path=Path("s/a.nii"), key="a", shape=SHAPE, seen=np.zeros(SHAPE), voxel_size_nm=(1, 1, 1)
 )
 
 

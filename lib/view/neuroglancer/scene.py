@@ -104,6 +104,7 @@ class Desk:
             raise VolumeError(text, why, remedy="give --voxel-size-nm X Y Z")
         whole = RegionSource(source, whole_box(source.shape), volume_contrast(source), size)
         opened = RequestImage(Path(text), whole, np.eye(4), size, text, source.info.warnings)
+        opened = opened.seen_with(self.settings.data.bright_membranes)
         return Scene(self, Path(text.rstrip("/")).name or text, opened, None)
 
 
@@ -148,7 +149,7 @@ class Scene:
         desk, image = self.desk, self.image
         loaded = desk.network.get(desk.device)
         return Asking(
-            loaded.predictor, loaded.version, loaded.heads, image.voxels, image.key,
+            loaded.predictor, loaded.version, loaded.heads, image.seen, image.key,
             image.voxel_size_nm, desk.cache, lambda: desk.network.turn(CLICK, desk.device),
             None if self.item is None else fragments_file(self.item.image_path.parent, self.name),
         )  # fmt: skip

@@ -185,7 +185,7 @@ class Session:
         asking, image = self.scene.asking(), self.image
         with self.scene.desk.network.turn(VOLUME, self.scene.desk.device):
             found = asking.predictor.objects(
-                image.voxels, image.voxel_size_nm, self.progress, box=box
+                image.seen, image.voxel_size_nm, self.progress, box=box
             )
         self.objects = Found(found.ids.astype(np.uint32), box, found.classes)
         return f"{found.count} objects in {describe_box(box)}; F over one accepts it"
@@ -200,7 +200,7 @@ class Session:
                 found = asked.classes(asked.cells())
             else:
                 found = self.scene.asking().predictor.classes(
-                    image.voxels, image.voxel_size_nm, level, self.progress, box=box
+                    image.seen, image.voxel_size_nm, level, self.progress, box=box
                 )
         self.classes = Found(found.astype(np.uint32), box, np.zeros(0, np.uint8))
         return f"classes of {describe_box(box)}, level {level}"

@@ -143,6 +143,13 @@ class RegionSource(Source):
         """Close the volume."""
         self.outer.close()
 
+    def inverted(self) -> RegionSource:
+        """The region with its window of intensities the other way round."""
+        dark, bright = self.contrast
+        return RegionSource(
+            self.outer, self.box, (bright, dark), self.info.voxel_size_nm, self.info.path
+        )
+
     def around(self, margin: tuple[int, int, int]) -> tuple[RegionSource, Box]:
         """The region with what lies around it, and its own box in that.
 

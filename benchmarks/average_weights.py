@@ -3,7 +3,9 @@
     python benchmarks/average_weights.py EARLIER.pt LATER.pt --share 0.75 --out model/neuropil.pt
 
 Weights that a training went through lie in one basin, and a mean of two keeps most of what each
-is good at: here the later file's accuracy, and the earlier one's hold on images of other contrast.
+is good at: here the later file's boundaries, and the earlier one's hold on classes and on images of
+other contrast. Parts that a later phase added count as new in the earlier file, where they say
+nothing; the layers inside them are the later file's, for a mean with random ones is neither's.
 
 Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT).
 """
@@ -14,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -21,8 +24,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lib.configs.settings import Settings  # noqa: E402
-from lib.labels.hierarchy import hierarchy_from_dict  # noqa: E402
-from lib.networks.weights import check_fits, load_weights, save_weights  # noqa: E402
+from lib.labels.hierarchy import LabelHierarchy, hierarchy_from_dict  # noqa: E402
+from lib.networks.weights import (  # noqa: E402
+    check_fits,
+    load_weights,
+    save_weights,
+    with_new_parts,
+)
+
+WITHIN = "backbone.fine.layers."
+"""Layers of a new part before its last one, which is what makes it say nothing."""
 
 
 def mean_of(
@@ -36,6 +47,22 @@ def mean_of(
         else b
         for k, b in later.items()
     }
+
+
+def with_parts_of(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    settings: Settings,
+    hierarchy: LabelHierarchy,
+) -> dict[str, Any]:
+    """The earlier file with the parts of the later one that it lacks, saying nothing."""
+    grown = with_new_parts(first, settings, hierarchy)
+    within = {
+        key: value
+        for key, value in second["model"].items()
+        if key.startswith(WITHIN) and key not in first["model"]
+    }
+    return {**grown, "model": {**grown["model"], **within}}
 
 
 def main() -> int:
@@ -52,12 +79,16 @@ def main() -> int:
         first, second = load_weights(args.earlier), load_weights(args.later)
         settings = Settings.model_validate(second["settings"])
         hierarchy = hierarchy_from_dict(second["hierarchy"])
+        first = with_parts_of(first, second, settings, hierarchy)
         check_fits(args.earlier, first, settings, hierarchy)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    steps = [dict(data.get("meta", {})).get("step") for data in (first, second)]
+    metas = [dict(data.get("meta", {})) for data in (first, second)]
+    steps = [meta.get("step") for meta in metas]
     meta = {"step": steps[1], "mean_of_steps": steps, "share_of_later": args.share}
+    if learned := sorted({c for m in metas for c in m.get("classes_learned", ())}):
+        meta["classes_learned"] = learned
     state = mean_of(first["model"], second["model"], args.share)
     save_weights(args.out, state, settings, hierarchy, meta)
     print(f"{args.out}: {1 - args.share:g} x step {steps[0]} + {args.share:g} x step {steps[1]}")

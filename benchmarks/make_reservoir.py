@@ -26,6 +26,7 @@ from lib.labels.hierarchy import LabelHierarchy  # noqa: E402
 from lib.networks.digests import digest_of  # noqa: E402
 from lib.networks.model import NeuropilNet  # noqa: E402
 from lib.networks.weights import load_network  # noqa: E402
+from lib.prediction.filters import COUNT as FILTERS  # noqa: E402
 from lib.volumes.study import Study  # noqa: E402
 
 STUDIES = ("real", "synthetic-sections", "synthetic-isotropic")
@@ -65,13 +66,13 @@ def make_reservoir(
     for step in range(patches):
         (patch,) = sampler.batch(step, [0])
         made = volume_rows(
-            net, patch.image, patch.class_sets, hierarchy.unknown, rows // patches, seed + step,
-            contrast=(0.0, 1.0),  # patches come normalised
+            net, patch.image, patch.voxel_size_nm, patch.class_sets, hierarchy.unknown,
+            rows // patches, seed + step, contrast=(0.0, 1.0),  # patches come normalised
         )  # fmt: skip
         parts.append(made)
         print(f"\r{step + 1} of {patches} patches", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return pooled(parts, digest, net.feature_channels)
+    return pooled(parts, digest, net.feature_channels + FILTERS)
 
 
 def main() -> int:

@@ -51,6 +51,7 @@ class Figure:
         sure: share of the bootstrap's draws in which it gained enough.
         voxels: known voxels of it.
         used: whether the refit is used for it.
+        one_sided: whether next to nothing is known that is not of it.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Figure:
     sure: float
     voxels: int
     used: bool
+    one_sided: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,8 @@ def _figures(
     figures, worst, least = [], None, SURE
     for k, kind in enumerate(kinds):
         one, other = times @ old[k], times @ new[k]
-        if one_sided(judged.rows, kind, judged.hierarchy):
+        blind = one_sided(judged.rows, kind, judged.hierarchy)
+        if blind:
             gained = iou(other) - iou(one) > ONE_SIDED_GAIN
         else:
             gained = iou(other) - iou(one) > LEAST_GAIN
@@ -209,7 +212,7 @@ def _figures(
         used = kind in allowed
         voxels = round(float(old[k][:, (0, 2)].sum()))
         name = judged.hierarchy.describe(kind)
-        figures.append(Figure(name, before, after, sure, voxels, used))
+        figures.append(Figure(name, before, after, sure, voxels, used, blind))
         harmed = not used and after < before - LARGEST_LOSS
         if (used and sure < least) or harmed:
             worst, least = kind, -1.0 if harmed else sure

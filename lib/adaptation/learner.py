@@ -30,6 +30,7 @@ from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
 from lib.networks.study_heads import CLASSES, StudyHeads
 from lib.prediction.features import FeatureSource, Shelf
+from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.forward import window_size
 from lib.prediction.learned import Learned, Stored, load_heads, save_heads
 from lib.prediction.window_grid import window_grid
@@ -150,7 +151,7 @@ class StudyLearner:
             fresh[item.id] = kept
         self._kept = {name: kept for name, kept in fresh.items() if len(kept[1])}
         if not self._kept:
-            return no_rows(network.net.feature_channels)
+            return no_rows(network.net.feature_channels + FILTERS)
         return Rows.joined([rows for _, rows in self._kept.values()])
 
 
@@ -226,7 +227,7 @@ def item_rows(
     source = FeatureSource(net, image, network.inference.precision, shelf).fitting(grid)
     return read_rows(
         item.id, source, grid, sets or CompactSets(data.load_labels()), network.hierarchy.unknown,
-        settings.most_rows, most_windows,
+        settings.most_rows, most_windows, data.voxel_size_nm,
     )  # fmt: skip
 
 
@@ -270,7 +271,14 @@ def sentence(verdict: Verdict, items: int, voxels: int) -> str:
 
 def _told(figure: Figure) -> str:
     change = f"{figure.name} IoU {figure.before:.2f} -> {figure.after:.2f}"
-    return f"{change}, {'in use' if figure.used else 'left as it was'}"
+    if figure.used:
+        return f"{change}, in use"
+    if figure.one_sided and figure.after > figure.before:
+        return (
+            f"{change}, left as it was, since next to nothing is known that is not {figure.name} "
+            "(paint some of what else is there, or declare a region fully annotated)"
+        )
+    return f"{change}, left as it was"
 
 
 def no_rows(channels: int) -> Rows:

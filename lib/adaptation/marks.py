@@ -16,6 +16,7 @@ from torch import Tensor
 from lib.adaptation.annotated import longer_axes, middles
 from lib.adaptation.boundaries import BETWEEN, INSIDE, boundary_targets, goes_on
 from lib.adaptation.network import Network, data_item
+from lib.adaptation.rows import seen
 from lib.data.items import DataItem
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.filters import COUNT as FILTERS
@@ -156,7 +157,7 @@ def boundary_rows(marks: Marks, network: Network) -> tuple[Tensor, Tensor, Tenso
                 continue
             flat = generator.permutation(flat)[:ROWS]
             own = np.stack(np.unravel_index(flat, part.shape), 1) + box_origin(inner)
-            features.append(_seen(source, window, own + origin, marks.voxel_size_nm))
+            features.append(seen(source, window, own + origin, marks.voxel_size_nm))
             between.append(np.full(len(flat), kind == BETWEEN))
             sides.append(side[tuple(own.T)])
     return (
@@ -164,19 +165,3 @@ def boundary_rows(marks: Marks, network: Network) -> tuple[Tensor, Tensor, Tenso
         torch.from_numpy(np.concatenate(between)),
         torch.from_numpy(np.concatenate(sides)),
     )
-
-
-def _seen(
-    source: FeatureSource,
-    window: Box,
-    voxels: NDArray[np.int64],
-    voxel_size_nm: tuple[float, float, float],
-) -> Tensor:
-    """(K, F + FILTERS) features and filter responses of (K, 3) voxels of a window."""
-    at = voxels - np.array(box_origin(window))
-    x, y, z = (torch.from_numpy(a).to(source.device) for a in at.T)
-    with torch.inference_mode():
-        own = source([window])[0][:, x, y, z].T.float()
-        beside = source.responses([window], voxel_size_nm)[0, x, y, z].float()
-        found = torch.cat([own, beside], 1).cpu()
-    return found.clone()

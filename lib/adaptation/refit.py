@@ -18,6 +18,7 @@ from lib.adaptation.rows import Rows
 from lib.adaptation.stack import Stack
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.study_heads import CLASSES, StudyHeads
+from lib.prediction.filters import COUNT as FILTERS
 
 BATCH = 512
 WARMUP = 0.05
@@ -38,6 +39,7 @@ class RefitOptions:
             annotated one-sidedly (see `one_sided`).
         coarse: weight of the groups' loss.
         seed: of every draw.
+        beside: how many columns of the rows are filter responses; they come last.
     """
 
     steps: int = 200
@@ -48,6 +50,7 @@ class RefitOptions:
     unknown: float = 1.0
     coarse: float = 0.2
     seed: int = 0
+    beside: int = FILTERS
 
 
 def refit(
@@ -63,8 +66,8 @@ def refit(
     Args:
         rows: of the study.
         before: what the published heads say of them.
-        rehearsal: features (M, F), class sets (M,) and the published heads' logits of rows of
-            the training data; None: there are none.
+        rehearsal: features (M, F + FILTERS), class sets (M,) and the published heads' logits of
+            rows of the training data; None: there are none.
         held_back: folds; None: learn from everything.
         hierarchy: classes and groups.
         options: how.
@@ -75,7 +78,9 @@ def refit(
     known = rows.sets != hierarchy.unknown
     outputs = {CLASSES: before.classes.shape[1], GROUPS: before.groups.shape[1]}
     outputs = {name: size for name, size in outputs.items() if size}
-    stack = Stack(rows.features, outputs, len(held_back), options.width, options.seed)
+    stack = Stack(
+        rows.features, outputs, len(held_back), options.width, options.seed, options.beside
+    )
     study = _Known.of(stack, rows.features, before, rows.sets, hierarchy)
     trained = None if rehearsal is None else _trained(stack, rehearsal, hierarchy, options)
     generator = torch.Generator().manual_seed(options.seed)
@@ -165,9 +170,12 @@ def scaled(heads: StudyHeads, strength: float) -> StudyHeads:
 
 
 def change_of(heads: StudyHeads, features: Tensor) -> Mapping[str, Tensor]:
-    """What the heads add to the logits of (N, F) features, whichever channels are used."""
+    """What the heads add to the logits of rows' features, whichever channels are used."""
+    sizes = [features.shape[1] - heads.beside, heads.beside]
+    own, beside = torch.split(features, sizes, -1)
     with torch.no_grad():
-        parts = torch.split(heads.change(features), list(heads.outputs.values()), -1)
+        change = heads.change(own, beside if heads.beside else None)
+        parts = torch.split(change, list(heads.outputs.values()), -1)
     return dict(zip(heads.outputs, parts, strict=True))
 
 

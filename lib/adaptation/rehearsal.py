@@ -2,8 +2,9 @@
 
     <weights>.rehearsal.npz   features and class sets of rows, and the digest of the weights
 
-A reservoir is written with the weights (`benchmarks/make_reservoir.py`). Features mean nothing
-to another backbone: weights published later get a reservoir of synthetic neuropil, made once.
+A row is what a study's heads see of a voxel, and means nothing to another backbone. A reservoir
+is written with the weights (`benchmarks/make_reservoir.py`); weights published later get one of
+synthetic neuropil, made once.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.adaptation.rows import seen
 from lib.labels.hierarchy import LabelHierarchy, load_hierarchy
 from lib.networks.model import NeuropilNet
 from lib.prediction.features import FeatureSource
+from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.window_grid import window_grid
 from lib.synthetic.generate import generate
 from lib.synthetic.partial import class_sets_of
@@ -41,7 +44,7 @@ class Reservoir:
     """Rows of data that the weights were trained on.
 
     Args:
-        features: (M, F) float16.
+        features: (M, F + FILTERS) float16, filter responses last.
         sets: (M,) int32 class sets.
         weights: SHA-256 of the weights file whose features these are.
     """
@@ -96,7 +99,8 @@ def reservoir_for(
     path = reservoir_path(weights)
     try:
         found = Reservoir.load(path)
-        if found.weights == digest:
+        columns = net.feature_channels + FILTERS
+        if found.weights == digest and found.features.shape[1] == columns:
             return found
         logger.info("%s belongs to other weights; rehearsal rows are made anew", path.name)
     except ValueError as error:
@@ -116,24 +120,28 @@ def synthetic_reservoir(net: NeuropilNet, hierarchy: LabelHierarchy, digest: str
     for voxel_size_nm, seed in MADE if same else ():
         volume = generate(MADE_SIZE, voxel_size_nm, seed)
         sets = class_sets_of(volume, hierarchy)
-        parts.append(volume_rows(net, volume.image, sets, hierarchy.unknown, 8000, seed))
-    return pooled(parts, digest, net.feature_channels)
+        parts.append(
+            volume_rows(net, volume.image, voxel_size_nm, sets, hierarchy.unknown, 8000, seed)
+        )
+    return pooled(parts, digest, net.feature_channels + FILTERS)
 
 
 def volume_rows(
     net: NeuropilNet,
     image: NDArray[np.generic],
+    voxel_size_nm: Sequence[float],
     sets: NDArray[np.int32],
     unknown: int,
     most: int,
     seed: int,
     contrast: tuple[float, float] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Rows of one labelled volume: features (M, F) float16 and class sets (M,).
+    """Rows of one labelled volume: features (M, F + FILTERS) float16 and class sets (M,).
 
     Args:
         net: in evaluation mode.
         image: (X, Y, Z) in the network's frame.
+        voxel_size_nm: (x, y, z).
         sets: (X, Y, Z) class sets.
         unknown: the set of all classes.
         most: rows at most.
@@ -143,18 +151,15 @@ def volume_rows(
     chosen = _by_set(sets, unknown, most, np.random.default_rng(seed))
     grid = window_grid(image.shape, (160, 160, 1 if net.spatial_dims == 2 else 32), 0.0)
     source = FeatureSource(net, image, contrast=contrast)
-    features = torch.zeros((len(chosen), net.feature_channels), dtype=torch.float16)
-    with torch.inference_mode():
-        for window, core in grid.cores():
-            inside = np.all([(chosen[:, a] >= low) & (chosen[:, a] < high)
-                             for a, (low, high) in enumerate(core)], 0)  # fmt: skip
-            if inside.any():
-                at = chosen[inside] - [low for low, _ in window]
-                x, y, z = (torch.from_numpy(a).to(source.device) for a in at.T)
-                found = source([window])[0][:, x, y, z].T.half().cpu()
-                features[torch.from_numpy(np.flatnonzero(inside))] = found
+    features = torch.zeros((len(chosen), net.feature_channels + FILTERS), dtype=torch.float16)
+    for window, core in grid.cores():
+        inside = np.all([(chosen[:, a] >= low) & (chosen[:, a] < high)
+                         for a, (low, high) in enumerate(core)], 0)  # fmt: skip
+        if inside.any():
+            found = seen(source, window, chosen[inside], voxel_size_nm).half()
+            features[torch.from_numpy(np.flatnonzero(inside))] = found
     values = sets[tuple(chosen.T)].astype(np.int32)
-    return features.clone(), torch.from_numpy(values)
+    return features, torch.from_numpy(values)
 
 
 def pooled(parts: Sequence[tuple[Tensor, Tensor]], digest: str, channels: int) -> Reservoir:

@@ -30,11 +30,12 @@ class Logits:
 
     @staticmethod
     def of(net: NeuropilNet, features: Tensor) -> Logits:
-        """Of (N, F) features, by the network without any study's heads; on the CPU."""
+        """Of (N, F or more) features, by the network without any study's heads; on the CPU."""
         device = next(net.parameters()).device
         heads = with_study_heads(net, None).task_heads
         with torch.no_grad():
-            out = heads.rows(features.to(device), (CLASSES, GROUPS))
+            own = features[:, : net.feature_channels].to(device)
+            out = heads.rows(own, (CLASSES, GROUPS))
         groups = out.get(GROUPS, features.new_zeros((len(features), 0)))
         return Logits(out[CLASSES].float().cpu(), groups.float().cpu())
 

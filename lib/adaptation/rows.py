@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib.prediction.features import FeatureSource
+from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.window_grid import WindowGrid
-from lib.volumes.boxes import Box, box_slices
+from lib.volumes.boxes import Box, box_origin, box_slices
 
 FOLDS = 4
 """So many parts of the rows are held back in turn."""
@@ -46,7 +47,7 @@ class Rows:
     """N voxels.
 
     Args:
-        features: (N, F) float32, as the backbone gives them.
+        features: (N, F + FILTERS) float32, as the backbone gives them, filter responses last.
         sets: (N,) int32 class sets; "all classes" where nothing is known.
         weight: (N,) float32, how many voxels a row stands for.
         block: (N,) int64, the block a row lies in, unique over all items.
@@ -172,6 +173,7 @@ def read_rows(
     unknown: int,
     most: int,
     most_windows: int,
+    voxel_size_nm: Sequence[float],
 ) -> Rows:
     """Rows of one item: known voxels, and as many unknown ones of the same windows at most.
 
@@ -185,6 +187,7 @@ def read_rows(
         unknown: the set of all classes.
         most: rows of known voxels at most, about.
         most_windows: windows at most that are looked at; those with most known voxels.
+        voxel_size_nm: (x, y, z) of the item, network frame.
 
     Returns:
         Rows; those of unknown voxels have the set `unknown`.
@@ -200,23 +203,36 @@ def read_rows(
     lattice = Lattice.fitting(name, voxels[known], values[known])
     block, fold, near = lattice.place(voxels)
     kept, weight = _thinned(block, values, weight, known, most, generator)
-    features = torch.zeros((len(kept), source.net.feature_channels))
-    with torch.inference_mode():
-        for number, sample in enumerate(samples):
-            here = np.flatnonzero(window[kept] == number)
-            if len(here):
-                at = voxels[kept[here]] - [low for low, _ in sample.window]
-                x, y, z = (torch.from_numpy(a).to(source.device) for a in at.T)
-                found = source([sample.window])[0][:, x, y, z].T.float().cpu()
-                features[torch.from_numpy(here)] = found
+    features = torch.zeros((len(kept), source.net.feature_channels + FILTERS))
+    for number, sample in enumerate(samples):
+        here = np.flatnonzero(window[kept] == number)
+        if len(here):
+            found = seen(source, sample.window, voxels[kept[here]], voxel_size_nm)
+            features[torch.from_numpy(here)] = found
     return Rows(
-        features.clone(),
+        features,
         torch.from_numpy(values[kept].astype(np.int32)),
         torch.from_numpy(weight.astype(np.float32)),
         torch.from_numpy(block[kept]),
         torch.from_numpy(fold[kept]),
         torch.from_numpy(near[kept]),
     )
+
+
+def seen(
+    source: FeatureSource,
+    window: Box,
+    voxels: NDArray[np.int64],
+    voxel_size_nm: Sequence[float],
+) -> Tensor:
+    """(K, F + FILTERS) float32 features and filter responses of (K, 3) voxels of a window."""
+    at = voxels - np.array(box_origin(window))
+    x, y, z = (torch.from_numpy(a).to(source.device) for a in at.T)
+    with torch.inference_mode():
+        own = source([window])[0][:, x, y, z].T.float()
+        beside = source.responses([window], voxel_size_nm)[0, x, y, z].float()
+        found = torch.cat([own, beside], 1).cpu()
+    return found.clone()
 
 
 def _samples(

@@ -186,11 +186,13 @@ def _judge(
         local = torch.from_numpy(point - np.array(box_origin(box)))
         at = flat_index(local, box_shape(box)).view(1).to(features.device)
         residual = residuals.inside(box)
+        seen = source.beside_rows(box)
+        here = None if seen is None else seen[at]
         rows = prompted_rows(features, at, residual)
-        out = source.net.task_heads.rows(rows, ("semantic",))
+        out = source.net.task_heads.rows(rows, ("semantic",), here)
         hidden.append(out["hidden"])
         prompted.append(out["semantic"])
-        alone = source.net.task_heads.rows(features[at].float(), ("semantic",))
+        alone = source.net.task_heads.rows(features[at].float(), ("semantic",), here)
         plain.append(alone["semantic"])
         some = features[:: max(1, len(features) // 4096)].float()
         sample = source.net.task_heads.rows(some + residual.background, ())["hidden"]
@@ -235,13 +237,14 @@ def _update(
     lessons: _Lessons,
 ) -> None:
     """Write what the prompts change in one window's core."""
-    features = source.features(box).features
+    features, seen = source.features(box).features, source.beside_rows(box)
     inside = residuals.inside(box)
     index = torch.arange(len(features), device=features.device)
     before, after = [], []
     for part in torch.split(index, 1 << 16):
-        plain = source.net.task_heads.rows(features[part].float(), ("semantic",))
-        out = source.net.task_heads.rows(prompted_rows(features, part, inside), ("semantic",))
+        heads, here = source.net.task_heads, None if seen is None else seen[part]
+        plain = heads.rows(features[part].float(), ("semantic",), here)
+        out = heads.rows(prompted_rows(features, part, inside), ("semantic",), here)
         before.append(plain["semantic"].argmax(1))
         after.append(lessons.teach(out["hidden"], out["semantic"]).argmax(1))
     low = box_origin(box)

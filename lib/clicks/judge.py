@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from lib.networks.mask_head import LENGTH_NM
 from lib.networks.model import NeuropilNet
+from lib.networks.study_heads import with_study_heads
 from lib.prediction.feature_cache import WindowFeatures
 from lib.prompts.encoder import SparseResidual, flat_index
 from lib.prompts.points import POSITIVE, PointPrompts
@@ -49,7 +50,8 @@ class ClickJudge:
         at = flat_index(prompts.coords[0], shape)
         self.centres = window.embedding[at[self.positive]].float()
         self._fold()
-        clicked = net.task_heads.rows(
+        # The published heads on both sides: what a study learned of classes is no part of `_fold`.
+        clicked = with_study_heads(net, None).task_heads.rows(
             prompted_rows(window.features, at, self.residual), ("instance", "semantic")
         )
         self.embedding = clicked["instance"]

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from lib.configs.settings import InferenceSettings
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
-from lib.networks.study_heads import StudyHeads
 from lib.prediction.classes import FINE_VALUE
 from lib.prediction.feature_cache import ClassMap, FeatureCache, WindowFeatures, WindowKey
 from lib.prediction.features import FeatureSource, Precision, Shelf, use_bfloat16
+from lib.prediction.filters import sees_responses
 from lib.prediction.joining import PLAIN, JoinModel
 from lib.prediction.objects import Fragments
 from lib.volumes.boxes import Box, Triple, box_shape, box_slices
@@ -107,11 +107,16 @@ class ClickSource:
 
     def beside(self, box: Box, heads: nn.Module | None) -> Tensor | None:
         """(1, x, y, z, COUNT) filter responses of one window, where some heads see them."""
-        if not (isinstance(heads, StudyHeads) and heads.beside):
+        if not sees_responses(heads):
             return None
         shelf = Shelf(self.cache, self.weights, self.image_key)
         source = FeatureSource(self.net, self.image, self.inference.precision, shelf)
         return source.responses([box], self.voxel_size_nm)
+
+    def beside_rows(self, box: Box) -> Tensor | None:
+        """(V, COUNT) the same of the network's own study heads, in the order of the features."""
+        found = self.beside(box, self.net.task_heads.study)
+        return None if found is None else found.flatten(0, -2)
 
     def outputs(
         self, box: Box, heads: Collection[str], net: NeuropilNet | None = None

@@ -90,7 +90,7 @@ def score_prompts(
         if not sampled.prompts.any:
             break
         with autocast():
-            outputs = net.prompted(features, sampled.prompts)
+            outputs = net.prompted(features, sampled.prompts, ("instance",))
         if "mask" in outputs:
             found = outputs["mask"][0, 0] > 0
         else:

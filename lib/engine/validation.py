@@ -27,6 +27,7 @@ from lib.metrics.class_scores import ClassReport, ClassScores
 from lib.metrics.object_scores import adapted_rand_error, contingency
 from lib.networks.devices import Autocast
 from lib.networks.model import NeuropilNet
+from lib.prediction.filters import beside_of
 from lib.targets.prepare import prepare_targets
 from lib.targets.processes import one_process
 from lib.volumes.boxes import Box, Triple
@@ -210,9 +211,10 @@ def validate(
                 logger.warning("not validated: %s %s: %s", place.item.id, place.box, error)
                 continue
             batch = to_device(collate([patch], net.spatial_dims), device)
+            beside = beside_of(net, batch["image"], batch["voxel_size_nm"])
             with autocast():
                 features = net.features(batch["image"])
-                outputs = net.heads(features)
+                outputs = net.heads(features, beside=beside)
             targets = prepare_targets(batch, hierarchy, loss)
             losses = criterion(outputs, targets)
             tally.losses.append({k: float(v) for k, v in losses.items()})

@@ -135,13 +135,17 @@ class NeuropilNet(nn.Module):
         return {k: v.squeeze(-1) for k, v in out.items()} if flat else out
 
     def prompted(
-        self, features: Tensor, prompts: PointPrompts, only: Collection[str] | None = None
+        self,
+        features: Tensor,
+        prompts: PointPrompts,
+        only: Collection[str] | None = None,
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The heads on features plus the prompts' residual; without any point, `heads` itself."""
         if not prompts.any:
-            return self.heads(features, None, only)
+            return self.heads(features, None, only, beside)
         residual = self.prompt_residual(prompts, tuple(features.shape[2:]))
-        return self.heads(features + residual.to(features.dtype), prompts, only)
+        return self.heads(features + residual.to(features.dtype), prompts, only, beside)
 
     def forward(
         self,

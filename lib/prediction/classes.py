@@ -46,8 +46,7 @@ def predict_classes(
     Args:
         net: in evaluation mode, on the device that computes.
         volume: (X, Y, Z) image in the network's frame, read window by window.
-        voxel_size_nm: (x, y, z) of the volume; part of every decoder's signature, and of no
-            consequence to classes.
+        voxel_size_nm: (x, y, z) of the volume.
         inference: window, overlap, precision and the fallback's thresholds.
         hierarchy: of the network.
         level: "fine", "coarse" or "fallback"; None: the settings', voxel by voxel.
@@ -69,7 +68,7 @@ def predict_classes(
             f"level {level!r} needs coarse groups and this hierarchy has none; use level 'fine'"
         )
     heads = ["semantic"] if level == "fine" else ["semantic", "coarse"]
-    dense = DensePass(net, volume, inference, heads, shelf=shelf)
+    dense = DensePass(net, volume, voxel_size_nm, inference, heads, shelf=shelf)
     part = whole_box(dense.grid.shape) if box is None else box
     result = np.zeros(box_shape(part), np.uint8) if out is None else out
 

@@ -25,6 +25,7 @@ class DensePass:
     Args:
         net: in evaluation mode, on the device that computes.
         volume: (X, Y, Z) image in the network's frame, read window by window.
+        voxel_size_nm: (x, y, z) of it.
         inference: window, overlap, precision, mirrored views and batch size.
         heads: names of the heads wanted.
         overlap: instead of the settings'.
@@ -36,6 +37,7 @@ class DensePass:
         self,
         net: NeuropilNet,
         volume: LazyImage,
+        voxel_size_nm: Sequence[float],
         inference: InferenceSettings,
         heads: Collection[str],
         *,
@@ -48,7 +50,7 @@ class DensePass:
         mirror = inference.mirror if mirror is None else mirror
         self.grid = window_grid(volume.shape, window_size(net, inference), overlap)
         features = FeatureSource(net, volume, inference.precision, shelf)
-        self.forward = WindowForward.over(features, heads, self.grid, mirror)
+        self.forward = WindowForward.over(features, heads, self.grid, mirror, voxel_size_nm)
 
     def run(
         self,

@@ -196,7 +196,8 @@ def collect_ways(
         box: the part that is wanted; None: all.
     """
     heads = HEADS if any(way.boundary is None for way in ways) else (CLASSES,)
-    dense = DensePass(with_study_heads(net, None), volume, inference, heads, shelf=shelf)
+    plain = with_study_heads(net, None)
+    dense = DensePass(plain, volume, voxel_size_nm, inference, heads, shelf=shelf)
     grid = dense.grid
     offsets = pair_offsets(voxel_size_nm, inference.long_range, grid.window)
     part = whole_box(grid.shape) if box is None else box

@@ -15,9 +15,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.networks.model import NeuropilNet
+from lib.networks.study_heads import StudyHeads
 from lib.prediction.boundary import has_thick_sections
 from lib.volumes.boxes import Box, Triple, box_slices, minus, shift_box
 from lib.volumes.crop import widen
@@ -94,6 +96,33 @@ def responses_at(
     wide = widen(box, filter_halo(voxel_size_nm), shape)
     inner = shift_box(box, minus((wide[0][0], wide[1][0], wide[2][0])))
     return filter_responses(voxels(wide), voxel_size_nm, inner)
+
+
+def sees_responses(study: nn.Module | None) -> bool:
+    """Whether study heads see filter responses beside the features."""
+    return isinstance(study, StudyHeads) and study.beside > 0
+
+
+def beside_of(net: NeuropilNet, image: Tensor, voxel_size_nm: Tensor) -> Tensor | None:
+    """What a network's study heads see of images beside its features.
+
+    Args:
+        net: the network.
+        image: (B, 1, *S) normalised.
+        voxel_size_nm: (B, S).
+
+    Returns:
+        (B, *S, COUNT); None where there are no such heads.
+    """
+    if not sees_responses(net.task_heads.study):
+        return None
+    flat = net.spatial_dims == 2
+    found = []
+    for each, size in zip(image[:, 0].float().cpu().numpy(), voxel_size_nm.tolist(), strict=True):
+        volume, nm = (each[..., None], [*size, size[0]]) if flat else (each, size)
+        found.append(torch.from_numpy(filter_responses(volume, nm)).movedim(0, -1))
+    made = torch.stack(found).to(image.device)
+    return made.squeeze(-2) if flat else made
 
 
 def filter_halo(voxel_size_nm: Sequence[float]) -> Triple:

@@ -59,7 +59,7 @@ class Learned:
         used: whether the heads are in use.
         parent: SHA-256 of the weights the heads sit on.
         labels: what identifies the labels that were learned.
-        figures: of each class: name, before, after, sure, voxels, used.
+        figures: of each class: name, before, after, sure, voxels, used, one_sided.
         items: how many items had labels.
         voxels: how many known voxels they have.
         seconds: that it took.

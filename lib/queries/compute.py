@@ -75,7 +75,15 @@ def score_volume(
     predict = _Predict(net, settings, prompted, torch.Generator().manual_seed(0))
     channels = hierarchy.num_classes + hierarchy.num_groups + net.feature_channels + 1
     heads = ("semantic", "coarse")
-    dense = DensePass(net, turned, settings.inference, heads, overlap=0.0, mirror=False)
+    dense = DensePass(
+        net,
+        turned,
+        frame.network_voxel_size_nm,
+        settings.inference,
+        heads,
+        overlap=0.0,
+        mirror=False,
+    )
     dense.run(predict, sums.add, channels, progress=progress)
     scores = sums.result(weights, image, settings.queries.region, has_prompted=prompted)
     return _in_stored_axes(scores, frame)
@@ -107,18 +115,19 @@ class _Predict:
     def __call__(self, view: View) -> dict[str, Tensor]:
         out = {**class_probabilities(view), "features": view.features.float()}
         if self.prompted:
-            out["prompted"] = self._disagreement(view.features, out["semantic"])
+            out["prompted"] = self._disagreement(view.features, view.beside, out["semantic"])
         return out
 
-    def _disagreement(self, features: Tensor, fine: Tensor) -> Tensor:
+    def _disagreement(self, features: Tensor, beside: Tensor | None, fine: Tensor) -> Tensor:
         """(B, 1, x, y, z) how much the classes change with prompts that agree with them."""
         if flat := self.net.spatial_dims == 2:
             features, fine = features.squeeze(-1), fine.squeeze(-1)
+            beside = None if beside is None else beside.squeeze(-2)
         device = features.device
         half = use_bfloat16(self.settings.inference.precision, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             prompts = self._prompts(fine)
-            again = self.net.prompted(features, prompts, only=("semantic",))["semantic"]
+            again = self.net.prompted(features, prompts, ("semantic",), beside)["semantic"]
         found = _divergence(fine, again.float().softmax(1)).unsqueeze(1)
         return found.unsqueeze(-1) if flat else found
 

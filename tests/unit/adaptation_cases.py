@@ -15,6 +15,7 @@ from lib.adaptation.rows import FOLDS, Rows
 from lib.configs.settings import InferenceSettings, LossSettings, ModelSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.networks.model import NeuropilNet, build_network
+from lib.prediction.filters import COUNT as FILTERS
 from lib.volumes.study import Study, StudyItem
 
 HIERARCHY = load_hierarchy()
@@ -60,7 +61,7 @@ def published(net: NeuropilNet | None = None, digest: str = DIGEST) -> Network:
     """A network without rehearsal rows."""
     net = net or network()
     empty = Reservoir(
-        torch.zeros((0, net.feature_channels)), torch.zeros(0, dtype=torch.int32), digest
+        torch.zeros((0, net.feature_channels + FILTERS)), torch.zeros(0, dtype=torch.int32), digest
     )
     return Network(net, HIERARCHY, digest, 0.0, 1, INFERENCE, lambda: empty)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ class GreyNet(nn.Module):
 
     spatial_dims = 3
     feature_channels = 2
+    task_heads = SimpleNamespace(study=None)
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +40,11 @@ class GreyNet(nn.Module):
         return torch.cat([image, image * 2], 1)
 
     def heads(
-        self, features: Tensor, prompts: object = None, only: Collection[str] | None = None
+        self,
+        features: Tensor,
+        prompts: object = None,
+        only: Collection[str] | None = None,
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
         grey = features[:, 0]
         semantic = torch.zeros((grey.shape[0], 12, *grey.shape[1:]))
@@ -51,7 +57,11 @@ class GreyNet(nn.Module):
         return {"semantic": semantic, "coarse": coarse}
 
     def prompted(
-        self, features: Tensor, prompts: object, only: Collection[str] | None = None
+        self,
+        features: Tensor,
+        prompts: object,
+        only: Collection[str] | None = None,
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
         out = self.heads(features)["semantic"]
         return {"semantic": out.roll(1, 1)}  # every sure voxel changes its class

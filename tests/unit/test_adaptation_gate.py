@@ -4,6 +4,7 @@ import torch
 from adaptation_cases import AXON, DENDRITE, HIERARCHY, MYELIN, UNKNOWN, rows_of, saying
 
 from lib.adaptation.gate import judge
+from lib.adaptation.learner import sentence
 from lib.adaptation.row_losses import Logits
 
 COUNT = 1600
@@ -102,7 +103,10 @@ def test_painted_objects_alone_do_not_let_everything_become_the_class() -> None:
     before = torch.full((COUNT,), DENDRITE)
     before[: COUNT // 8] = AXON
     before[COUNT // 4 : COUNT // 4 + 40] = AXON
-    assert not case(truth, before, torch.full((COUNT,), AXON)).passed
+    refused = case(truth, before, torch.full((COUNT,), AXON))
+    assert not refused.passed
+    told = sentence(refused, 1, COUNT)
+    assert "not axon (paint some of what else" in told and "region fully annotated" in told
     honest = before.clone()
     honest[: COUNT // 4] = AXON  # what is painted is found, and nothing more elsewhere
     assert case(truth, before, honest).passed

@@ -31,6 +31,7 @@ from lib.networks.study_heads import BOUNDARY, StudyHeads, with_study_heads
 from lib.prediction.classes import predict_classes
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.features import Shelf
+from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.learned import (
     Learned,
     Stored,
@@ -157,10 +158,14 @@ def test_heads_of_before_filters_are_read(tmp_path: Path) -> None:
 def test_a_reservoir_belongs_to_its_weights(tmp_path: Path) -> None:
     net = network()
     weights = tmp_path / "neuropil.pt"
-    rows = Reservoir(torch.ones((3, 8)).half(), torch.tensor([1, 2, UNKNOWN]).int(), DIGEST)
+    features = torch.ones((3, net.feature_channels + FILTERS)).half()
+    rows = Reservoir(features, torch.tensor([1, 2, UNKNOWN]).int(), DIGEST)
     rows.save(reservoir_path(weights))
     found = reservoir_for(weights, DIGEST, net, HIERARCHY)
     assert torch.equal(found.features, rows.features) and torch.equal(found.sets, rows.sets)
+    Reservoir(features[:, :-FILTERS], rows.sets, DIGEST).save(reservoir_path(weights))
+    made = reservoir_for(weights, DIGEST, net, HIERARCHY)
+    assert len(made.sets) > 3, "rows without filter responses are made anew"
     reservoir_path(weights).write_bytes(b"junk")
     with pytest.raises(ValueError, match="rehearsal"):
         Reservoir.load(reservoir_path(weights))
@@ -201,7 +206,7 @@ def test_labels_at_random_are_never_used(seed: int) -> None:
     sets[torch.rand(1600, generator=draw) < share / 2] = UNKNOWN
     net = network(seed)
     features = features @ torch.randn((4, net.feature_channels), generator=draw)
-    options = RefitOptions(steps=60, width=16, seed=seed)
+    options = RefitOptions(steps=60, width=16, seed=seed, beside=0)
     rows = rows_of(features, sets, blocks=12 + seed % 30)
     heads, verdict = fit_and_judge(rows, net, HIERARCHY, published(net).reservoir, options)
     assert heads is None and not verdict.passed, verdict

@@ -23,7 +23,7 @@ from lib.adaptation.rows import Rows
 from lib.labels.class_sets import coarse_targets
 from lib.networks.study_heads import StudyHeads, mixed, with_study_heads
 
-QUICK = RefitOptions(steps=60, width=16)
+QUICK = RefitOptions(steps=60, width=16, beside=0)
 
 
 def test_losses_by_hand() -> None:
@@ -81,7 +81,7 @@ def test_rehearsal_rows_are_not_forgotten() -> None:
     rehearsal = (old, torch.full((len(old),), 1 << MYELIN), logits)
     kept = {}
     for weight in (0.0, 1.0):
-        options = RefitOptions(steps=60, width=16, rehearsal=weight)
+        options = RefitOptions(steps=60, width=16, rehearsal=weight, beside=0)
         (heads,) = refit(rows, saying(DENDRITE, len(rows)), rehearsal, [None], HIERARCHY, options)
         guess = (logits.classes + change_of(heads, old)["semantic"]).argmax(1)
         kept[weight] = float((guess == MYELIN).float().mean())

@@ -8,9 +8,11 @@ import torch
 from adaptation_cases import AXON, DENDRITE, UNKNOWN
 
 from lib.adaptation.rows import FOLDS, GAP, Lattice, read_rows
+from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.window_grid import window_grid
 
 SHAPE = (70, 50, 9)
+VOXEL = (10.0, 10.0, 10.0)
 
 
 class Places:
@@ -26,6 +28,12 @@ class Places:
         self.asked += boxes
         return torch.stack([self.volume[(slice(None), *(slice(*s) for s in b))] for b in boxes])
 
+    def responses(self, boxes, voxel_size_nm):
+        """The places again, farther away."""
+        assert tuple(voxel_size_nm) == VOXEL
+        own = self(boxes).movedim(1, -1).repeat(1, 1, 1, 1, FILTERS // 3)
+        return own + 100.0
+
 
 def labelled() -> np.ndarray:
     sets = np.full(SHAPE, UNKNOWN, np.int32)
@@ -37,15 +45,16 @@ def labelled() -> np.ndarray:
 def test_rows_are_the_voxels_they_stand_for() -> None:
     sets = labelled()
     grid = window_grid(SHAPE, (32, 32, 8), 0.25)
-    rows = read_rows("item", Places(SHAPE), grid, sets, UNKNOWN, 3000, 64)
-    at = rows.features.long().numpy()
+    rows = read_rows("item", Places(SHAPE), grid, sets, UNKNOWN, 3000, 64, VOXEL)
+    assert torch.equal(rows.features[:, 3:6], rows.features[:, :3] + 100.0), "responses beside"
+    at = rows.features[:, :3].long().numpy()
     assert len(np.unique(at, axis=0)) == len(rows), "no voxel twice"
     assert np.array_equal(sets[tuple(at.T)], rows.sets.numpy())
     for value in (1 << AXON, 1 << DENDRITE):
         weight = float(rows.weight[rows.sets == value].sum())
         assert abs(weight / float((sets == value).sum()) - 1) < 0.01, "rows stand for all voxels"
     assert (rows.sets == UNKNOWN).any()
-    again = read_rows("item", Places(SHAPE), grid, sets, UNKNOWN, 3000, 64)
+    again = read_rows("item", Places(SHAPE), grid, sets, UNKNOWN, 3000, 64, VOXEL)
     assert torch.equal(again.features, rows.features)
 
 
@@ -55,15 +64,15 @@ def test_few_windows_are_those_with_most_labels() -> None:
     sets[2:4, 2:4] = 1 << AXON
     places = Places(SHAPE)
     grid = window_grid(SHAPE, (32, 32, 9), 0.0)
-    read_rows("item", places, grid, sets, UNKNOWN, 3000, 1)
-    assert len(places.asked) == 1 and places.asked[0][0][1] > 40
+    read_rows("item", places, grid, sets, UNKNOWN, 3000, 1, VOXEL)
+    assert len(set(places.asked)) == 1 and places.asked[0][0][1] > 40
 
 
 def test_nothing_known_gives_no_rows() -> None:
     places = Places(SHAPE)
     grid = window_grid(SHAPE, (32, 32, 9), 0.0)
     sets = np.full(SHAPE, UNKNOWN, np.int32)
-    assert len(read_rows("item", places, grid, sets, UNKNOWN, 3000, 8)) == 0
+    assert len(read_rows("item", places, grid, sets, UNKNOWN, 3000, 8, VOXEL)) == 0
     assert not places.asked
 
 

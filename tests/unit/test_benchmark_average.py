@@ -10,6 +10,7 @@ from engine_cases import HIERARCHY, tiny_settings
 from benchmarks.average_weights import main, mean_of
 from lib.configs.settings import Settings
 from lib.networks.model import build_network
+from lib.networks.pair_logits import START
 from lib.networks.weights import load_network, load_weights, save_weights
 
 
@@ -56,3 +57,32 @@ def test_what_does_not_fit_is_refused(
     assert run(monkeypatch, one, one, "--share", 2, "--out", out) == 1
     assert "expected 0 to 1" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_parts_that_the_earlier_file_lacks_count_by_their_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share of nothing of the later file is the earlier network, whatever was added."""
+    later = tiny_settings(model__fine_features=4, loss__weight_affinity=1.0)
+    one, two = written(tmp_path / "1.pt", tiny_settings(), 1), written(tmp_path / "2.pt", later, 2)
+    data = load_weights(two)
+    for key, value in data["model"].items():
+        if key.startswith(("backbone.fine.", "task_heads.layers.affinity.")):
+            value.copy_(torch.randn_like(value))
+    save_weights(two, data["model"], later, HIERARCHY, {"step": 2, "classes_learned": ["axon"]})
+    out = tmp_path / "mean.pt"
+    assert run(monkeypatch, one, two, "--share", 0.0, "--out", out) == 0
+    image = torch.rand((1, 1, 16, 16, 8))
+    with torch.no_grad():
+        before, after = (load_network(path)[0].eval()(image) for path in (one, out))
+    for name, values in before.items():
+        torch.testing.assert_close(after[name], values)
+    assert bool((after["affinity"] == START).all())
+    assert run(monkeypatch, one, two, "--share", 0.5, "--out", out) == 0
+    mean, second = load_weights(out), load_weights(two)
+    for key, value in second["model"].items():
+        if key.startswith("backbone.fine.layers."):
+            assert torch.equal(mean["model"][key], value), "inner layers are the later file's"
+        elif key == "backbone.fine.project.weight":
+            torch.testing.assert_close(mean["model"][key], value / 2)
+    assert load_network(out)[3]["classes_learned"] == ["axon"]

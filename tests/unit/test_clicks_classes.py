@@ -5,7 +5,9 @@ from click_cases import grey_network, source
 
 from lib.clicks.class_map import segment_classes
 from lib.labels.hierarchy import flat_hierarchy
+from lib.networks.study_heads import StudyHeads, with_study_heads
 from lib.prediction.classes import predict_classes
+from lib.prediction.filters import COUNT
 
 HIERARCHY = flat_hierarchy(4)  # class of a grey level: the level modulo 4; class 0: no objects
 
@@ -75,3 +77,23 @@ def test_an_image_larger_than_the_cache_is_updated_near_the_points() -> None:
     classes = answer.classes - 1
     assert "larger than the cache" in answer.warnings[0]
     assert (classes[4:14, 4:12, 1:7] == 3).all() and (classes[56:66, 20:30, 1:7] == 2).all()
+
+
+def test_points_go_on_from_heads_that_see_filter_responses() -> None:
+    """A study's heads read class 3 off the responses where the image is brightest."""
+    image, plain = scene(), grey_network()
+    heads = StudyHeads(plain.feature_channels, {"semantic": 4}, 1, COUNT)
+    heads.inner.weight.data.zero_()
+    heads.inner.weight.data[0, plain.feature_channels] = 1.0  # the finest mean, 0 to 1
+    heads.inner.bias.data.fill_(-0.6)
+    heads.outer.weight.data[3] = 1000.0
+    net = with_study_heads(plain, heads.requires_grad_(False))
+    clicked = source(image, net)
+    automatic = segment_classes(clicked, {}, HIERARCHY).classes - 1
+    assert (automatic[image == 7] == 3).all() and (automatic[22:28, 6:10, 2:6] == 3).all()
+    assert (automatic[58:64, 22:28, 2:6] == 2).all()
+    agree = segment_classes(clicked, {3: [(24, 8, 3)], 2: [(6, 6, 3)]}, HIERARCHY)
+    assert np.array_equal(agree.classes - 1, automatic) and agree.warnings == ()
+    taught = segment_classes(clicked, {1: [(6, 6, 3)]}, HIERARCHY).classes - 1
+    assert (taught[58:64, 22:28, 2:6] == 1).all(), "all that is like it"
+    assert (taught[22:28, 6:10, 2:6] == 3).all(), "and nothing else"

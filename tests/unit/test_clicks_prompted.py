@@ -20,7 +20,9 @@ from lib.clicks.source import Clicks, compute_features
 from lib.configs.settings import LossSettings, ModelSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.networks.model import NeuropilNet, build_network
+from lib.networks.study_heads import StudyHeads, with_study_heads
 from lib.prediction.feature_cache import WindowFeatures
+from lib.prediction.filters import COUNT
 from lib.prompts.points import PointPrompts
 from lib.volumes.boxes import Box
 
@@ -178,3 +180,15 @@ def test_pieces_are_asked_at_a_few_voxels_of_the_windows_of_the_points() -> None
     few[6, 6, 3] = 1
     assert prompted_costs(source(image), asked, *points, few, box)[1] > 0  # smaller than ASKED
     assert ASKED > 1
+
+
+def test_a_judge_asks_the_published_heads_on_both_sides() -> None:
+    """What a study learned of classes changes neither the clicked side nor the judged one."""
+    net = network(1.0)
+    patch = np.random.default_rng(0).random(SHAPE, np.float32)
+    window = compute_features(net, BOX, patch, "float32")
+    classes = net.task_heads.kernel("semantic")[1].numel()
+    heads = StudyHeads(net.feature_channels, {"semantic": classes}, 4, COUNT)
+    torch.nn.init.normal_(heads.outer.weight, std=20.0)
+    adapted = with_study_heads(net, heads.requires_grad_(False))
+    assert np.array_equal(everywhere(adapted, window), everywhere(net, window))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,15 +13,19 @@ from torch import Tensor
 from lib.configs.settings import InferenceSettings, LossSettings, ModelSettings
 from lib.labels.hierarchy import load_hierarchy
 from lib.networks.model import NeuropilNet, build_network
+from lib.networks.study_heads import StudyHeads, with_study_heads
 from lib.prediction.classes import class_probabilities
 from lib.prediction.dense import DensePass
+from lib.prediction.filters import COUNT, filter_responses
 from lib.prediction.forward import MIRRORED, View
 from lib.volumes.boxes import Box, box_shape, box_slices, shift_box
+from lib.volumes.contrast import intensity_window, normalize
 
 HIERARCHY = load_hierarchy()
 SHAPE = (30, 22, 10)
 INFERENCE = InferenceSettings(window=(16, 16, 8), overlap=0.25, precision="float32")
 HEADS = ("semantic", "coarse")
+VOXEL = (10.0, 10.0, 10.0)
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +62,19 @@ def settings(**changes: object) -> InferenceSettings:
 
 
 def test_batches_and_tiles_change_nothing(net: NeuropilNet, volume: np.ndarray) -> None:
-    plain = collected(DensePass(net, volume, INFERENCE, HEADS))
+    plain = collected(DensePass(net, volume, VOXEL, INFERENCE, HEADS))
     assert {name: v.shape[0] for name, v in plain.items()} == {"semantic": 12, "coarse": 5}
     np.testing.assert_allclose(plain["semantic"].sum(0), 1, atol=1e-4)
     for changes in ({"batch_size": 3}, {"tile_bytes": 1}):
-        again = collected(DensePass(net, volume, settings(**changes), HEADS))
+        again = collected(DensePass(net, volume, VOXEL, settings(**changes), HEADS))
         for name, values in plain.items():
             np.testing.assert_allclose(again[name], values, atol=1e-5, err_msg=str(changes))
 
 
 def test_a_part_has_the_values_of_the_whole(net: NeuropilNet, volume: np.ndarray) -> None:
-    whole = collected(DensePass(net, volume, INFERENCE, HEADS))
+    whole = collected(DensePass(net, volume, VOXEL, INFERENCE, HEADS))
     box = ((3, 19), (8, 22), (2, 9))
-    part = collected(DensePass(net, volume, INFERENCE, HEADS), box)
+    part = collected(DensePass(net, volume, VOXEL, INFERENCE, HEADS), box)
     for name, values in part.items():
         assert np.array_equal(values, whole[name][(slice(None), *box_slices(box))])
 
@@ -78,7 +83,7 @@ def test_a_part_has_the_values_of_the_whole(net: NeuropilNet, volume: np.ndarray
 def test_mirrored_views_are_averaged_on_the_windows_own_voxels(
     net: NeuropilNet, volume: np.ndarray
 ) -> None:
-    dense = DensePass(net, volume, settings(mirror=True), HEADS)
+    dense = DensePass(net, volume, VOXEL, settings(mirror=True), HEADS)
     boxes = [next(dense.grid.boxes())]
     views = list(dense.forward.seen(boxes))
     assert [v.mirrored for v in views] == list(MIRRORED)
@@ -94,13 +99,13 @@ def test_mirrored_views_are_averaged_on_the_windows_own_voxels(
 
 
 def test_a_pass_may_differ_from_the_settings(net: NeuropilNet, volume: np.ndarray) -> None:
-    dense = DensePass(net, volume, settings(mirror=True), HEADS, overlap=0.0, mirror=False)
-    assert dense.grid.count < DensePass(net, volume, INFERENCE, HEADS).grid.count
+    dense = DensePass(net, volume, VOXEL, settings(mirror=True), HEADS, overlap=0.0, mirror=False)
+    assert dense.grid.count < DensePass(net, volume, VOXEL, INFERENCE, HEADS).grid.count
     assert dense.forward.mirrored == ((),)
 
 
 def test_progress_counts_windows(net: NeuropilNet, volume: np.ndarray) -> None:
-    dense = DensePass(net, volume, INFERENCE, ("semantic",))
+    dense = DensePass(net, volume, VOXEL, INFERENCE, ("semantic",))
     told: list[tuple[int, int]] = []
 
     def decode(view: View) -> dict[str, Tensor]:
@@ -109,3 +114,26 @@ def test_progress_counts_windows(net: NeuropilNet, volume: np.ndarray) -> None:
     dense.run(decode, lambda *_: None, 8, progress=lambda *step: told.append(step))
     assert told[-1] == (dense.grid.count, dense.grid.count)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_studys_heads_see_filter_responses_of_the_whole_image(
+    net: NeuropilNet, volume: np.ndarray, mirror: bool
+) -> None:
+    """Heads that look at responses alone say the same whatever the windows and views are."""
+    torch.manual_seed(1)
+    heads = StudyHeads(net.feature_channels, {"semantic": HIERARCHY.num_classes}, 6, COUNT)
+    torch.nn.init.normal_(heads.outer.weight, std=10.0)
+    heads.inner.weight.data[:, : net.feature_channels] = 0.0
+    blank = copy.deepcopy(net)
+    for head in HEADS:
+        for values in blank.task_heads.layers[head].parameters():
+            torch.nn.init.zeros_(values)
+    adapted = with_study_heads(blank, heads.requires_grad_(False))
+    found = collected(DensePass(adapted, volume, VOXEL, settings(mirror=mirror), HEADS))
+    image = normalize(volume, intensity_window(volume))
+    seen = torch.from_numpy(filter_responses(image, VOXEL)).movedim(0, -1)
+    nothing = torch.zeros((*SHAPE, net.feature_channels))
+    expected = heads.change(nothing, seen).softmax(-1).movedim(-1, 0)
+    assert np.abs(found["semantic"] - expected.numpy()).max() < 1e-2, "responses are kept as halves"
+    assert expected.std() > 0.05, "the heads say different things of different places"

@@ -7,11 +7,15 @@ from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from queries_cases import AXON, HIERARCHY, GreyNet, settings
 
-from lib.networks.model import NeuropilNet
+from lib.configs.settings import LossSettings, ModelSettings
+from lib.networks.model import NeuropilNet, build_network
+from lib.networks.study_heads import StudyHeads, with_study_heads
+from lib.prediction.filters import COUNT
 from lib.queries.compute import heat_cell, score_volume
 from lib.queries.regions import RegionGrid, centre
 from lib.queries.scores import load_scores, save_scores
@@ -154,3 +158,20 @@ def test_heat_cells_are_few() -> None:
     x, y, z = heat_cell((5000, 5000, 500))
     assert z == 1 and x == y
     assert (5000 / x) * (5000 / y) * 500 <= 2_000_000
+
+
+def test_heads_that_see_filter_responses_are_asked_with_them() -> None:
+    """Scores of an adapted network: the heads are sure of one class wherever they look."""
+    torch.manual_seed(0)
+    model = ModelSettings(feature_size=8, head_size=8, embedding_size=2)
+    net = build_network(model, LossSettings(weight_geometry=0.0), HIERARCHY).eval()
+    heads = StudyHeads(net.feature_channels, {"semantic": HIERARCHY.num_classes}, 1, COUNT)
+    heads.inner.bias.data.fill_(1.0)
+    heads.inner.weight.data.zero_()
+    heads.outer.weight.data[AXON] = 100.0
+    adapted = with_study_heads(net, heads.requires_grad_(False))
+    config = settings(prompted=True)
+    scores = score_volume(adapted, checkered(), (8.0, 8.0, 40.0), config, HIERARCHY)
+    assert scores.class_share[:, AXON] == pytest.approx(1.0)
+    assert scores.entropy == pytest.approx(0.0, abs=1e-3)
+    assert scores.prompted == pytest.approx(0.0, abs=1e-3), "prompted heads see them as well"

@@ -44,7 +44,7 @@ class FrozenBackbone(nn.Module):
     def __init__(self, net: NeuropilNet) -> None:
         super().__init__()
         self.net = net.requires_grad_(False)
-        self.feature_channels = net.feature_channels
+        self.feature_channels, self.task_heads = net.feature_channels, net.task_heads
 
     def features(self, image: Tensor) -> Tensor:
         """(1, 1, *S) -> (1, F, *S)."""
@@ -55,16 +55,24 @@ class FrozenBackbone(nn.Module):
         return _FEATURES[key]
 
     def heads(
-        self, features: Tensor, prompts: object = None, only: Collection[str] | None = None
+        self,
+        features: Tensor,
+        prompts: object = None,
+        only: Collection[str] | None = None,
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Logits of classes and groups."""
-        return self.net.heads(features, None, only)
+        return self.net.heads(features, None, only, beside)
 
     def prompted(
-        self, features: Tensor, prompts: PointPrompts, only: Collection[str] | None = None
+        self,
+        features: Tensor,
+        prompts: PointPrompts,
+        only: Collection[str] | None = None,
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The same with the prompts' residual."""
-        return self.net.prompted(features, prompts, only)
+        return self.net.prompted(features, prompts, only, beside)
 
 
 class HeadsLearner(Learner):

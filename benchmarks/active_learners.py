@@ -154,6 +154,8 @@ class FilterNet(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(self.feature_channels, 48), nn.ReLU())
         self.fine = nn.Linear(48, HIERARCHY.num_classes)
         self.coarse = nn.Linear(48, HIERARCHY.num_groups)
+        self.task_heads = nn.Module()  # no study's heads on it
+        self.task_heads.register_module("study", None)
 
     def features(self, image: Tensor) -> Tensor:
         """(1, 1, *S) -> (1, F, *S)."""
@@ -163,7 +165,11 @@ class FilterNet(nn.Module):
         return _FILTERED[key][None]
 
     def heads(
-        self, features: Tensor, prompts: object = None, only: Collection[str] | None = None
+        self,
+        features: Tensor,
+        prompts: object = None,
+        only: Collection[str] | None = None,
+        beside: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Logits of classes and groups."""
         fine, coarse = self.rows(features.movedim(1, -1))

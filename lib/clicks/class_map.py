@@ -196,7 +196,7 @@ def _judge(
         plain.append(alone["semantic"])
         some = features[:: max(1, len(features) // 4096)].float()
         sample = source.net.task_heads.rows(some + residual.background, ())["hidden"]
-        spread.append(sample.var(0).sum())
+        spread.append(sample.var(0, correction=0).sum())
     logits = torch.cat(prompted)
     device = logits.device
     ids = torch.from_numpy(class_ids).to(device)

@@ -169,7 +169,7 @@ class Painted(nn.Module):
     def features(self, image: Tensor) -> Tensor:
         return image
 
-    def heads(self, features: Tensor, prompts=None, only=None) -> dict[str, Tensor]:
+    def heads(self, features: Tensor, prompts=None, only=None, beside=None) -> dict[str, Tensor]:
         angle = features * self.scale
         semantic = torch.full((features.shape[0], 12, *features.shape[2:]), -9.0)
         axon = HIERARCHY.class_names.index("axon")

@@ -12,23 +12,19 @@ from ignite.engine import Engine, Events
 
 from lib.configs.load import hierarchy_of
 from lib.configs.settings import Settings
-from lib.data.batches import Batch, collate, to_device
-from lib.data.patch_shapes import network_patch
-from lib.data.positions import taught_by_tissue
+from lib.data.batches import to_device
 from lib.data.prefetch import Prefetcher
-from lib.data.sampler import PatchSampler
-from lib.engine.judge import OLD_PLACES, Judge
+from lib.engine.judge import Judge
 from lib.engine.log import LARGEST_WEIGHT, RESIDUAL_RATIO, TrainingLog, step_scalars
 from lib.engine.optimise import Guard, clip_gradients
 from lib.engine.options import RunOptions as RunOptions
 from lib.engine.options import RunResult as RunResult
-from lib.engine.options import load_items
 from lib.engine.prompting import draw_prompts, prompt_generators
 from lib.engine.recipe import told
 from lib.engine.report import ReportWriter
+from lib.engine.run_data import BatchGroup, RunData
 from lib.engine.state import RunState
 from lib.engine.step import StepContext, StepResult, combined_step
-from lib.engine.validation import readable_places, validation_places
 from lib.losses.criterion import Criterion
 from lib.networks.devices import (
     amp_type,
@@ -39,14 +35,6 @@ from lib.networks.devices import (
     mean_over_processes,
 )
 from lib.networks.weights import check_fits, load_weights, with_new_parts
-
-NOTHING_VALIDATES = (
-    "a handful of voxels is annotated in one place: nothing can be held back to tell whether "
-    "training helps; annotate a second place and submit it, or train without publishing"
-)
-
-BatchGroup = tuple[int, list[Batch]]
-"""A step's number and its accumulated batches."""
 
 
 def train(settings: Settings, options: RunOptions) -> RunResult:
@@ -71,33 +59,9 @@ class Run:
         self.hierarchy = hierarchy_of(settings)
         self.rank, self.world = idist.get_rank(), idist.get_world_size()
         self.leads = self.rank == 0
-        items = load_items(settings, options.studies, options.note)
-        rehearsal = () if options.rehearsal is None else (options.rehearsal,)
-        rehearsed = load_items(settings, rehearsal) if items else []
-        if not items:
-            roots = ", ".join(str(root) for root in options.studies)
-            raise ValueError(
-                f"nothing to train on: no annotated item in {roots}; expected at least one item "
-                "with a label; annotate and submit one, or import a labelled volume"
-            )
-        training = settings.training
-        patch_size = network_patch(settings.data.patch_size, settings.model.spatial_dims)
-        self.sampler = PatchSampler(
-            [*items, *rehearsed],
-            patch_size,
-            training.seed,
-            settings.data.augment,
-            settings.data.group_weights,
-            settings.data.appearance,
-            settings.data.inverted,
-            {item.group: options.rehearsal_share for item in rehearsed},
-            options.note,
-        )
-        places = validation_places(items, patch_size, options.validation_limit)
-        self.places = readable_places(places, options.note)
-        if options.published is not None and options.published.exists() and not self.places:
-            raise ValueError(NOTHING_VALIDATES)
+        self.data = RunData(settings, options, self.rank)
         self.device = choose_device(options.device)
+        training = settings.training
         dtype = amp_type(training, self.device)
         self.autocast = autocast_for(self.device, dtype)
         total = training.max_epochs * training.steps_per_epoch
@@ -113,17 +77,14 @@ class Run:
             self.autocast,
             self.state.scaler.scale,
         )
-        self.state.places, self.state.origins = self._place_names(), options.origins
+        self.state.places, self.state.origins = self.data.place_names(), options.origins
         self.guard = Guard(options.out_dir / "faults", self.leads)
         self.log = TrainingLog(options.out_dir / "events", self.leads, self.state.step)
         self.reports = ReportWriter(options.out_dir, self.leads)
         self.result = RunResult(best=self.state.best)
-        old_places = readable_places(
-            validation_places(rehearsed, patch_size, OLD_PLACES), options.note
-        )
         self.judge = Judge(
-            self.places, old_places, self.state, self.result, options, self.log, self.reports,
-            self.device, self.autocast, self.leads,
+            self.data.places, self.data.old_places, self.state, self.result, options, self.log,
+            self.reports, self.device, self.autocast, self.leads,
         )  # fmt: skip
         self._speed = (time.perf_counter(), 0.0)
 
@@ -132,28 +93,20 @@ class Run:
         """The file a killed run goes on from."""
         return self.options.out_dir / "checkpoint.pt"
 
-    @property
-    def _batch_places(self) -> range:
-        """The places in the global batch that this process fills."""
-        size = self.settings.training.batch_size
-        return range(self.rank * size, (self.rank + 1) * size)
-
     def execute(self) -> RunResult:
         """Run to the end, to a stop, or to an error."""
         training = self.settings.training
         loader: Prefetcher[BatchGroup] = Prefetcher(
-            self._make_batches, self.state.step, self.total, training.workers
+            self.data.batches, self.state.step, self.total, training.workers
         )
         self._loader = loader
         self.options.note(
-            f"{len(self.sampler.entries)} sources of patches, {len(self.places)} validation "
-            f"places, steps {self.state.step} to {self.total}, device {self.device}, "
+            f"{self.data.told()}, steps {self.state.step} to {self.total}, device {self.device}, "
             f"{'mixed precision' if self.state.dtype else 'float32'}"
         )
-        shares = self.sampler.group_shares()
         if self.options.origins:
             self.options.note(told(self.settings, self.options.origins))
-        self.options.note("patches from " + ", ".join(f"{g} {s:.0%}" for g, s in shares.items()))
+        self.options.note(self.data.shares_told())
         if self.state.step < self.total:
             engine = self._engine()
             engine.run(
@@ -179,7 +132,7 @@ class Run:
             check_fits(self.checkpoint, data, self.settings, self.hierarchy)
             self.state.load_state_dict(data)
             options.note(f"resumed from {self.checkpoint} at step {self.state.step}")
-            if self.state.places != self._place_names() and self.state.best is not None:
+            if self.state.places != self.data.place_names() and self.state.best is not None:
                 self.state.best = None
                 options.note("validation places have changed: earlier scores no longer count")
             return
@@ -191,11 +144,7 @@ class Run:
             options.note(f"started from {options.start}")
         before = () if options.start is None else self.state.net.classes_learned
         if before is not None:  # of a file that does not tell, every class counts
-            here = taught_by_tissue((e.item, e.strata) for e in self.sampler.entries)
-            self.state.net.classes_learned = tuple(sorted({*before, *here}))
-
-    def _place_names(self) -> list[str]:
-        return [f"{place.item.id} {place.box}" for place in self.places]
+            self.state.net.classes_learned = tuple(sorted({*before, *self.data.classes_taught()}))
 
     def _engine(self) -> Engine:
         training = self.settings.training
@@ -211,15 +160,6 @@ class Run:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._after_epoch)
         return engine
 
-    def _make_batches(self, step: int) -> BatchGroup:
-        """A step's batches; a function of the seed, the step and this process's rank."""
-        accumulate = self.settings.training.accumulate
-        dims = self.settings.model.spatial_dims
-        return step, [
-            collate(self.sampler.batch(step * accumulate + k, self._batch_places), dims)
-            for k in range(accumulate)
-        ]
-
     def _step(self, group: BatchGroup) -> list[StepResult]:
         """One optimiser step over the accumulated batches."""
         step, host_batches = group
@@ -230,7 +170,7 @@ class Run:
         results = []
         for k, batch in enumerate(batches):
             generators = prompt_generators(
-                training.seed, step * len(batches) + k, self._batch_places
+                training.seed, step * len(batches) + k, self.data.batch_places
             )
             prompts = None
             if "proofread" in training.training_modes:
@@ -292,7 +232,7 @@ class Run:
         due = epoch % training.val_interval == 0 or self.state.step >= self.total
         if due:
             self.judge.validate()
-        if epoch % training.image_interval == 0 and self.leads and self.places:
+        if epoch % training.image_interval == 0 and self.leads and self.data.places:
             self.judge.show()
         if self.guard.in_a_row == 0:
             self._save()

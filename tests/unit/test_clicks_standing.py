@@ -137,68 +137,6 @@ def test_fragments_of_the_item_are_used_where_they_are_of_this_image() -> None:
         assert whole(found, image).all() and found.windows > 0
 
 
-class TestOrganelles:
-    """Grey level 5 is of class 1, which lies inside other objects."""
-
-    def source(self) -> Any:
-        image = np.full((32, 32, 8), 2, np.float32)
-        image[20:26, 20:26, 2:6] = 5
-        image[4:8, 4:8, 2:6] = 5
-        cell = np.ones(image.shape, np.uint32)
-        flat = flat_hierarchy(4)
-        classes = tuple(replace(c, inside=i == 1) for i, c in enumerate(flat.classes))
-        hierarchy = replace(flat, classes=classes)
-        return image, replace(source(image), objects=cell, hierarchy=hierarchy)
-
-    def test_a_click_on_it_means_it_and_one_beside_it_the_cell(self) -> None:
-        image, asked = self.source()
-        inside = (image == 5) & (np.arange(32) > 16)[:, None, None]
-        found = segment_clicked(asked, Clicks([(22, 22, 3)]))
-        assert np.array_equal(whole(found, image), inside)
-        assert whole(segment_clicked(asked, Clicks([(16, 16, 3)])), image).all()
-
-    def test_points_beyond_it_mean_the_cell(self) -> None:
-        image, asked = self.source()
-        found = segment_clicked(asked, Clicks([(22, 22, 3), (16, 16, 3)]))
-        assert whole(found, image).all()
-
-    def test_a_named_class_says_which_of_the_two_is_meant(self) -> None:
-        image, asked = self.source()
-        cell = segment_clicked(asked, Clicks([(22, 22, 3)], class_id=2))
-        assert whole(cell, image).all()
-        inner = segment_clicked(asked, Clicks([(22, 22, 3)], class_id=1))
-        assert whole(inner, image).sum() == 144
-
-    def test_points_on_two_that_lie_apart_mean_the_cell_unless_their_class_is_named(self) -> None:
-        image, asked = self.source()
-        points = [(22, 22, 3), (5, 5, 3)]
-        assert whole(segment_clicked(asked, Clicks(points)), image).all()
-        both = segment_clicked(asked, Clicks(points, class_id=1))
-        assert np.array_equal(whole(both, image), image == 5)
-
-    def test_two_parts_of_a_broken_one_mean_it(self) -> None:
-        image, asked = self.source()
-        image[23] = 2
-        broken = segment_clicked(asked, Clicks([(21, 22, 3), (25, 22, 3)]))
-        assert np.array_equal(
-            whole(broken, image), (image == 5) & (np.arange(32) > 16)[:, None, None]
-        )
-
-    def test_what_spreads_over_the_cells_around_is_none(self) -> None:
-        image, asked = self.source()
-        cells = np.ones(image.shape, np.uint32)
-        cells[21:] = 2  # five sixths of it lie beyond the cell clicked on
-        found = segment_clicked(replace(asked, objects=cells), Clicks([(20, 22, 3)]))
-        assert np.array_equal(whole(found, image), cells == 1)
-
-    def test_a_negative_point_in_one_and_a_positive_one_at_its_border(self) -> None:
-        image, asked = self.source()
-        less = whole(segment_clicked(asked, Clicks([(22, 22, 3)], [(25, 22, 3)])), image)
-        assert less[20:23, 20:26, 2:6].all() and not less[25, 22, 3]  # its border moves
-        more = whole(segment_clicked(asked, Clicks([(22, 22, 3), (26, 22, 3)])), image)
-        assert more[26, 22, 3] and 144 < more.sum() < 200
-
-
 def test_an_object_is_followed_to_the_limit() -> None:
     image = np.zeros((160, 40, 8), np.float32)
     ids = np.zeros(image.shape, np.uint32)

@@ -1,0 +1,78 @@
+"""Clicks on what lies inside other objects: it, or the cell around it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from click_cases import source, whole
+
+from lib.clicks.answer import segment_clicked
+from lib.clicks.source import Clicks
+from lib.labels.hierarchy import flat_hierarchy
+
+
+def inside_and_around() -> Any:
+    """Grey level 5 is of class 1, which lies inside other objects."""
+    image = np.full((32, 32, 8), 2, np.float32)
+    image[20:26, 20:26, 2:6] = 5
+    image[4:8, 4:8, 2:6] = 5
+    cell = np.ones(image.shape, np.uint32)
+    flat = flat_hierarchy(4)
+    classes = tuple(replace(c, inside=i == 1) for i, c in enumerate(flat.classes))
+    hierarchy = replace(flat, classes=classes)
+    return image, replace(source(image), objects=cell, hierarchy=hierarchy)
+
+
+def test_a_click_on_it_means_it_and_one_beside_it_the_cell() -> None:
+    image, asked = inside_and_around()
+    inside = (image == 5) & (np.arange(32) > 16)[:, None, None]
+    found = segment_clicked(asked, Clicks([(22, 22, 3)]))
+    assert np.array_equal(whole(found, image), inside)
+    assert whole(segment_clicked(asked, Clicks([(16, 16, 3)])), image).all()
+
+
+def test_points_beyond_it_mean_the_cell() -> None:
+    image, asked = inside_and_around()
+    found = segment_clicked(asked, Clicks([(22, 22, 3), (16, 16, 3)]))
+    assert whole(found, image).all()
+
+
+def test_a_named_class_says_which_of_the_two_is_meant() -> None:
+    image, asked = inside_and_around()
+    cell = segment_clicked(asked, Clicks([(22, 22, 3)], class_id=2))
+    assert whole(cell, image).all()
+    inner = segment_clicked(asked, Clicks([(22, 22, 3)], class_id=1))
+    assert whole(inner, image).sum() == 144
+
+
+def test_points_on_two_that_lie_apart_mean_the_cell_unless_their_class_is_named() -> None:
+    image, asked = inside_and_around()
+    points = [(22, 22, 3), (5, 5, 3)]
+    assert whole(segment_clicked(asked, Clicks(points)), image).all()
+    both = segment_clicked(asked, Clicks(points, class_id=1))
+    assert np.array_equal(whole(both, image), image == 5)
+
+
+def test_two_parts_of_a_broken_one_mean_it() -> None:
+    image, asked = inside_and_around()
+    image[23] = 2
+    broken = segment_clicked(asked, Clicks([(21, 22, 3), (25, 22, 3)]))
+    assert np.array_equal(whole(broken, image), (image == 5) & (np.arange(32) > 16)[:, None, None])
+
+
+def test_what_spreads_over_the_cells_around_is_none() -> None:
+    image, asked = inside_and_around()
+    cells = np.ones(image.shape, np.uint32)
+    cells[21:] = 2  # five sixths of it lie beyond the cell clicked on
+    found = segment_clicked(replace(asked, objects=cells), Clicks([(20, 22, 3)]))
+    assert np.array_equal(whole(found, image), cells == 1)
+
+
+def test_a_negative_point_in_one_and_a_positive_one_at_its_border() -> None:
+    image, asked = inside_and_around()
+    less = whole(segment_clicked(asked, Clicks([(22, 22, 3)], [(25, 22, 3)])), image)
+    assert less[20:23, 20:26, 2:6].all() and not less[25, 22, 3]  # its border moves
+    more = whole(segment_clicked(asked, Clicks([(22, 22, 3), (26, 22, 3)])), image)
+    assert more[26, 22, 3] and 144 < more.sum() < 200

@@ -35,6 +35,16 @@ function sameGreyValues(shown, series) {
   assert.equal(wrong, 0, `${wrong} of ${image.length} voxels differ from the exported ones`);
 }
 
+// What stands of the image's objects, as the app tells any viewer.
+async function standing() {
+  const asked = new FormData();
+  asked.append('params', '{}');
+  const address = `${plan.base}/infer/current?image=${plan.series[0]}&output=json`;
+  const answer = await fetch(address, { method: 'POST', body: asked });
+  assert.equal(answer.status, 200, await answer.clone().text());
+  return answer.json();
+}
+
 const count = map => map.reduce((sum, value) => sum + (value ? 1 : 0), 0);
 
 test('OHIF drives the app', { timeout: 1100000 }, async t => {
@@ -104,6 +114,31 @@ test('OHIF drives the app', { timeout: 1100000 }, async t => {
         assert.ok(count(map.subarray(X * Y * z, X * Y * (z + 1))) > 1, 'nothing on the section');
       }
       await viewer.screenshot('ohif-proofread');
+    });
+
+    await t.test('proofread, do=accept: a click accepts its object, do=undo takes that back', async () => {
+      const click = plan.clicks[0];
+      await viewer.clearPoints();
+      await viewer.clearLabelMap();
+      await viewer.chooseLabel(click.label);
+      await viewer.clickVoxel(click.voxel);
+      await viewer.option('infer', 'proofread', 'do', 'accept');
+      const before = await standing();
+      const { status, params } = await viewer.run(3);
+      assert.equal(status, 200);
+      assert.equal(params.do, 'accept');
+      const after = await standing();
+      assert.equal(after.done.accepted, before.done.accepted + 1);
+      assert.equal(after.edits, before.edits + 1);
+      sameByName(
+        await viewer.labelMap(), await viewer.segmentNames(), read(click.file), { [click.label]: 1 }
+      );
+      await viewer.option('infer', 'proofread', 'do', 'undo');
+      const back = await viewer.run(3);
+      assert.equal(back.status, 200);
+      assert.equal(back.params.do, 'undo');
+      assert.deepEqual((await standing()).done, before.done);
+      await viewer.option('infer', 'proofread', 'do', 'answer');
     });
 
     await t.test('proofread_classes: points of several labels, one map', async () => {

@@ -28,6 +28,8 @@ from lib.prediction.ways import Way, boundary_of
 
 GAP = 5.0
 """Voxels of the halves' border that teach neither."""
+MARKS = "the marks"
+"""Name of the way whose boundary head was fitted to them."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,16 @@ def learn_grouping(prepared: Prepared, network: Network, heads: StudyHeads | Non
         names, uses = ["classes"], [None, heads]
         ways.append(Way(heads, boundary_of(network.net)))
     if boundaries is not None:
-        names.append("the marks")
+        names.append(MARKS)
         uses.append(boundaries.whole if heads is None else together(heads, boundaries.whole))
         heads_in_turn = (boundaries.upper, boundaries.lower, boundaries.whole)
         ways += [Way(heads, boundary) for boundary in heads_in_turn]
     found = [_grouped(m, network, ways, boundaries is not None) for m in prepared.marks]
     arms = [Arm("", prepared.published)]
-    arms += [Arm(name, list(v)) for name, v in zip(names, zip(*found, strict=True), strict=False)]
+    arms += [
+        Arm(name, list(v), name == MARKS)
+        for name, v in zip(names, zip(*found, strict=True), strict=False)
+    ]
     learned = learn_objects(arms, network.joining, network.hierarchy, crumb)
     if learned.used and boundaries is not None and learned.arm == len(arms) - 1:
         # Fragments of the head that is used differ a little from those that judged it.

@@ -14,7 +14,14 @@ from lib.adaptation.background import one_core
 from lib.adaptation.boundaries import BETWEEN, INSIDE, UNKNOWN, boundary_targets, fit_boundary
 from lib.adaptation.learner import StudyLearner
 from lib.adaptation.marks import boundary_rows, marks_of
-from lib.adaptation.objects import LEAST_GAIN, LEAST_OBJECTS, Arm, LearnedObjects, learn_objects
+from lib.adaptation.objects import (
+    LEAST_GAIN,
+    LEAST_OBJECTS,
+    POOR,
+    Arm,
+    LearnedObjects,
+    learn_objects,
+)
 from lib.configs.settings import AdaptationSettings
 from lib.metrics.object_scores import Contingency, adapted_rand_error
 from lib.networks.study_heads import BOUNDARY
@@ -104,6 +111,21 @@ def test_boundaries_of_another_kind_are_used_where_they_are_better() -> None:
     assert found.used and found.arm == 1 and "boundaries from the marks" in found.sentence
     assert learned(seeing, blind).arm == 0
     assert learned(seeing, seeing).arm == 0, "the simpler one, where both are as good"
+
+
+def test_a_network_that_is_nearly_right_keeps_its_boundaries() -> None:
+    """Marks see little of a merge: a head fitted to them takes no good one's place."""
+    fair, seeing = case(inner=0.9, outer=0.3, noise=0.22), case(inner=0.9, outer=0.3)
+    before = error(fair, JoinModel())
+    assert LEAST_GAIN < before < POOR, "worth learning, and not poor"
+    assert error(seeing, JoinModel()) == pytest.approx(0.0, abs=1e-9)
+    arms = [Arm("", [fair]), Arm("the marks", [seeing], learned=True)]
+    assert learn_objects(arms, JoinModel(), HIERARCHY, 0).arm == 0
+    arms = [Arm("", [fair]), Arm("classes", [seeing])]
+    assert learn_objects(arms, JoinModel(), HIERARCHY, 0).arm == 1
+    poor = case(inner=0.3, outer=0.3, noise=0.1)
+    arms = [Arm("", [poor]), Arm("the marks", [seeing], learned=True)]
+    assert learn_objects(arms, JoinModel(), HIERARCHY, 0).arm == 1
 
 
 def test_few_objects_are_too_few() -> None:

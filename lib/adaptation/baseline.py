@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib.adaptation.learner import CompactSets, fit_and_judge, item_rows, refit_options
+from lib.adaptation.item_rows import CompactSets, item_rows
+from lib.adaptation.learner import fit_and_judge, refit_options
 from lib.adaptation.network import Network
 from lib.adaptation.rehearsal import MADE, reservoir_for
 from lib.adaptation.rows import Rows

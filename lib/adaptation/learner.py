@@ -8,32 +8,27 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lib.adaptation.background import one_core
 from lib.adaptation.gate import Figure, Verdict, judge
 from lib.adaptation.grouping import Grouping, Prepared, learn_grouping, prepare_grouping
+from lib.adaptation.item_rows import item_rows, no_rows
 from lib.adaptation.marks import marks_of
-from lib.adaptation.network import Network, data_item
+from lib.adaptation.network import Network
 from lib.adaptation.refit import RefitOptions, change_of, refit, scaled
 from lib.adaptation.rehearsal import Reservoir
 from lib.adaptation.row_losses import Logits
-from lib.adaptation.rows import FOLDS, Rows, SetMap, read_rows
+from lib.adaptation.rows import FOLDS, Rows
 from lib.annotation.versions import versions
 from lib.configs.settings import AdaptationSettings
-from lib.data.items import Labels
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.model import NeuropilNet
 from lib.networks.study_heads import CLASSES, StudyHeads
-from lib.prediction.features import FeatureSource, Shelf
+from lib.prediction.features import Shelf
 from lib.prediction.filters import COUNT as FILTERS
-from lib.prediction.forward import window_size
 from lib.prediction.learned import Learned, Stored, load_heads, save_heads
-from lib.prediction.window_grid import window_grid
 from lib.volumes.errors import VolumeError
 from lib.volumes.study import Study, StudyItem
 
@@ -204,48 +199,6 @@ def with_objects(stored: Stored, found: Grouping, seconds: float) -> Stored:
     return replace(stored, learned=learned, grouping=found.heads, joining=joining)
 
 
-def item_rows(
-    item: StudyItem,
-    network: Network,
-    settings: AdaptationSettings,
-    most_windows: int,
-    shelf: Shelf | None = None,
-    sets: SetMap | None = None,
-) -> Rows:
-    """The rows of one item, by the windows of a whole run over it.
-
-    Args:
-        most_windows: windows at most.
-        shelf: where features are kept.
-        sets: what is learned, network frame; None: the item's labels.
-    """
-    net = network.net
-    data = data_item(item, network)
-    frame = data.frame
-    image = frame.view(item.open_seen())
-    grid = window_grid(image.shape, window_size(net, network.inference), network.inference.overlap)
-    source = FeatureSource(net, image, network.inference.precision, shelf).fitting(grid)
-    return read_rows(
-        item.id, source, grid, sets or CompactSets(data.load_labels()), network.hierarchy.unknown,
-        settings.most_rows, most_windows, data.voxel_size_nm,
-    )  # fmt: skip
-
-
-class CompactSets(SetMap):
-    """A whole item's class sets at a byte a voxel, read like an array of them."""
-
-    def __init__(self, labels: Labels) -> None:
-        self.labels = labels
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.labels.codes.shape)
-
-    def __getitem__(self, index: Any, /) -> NDArray[np.int32]:
-        found: NDArray[np.int32] = self.labels.palette[self.labels.codes[index]]
-        return found
-
-
 def refit_options(settings: AdaptationSettings) -> RefitOptions:
     """How the settings say that heads are refitted."""
     return RefitOptions(
@@ -279,15 +232,6 @@ def _told(figure: Figure) -> str:
             "(paint some of what else is there, or declare a region fully annotated)"
         )
     return f"{change}, left as it was"
-
-
-def no_rows(channels: int) -> Rows:
-    """Rows of nothing."""
-    none = torch.zeros(0, dtype=torch.int64)
-    return Rows(
-        torch.zeros((0, channels)), none.int(), torch.zeros(0), none.clone(), none.clone(),
-        none.clone(),
-    )  # fmt: skip
 
 
 def _trains(item: StudyItem) -> bool:

@@ -143,7 +143,8 @@ def match_objects(table: Contingency, threshold: float, min_voxels: int = 0) -> 
     table = _without_small(table, min_voxels)
     true_ids, true_sizes = _sum_by(table.truth, table.counts)
     guess_ids, guess_sizes = _sum_by(table.guess, table.counts)
-    pairs = (table.truth > 0) & (table.guess > 0)
+    large = guess_sizes[np.searchsorted(guess_ids, table.guess)] >= min_voxels
+    pairs = (table.truth > 0) & (table.guess > 0) & large
     shared = table.counts[pairs].astype(np.float64)
     t = np.searchsorted(true_ids, table.truth[pairs])
     g = np.searchsorted(guess_ids, table.guess[pairs])

@@ -12,6 +12,7 @@ from skimage.metrics import adapted_rand_error as skimage_are
 from skimage.metrics import variation_of_information as skimage_voi
 
 from lib.metrics.object_scores import (
+    Matches,
     adapted_rand_error,
     contingency,
     match_objects,
@@ -114,3 +115,12 @@ def test_nothing_known_gives_no_figures_and_valid_json() -> None:
 def test_one_object_for_everything_shows_in_the_largest_share() -> None:
     report = object_report(contingency(np.array([1, 2, 3, 4]), np.array([7, 7, 7, 8])))
     assert report.largest_share == 0.75
+
+
+def test_predicted_objects_that_are_too_small_match_nothing() -> None:
+    """A prediction covers 8 of 10 voxels of an object: found with a limit of 8, not of 9."""
+    truth, guess = np.repeat([1, 2], 10), np.repeat([5, 0, 6], [8, 2, 10])
+    table = contingency(truth, guess)
+    assert match_objects(table, 0.5, 8) == Matches(2, 0, 0)
+    found = match_objects(table, 0.5, 9)
+    assert found == Matches(1, 0, 1) and found.average_precision == 0.5

@@ -11,13 +11,13 @@ from pathlib import Path
 from lib.volumes.boxes import Triple
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.chunked import (
-    ChunkedSource,
     is_array,
     level_names,
     open_precomputed,
     open_zarr,
     read_json,
 )
+from lib.volumes.readers.chunked_source import ChunkedSource
 from lib.volumes.readers.remote import Folder, RemoteFolder, is_remote
 from lib.volumes.source import Cropped, Source
 

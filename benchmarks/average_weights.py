@@ -24,11 +24,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lib.configs.settings import Settings  # noqa: E402
-from lib.labels.hierarchy import LabelHierarchy, hierarchy_from_dict  # noqa: E402
+from lib.labels.hierarchy import LabelHierarchy  # noqa: E402
 from lib.networks.weights import (  # noqa: E402
     check_fits,
     load_weights,
     save_weights,
+    saved_hierarchy,
     with_new_parts,
 )
 
@@ -78,7 +79,7 @@ def main() -> int:
             raise ValueError(f"--share: found {args.share}, expected 0 to 1")
         first, second = load_weights(args.earlier), load_weights(args.later)
         settings = Settings.model_validate(second["settings"])
-        hierarchy = hierarchy_from_dict(second["hierarchy"])
+        hierarchy = saved_hierarchy(second)
         first = with_parts_of(first, second, settings, hierarchy)
         check_fits(args.earlier, first, settings, hierarchy)
     except ValueError as error:

@@ -27,7 +27,8 @@ def add_evaluate_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="measure weights on annotated items",
         description="Class, object and click figures of weights on the known voxels of "
         "studies, for each item and pooled by data set, with their spread over sections and "
-        "objects. Every figure of the model card comes from here.",
+        "objects: of the weights as they are, without what studies learned from submissions, on "
+        "one split's voxels. Every figure of the model card comes from here.",
     )
     parser.add_argument("--studies", type=Path, nargs="+", required=True, metavar="DIR")
     parser.add_argument("--items", nargs="+", default=[], metavar="ID", help="default: all items")
@@ -71,6 +72,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         print(f"left out: {reason}", file=sys.stderr)
     if args.json:
         write_json(args.json, {"about": _about(args), **found.to_dict()})
+    weights = args.weights or "the app's weights"
+    print(f"Known voxels of split {args.split}; {weights}, without what studies have learned.\n")
     print(evaluation_table(found))
     if args.worst:
         pictures = found.worst.write(args.worst)

@@ -64,7 +64,7 @@ class ObjectsTask(NeuropilTask):
         shown: NDArray[Any]
         if extension == ".seg.nrrd":
             segments, shown = named_segments(ids, classes, hierarchy, limit, named)
-            names = [segment.name for segment in segments]
+            values = {segment.name: i for i, segment in enumerate(segments, 1)}
             shown = shown.astype(result_dtype({}, len(segments)))
             if len(segments) == limit < count:
                 params["limit"] = f"the {len(segments)} largest of {count} objects"
@@ -72,8 +72,11 @@ class ObjectsTask(NeuropilTask):
             shown, note = self._as_map(ids, count, request)
             if note:
                 params["limit"] = note
-                names = list(self.labels)
-        params["label_names"] = {name: i for i, name in enumerate(names, 1)}
+                values = {name: i for i, name in enumerate(self.labels, 1)}
+            else:  # objects may have been left out, for instance those that are not accepted
+                there = np.flatnonzero(np.bincount(ids.reshape(-1))[1:])
+                values = {names[i]: i + 1 for i in there.tolist()}
+        params["label_names"] = values
         compress = bool(request.get("result_compress", True))
         file = write_label(shown, image.affine, extension, compress=compress, segments=segments)
         return Answer(file, params)

@@ -7,7 +7,7 @@ hierarchy: what it takes to rebuild and run it. Training checkpoints hold the sa
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def load_network(
     """
     data = load_weights(path)
     settings = trained_settings(data)
-    hierarchy = _with_inside(hierarchy_from_dict(data["hierarchy"]), data.get("inside"))
+    hierarchy = saved_hierarchy(data)
     net = build_network(settings.model, settings.loss, hierarchy)
     net.load_state_dict(data["model"])
     net.take_fitted(data["meta"])
@@ -115,8 +115,13 @@ def load_network(
     return net, settings, hierarchy, data["meta"]
 
 
-def _with_inside(hierarchy: LabelHierarchy, names: Sequence[str] | None) -> LabelHierarchy:
-    """The hierarchy with what lies inside cells; older files do not say, the default one does."""
+def saved_hierarchy(data: Mapping[str, Any]) -> LabelHierarchy:
+    """The classes of a weights file, with what lies inside cells.
+
+    Args:
+        data: from `load_weights`; older files do not say what lies inside, the default classes do.
+    """
+    hierarchy, names = hierarchy_from_dict(data["hierarchy"]), data.get("inside")
     if names is None:
         names = [c.name for c in load_hierarchy().classes if c.inside]
     classes = tuple(replace(c, inside=c.name in names) for c in hierarchy.classes)

@@ -153,8 +153,8 @@ def choose_diverse(
     return Choice(
         int(top[best]),
         float(distance[best]),
-        f"unlike all annotated regions (distance {distance[best]:.1f}) and among the "
-        f"{queries.diverse_share:.0%} most uncertain",
+        f"of the {queries.diverse_share:.0%} most uncertain the one most unlike what is annotated "
+        f"(distance {distance[best]:.1f})",
     )
 
 

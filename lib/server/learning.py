@@ -23,6 +23,7 @@ logger = logging.getLogger("neuropil.adaptation")
 
 OFF = "Learning from submissions is switched off (adaptation.enabled)."
 NOTHING_YET = "Nothing has been learned yet: submit an annotation."
+FIRST = "The first annotation is being learned."
 NO_WEIGHTS = "Nothing to refit: no weights are published yet."
 SHOWN_HISTORY = 5
 
@@ -102,7 +103,7 @@ class Learning:
         if isinstance(stored, str):
             return {**told, "sentence": stored}
         if stored is None:
-            return {"sentence": NOTHING_YET, **told}
+            return {"sentence": FIRST if told["running"] else NOTHING_YET, **told}
         return {**_told(stored, self.network.digest()), **told, **self._in_use(stored)}
 
     def _stored(self) -> Stored | str | None:

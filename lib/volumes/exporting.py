@@ -21,6 +21,9 @@ from lib.volumes.writers.target import LabelTarget, TargetSpec
 from lib.volumes.writers.tiff_target import TiffTarget
 from lib.volumes.writing import Progress
 
+WITHOUT_DATASETS = (OmeZarrTarget, PrecomputedTarget, TiffTarget)
+"""Kinds that hold one array, or name theirs themselves."""
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -60,7 +63,7 @@ def export_item(
     path, dataset = split_dataset(request.target.removeprefix("precomputed://"))
     spec = TargetSpec(
         path=path,
-        dataset=dataset or ("" if kind is OmeZarrTarget else DATASETS[request.label]),
+        dataset=dataset or ("" if kind in WITHOUT_DATASETS else DATASETS[request.label]),
         frame=frame,
         place=place,
         dtype=np.dtype(np.uint32 if request.label in OBJECTS else np.uint8),

@@ -43,7 +43,9 @@ def test_the_file_loads_and_says_what_it_is(
     a, b, mean = (load_weights(path)["model"] for path in (one, two, out))
     for key, value in mean.items():
         torch.testing.assert_close(value, 0.75 * a[key] + 0.25 * b[key])
-    assert load_network(out)[3]["mean_of_steps"] == [1, 2]
+    _, _, hierarchy, meta = load_network(out)
+    assert meta["mean_of_steps"] == [1, 2]
+    assert hierarchy.inside_set == HIERARCHY.inside_set != 0, "organelles lie inside cells"
 
 
 def test_what_does_not_fit_is_refused(

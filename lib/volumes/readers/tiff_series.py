@@ -19,6 +19,12 @@ _SINGLE_PAGES = ("shaped", "generic", "uniform")
 """Kinds of series that tifffile makes of pages which nothing ties together."""
 
 
+COLOUR_REMEDY = (
+    "convert it to 8 or 16 bit grey; write three or four sections that a program took for colours "
+    "anew as grey pages (tifffile: photometric='minisblack')"
+)
+
+
 def choose_series(path: Path, file: Any, wanted: str) -> list[Any]:
     """The series that together are the stack.
 
@@ -75,7 +81,7 @@ def refuse_colour(path: Path, series: Any, role: Role) -> None:
     if page.samplesperpixel > 1 or photometric not in grey:
         raise VolumeError(
             path, f"a colour image ({kind}, {page.samplesperpixel} samples a pixel)",
-            "grey values", "convert it to 8 or 16 bit grey",
+            "grey values", COLOUR_REMEDY,
         )  # fmt: skip
     if photometric == tifffile.PHOTOMETRIC.MINISWHITE and role != "image":
         raise VolumeError(

@@ -182,6 +182,9 @@ def test_killed_during_a_refit_it_learns_after_the_next_start(
     try:
         answer = submit(running, tmp_path, "one", painted())
         assert "goes on in the background" in answer["learned"]
+        told = requests.get(f"{running.url}/info/", timeout=60).json()["learning"]
+        if told["running"]:
+            assert "is being learned" in told["sentence"] or "in use" in told["sentence"]
         running.process.send_signal(signal.SIGKILL)
         running.process.wait(20)
         load_heads(studies)  # none or whole, never half

@@ -99,6 +99,8 @@ def test_twenty_objects_with_a_kill_in_the_middle(tmp_path: Path):
         np.testing.assert_array_equal(nrrd.read(file)[0], bodies)
         assert told["done"] == {"objects": 20, "accepted": 7}
         assert told["label_names"]["axon 8"] == 8
+        _, told = client.infer("current", ITEM, {**SLICER, "only": "accepted"})
+        assert set(told["label_names"].values()) == set(np.unique(accepted)) - {0}
         for n in (4, 5, 6):
             asked = {**SLICER, "foreground": [_inside(n)], "do": "accept", "label": f"axon {n}"}
             file, told = client.infer("proofread", ITEM, asked)

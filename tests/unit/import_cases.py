@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from volume_files import volume
 
 from lib.commands import main
 from lib.labels.hierarchy import load_hierarchy
@@ -14,6 +15,10 @@ from lib.volumes.study import Study, StudyItem
 
 H = load_hierarchy()
 SHAPE = (13, 17, 9)
+STACK = volume(SHAPE)
+PAGES = [STACK[:, :, z].T.copy() for z in range(SHAPE[2])]
+"""The sections of the stack as programs write them: rows first."""
+SIZE = ("--voxel-size-nm", 4, 5, 40)
 AXON, MITO = H.set_named("axon"), H.set_named("mitochondria")
 
 

@@ -273,6 +273,7 @@ def test_the_evaluate_command_prints_and_writes(
     assert main(line) == 0
     printed = capsys.readouterr().out
     assert "**set**" in printed and "axon" in printed and "ARE" in printed
+    assert printed.startswith("Known voxels of split val; ") and "without what" in printed
     found = json.loads(out.read_text())
     assert set(found) == {"about", "data_sets", "items", "left_out"}
     about, digest = found["about"], hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -76,11 +76,13 @@ def test_exported_items_fill_one_target_and_come_back(tmp_path, root, kind, caps
 
 @pytest.mark.parametrize("kind", list(TARGETS))
 @pytest.mark.parametrize("crop_only", [False, True])
-def test_one_exported_item_at_its_place(tmp_path, root, kind, crop_only):
+def test_one_exported_item_at_its_place(tmp_path, root, kind, crop_only, capsys):
     study = export_study(tmp_path, root)
     text = target(tmp_path, kind)
     words = ["--crop-only"] if crop_only else []
     assert run("export", "item1", text, "--studies", root, *words) == 0
+    told = capsys.readouterr().out
+    assert ("semantic at voxel" in told) == (kind in ("hdf5", "zarr", "n5")), "a dataset, if any"
     source = open_source(text.removeprefix("precomputed://"), "semantic")
     item = study.item("item1")
     got, own = source[...], item.read_final()

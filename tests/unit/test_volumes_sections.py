@@ -7,17 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from import_cases import H, items, refusals, run
+from import_cases import PAGES, SIZE, STACK, H, items, refusals, run
 from PIL import Image
-from volume_files import hdf5, volume
+from volume_files import hdf5
 
 from lib.labels.hierarchy import IGNORE_INDEX
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.opening import open_source
-
-DATA = volume((13, 17, 9))
-PAGES = [DATA[:, :, z].T.copy() for z in range(9)]
-SIZE = ("--voxel-size-nm", 4, 5, 40)
 
 
 @pytest.fixture
@@ -48,7 +44,7 @@ ORDERED = {
 @pytest.mark.parametrize("case", list(ORDERED))
 def test_sections_in_order(tmp_path, case):
     source = open_source(str(folder_of(tmp_path / "s", ORDERED[case])))
-    assert (np.asarray(source) == DATA).all()
+    assert (np.asarray(source) == STACK).all()
     assert bool(source.info.warnings) == (case in ("steps of ten", "no numbers at all"))
 
 
@@ -77,7 +73,7 @@ def test_sections_that_are_no_one_stack(tmp_path, refused, case):
 def test_one_of_two_stacks_can_be_named(tmp_path):
     names = {f"{s}{n}.png": n for s in "ab" for n in range(4)}
     source = open_source(f"{folder_of(tmp_path / 's', names)}:a*.png")
-    assert (np.asarray(source) == DATA[:, :, :4]).all()
+    assert (np.asarray(source) == STACK[:, :, :4]).all()
     with pytest.raises(VolumeError, match=r"without sections named c\*"):
         open_source(f"{tmp_path}/s:c*.png")
 
@@ -97,10 +93,10 @@ def test_missing_sections_are_unknown_where_asked(tmp_path, where):
     got, sets, found = item.open_image()[...], item.read_class_sets(), item.read_instances()
     for z in range(1, 9):
         known = z in present
-        read = DATA[:, :, z] if known or where == "label" else 0
+        read = STACK[:, :, z] if known or where == "label" else 0
         assert (got[:, :, z - 1] == read).all()
         assert (sets[:, :, z - 1] == (H.set_named("axon") if known else H.unknown)).all()
-        assert (found[:, :, z - 1] == (DATA[:, :, z] if known else IGNORE_INDEX)).all()
+        assert (found[:, :, z - 1] == (STACK[:, :, z] if known else IGNORE_INDEX)).all()
     extra = {"missing_sections": [2, 4, 5]} if where == "image" else {}
     assert {k: v for k, v in item.record.extra.items() if k == "missing_sections"} == extra
 
@@ -109,7 +105,7 @@ def test_missing_sections_can_be_ignored(tmp_path):
     root = folder_of(tmp_path / "s", {f"z{n}.png": n for n in (0, 1, 4)})
     words = ["--studies", tmp_path / "st", *SIZE, "--missing-sections", "ignore"]
     assert run("import", root, *words) == 0
-    assert (items(tmp_path / "st")[0].open_image()[...] == DATA[:, :, [0, 1, 4]]).all()
+    assert (items(tmp_path / "st")[0].open_image()[...] == STACK[:, :, [0, 1, 4]]).all()
 
 
 @pytest.mark.parametrize("name", ["V.NII.GZ", "V.NII", "V.NRRD", "V.TIF", "V.PNG", "V.H5"])
@@ -118,19 +114,19 @@ def test_capitals_in_endings(tmp_path, name):
     import nrrd
 
     made = tmp_path / name.lower()
-    page = DATA[:, :, :1]
+    page = STACK[:, :, :1]
     if "nii" in made.name:
-        nib.save(nib.Nifti1Image(DATA, np.diag([4, 5, 40, 1])), made)
+        nib.save(nib.Nifti1Image(STACK, np.diag([4, 5, 40, 1])), made)
     elif made.suffix == ".nrrd":
-        nrrd.write(str(made), DATA)
+        nrrd.write(str(made), STACK)
     elif made.suffix == ".h5":
-        hdf5(made, DATA)
+        hdf5(made, STACK)
     elif made.suffix == ".tif":
-        tifffile.imwrite(made, DATA.T)
+        tifffile.imwrite(made, STACK.T)
     else:
         Image.fromarray(PAGES[0]).save(made)
     made.rename(tmp_path / name)
     got = np.asarray(open_source(str(tmp_path / name)))
-    assert (got == (page if "PNG" in name else DATA)).all()
+    assert (got == (page if "PNG" in name else STACK)).all()
     assert run("import", tmp_path / name, "--studies", tmp_path / "s", *SIZE) == 0
     assert items(tmp_path / "s")[0].id == "V"

@@ -7,15 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from import_cases import items, refusals, run
+from import_cases import PAGES, SIZE, STACK, items, refusals, run
 from PIL import Image
-from volume_files import hdf5, volume
+from volume_files import hdf5
 
 from lib.volumes.readers.opening import open_source
-
-DATA = volume((13, 17, 9))
-PAGES = [DATA[:, :, z].T.copy() for z in range(9)]
-SIZE = ("--voxel-size-nm", 4, 5, 40)
 
 
 @pytest.fixture
@@ -30,7 +26,7 @@ def test_pages_that_were_appended_one_by_one_are_one_stack(tmp_path, compression
         tifffile.imwrite(
             tmp_path / "v.tif", page, append=z > 0, compression=compression, metadata=metadata
         )
-    assert (np.asarray(open_source(str(tmp_path / "v.tif"))) == DATA).all()
+    assert (np.asarray(open_source(str(tmp_path / "v.tif"))) == STACK).all()
 
 
 def stack(path, pages, **options):
@@ -52,7 +48,7 @@ def test_pages_of_other_sizes_or_types_are_named(tmp_path, refused, odd, change)
 
 def test_a_series_can_be_named(tmp_path, refused):
     path = stack(tmp_path / "v.tif", [PAGES[0][::2, ::2].copy(), *PAGES])
-    assert (np.asarray(open_source(f"{path}:1")) == DATA).all()
+    assert (np.asarray(open_source(f"{path}:1")) == STACK).all()
     assert open_source(f"{path}:0").shape == (7, 9, 1)
     assert "no series '2'" in refused(f"{path}:2", *SIZE)
 
@@ -63,19 +59,19 @@ def test_marked_thumbnails_and_pyramids_are_left_out(tmp_path):
         for page in PAGES:
             writer.write(page, metadata=None, contiguous=False, subifds=1)
             writer.write(page[::2, ::2].copy(), metadata=None, subfiletype=1)
-    assert (np.asarray(open_source(str(tmp_path / "v.tif"))) == DATA).all()
+    assert (np.asarray(open_source(str(tmp_path / "v.tif"))) == STACK).all()
 
 
 def test_two_ome_images_are_not_one_stack(tmp_path, refused):
     with tifffile.TiffWriter(tmp_path / "v.ome.tif", ome=True) as writer:
         for _ in range(2):
-            writer.write(DATA.T, metadata={"axes": "ZYX"})
+            writer.write(STACK.T, metadata={"axes": "ZYX"})
     assert "18 pages that are 2 images" in refused(tmp_path / "v.ome.tif", *SIZE)
 
 
 def test_pages_behind_imagej_metadata_are_not_lost(tmp_path, refused):
     """A stack of ImageJ to which another program appended a page."""
-    tifffile.imwrite(tmp_path / "v.tif", DATA.T, imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "v.tif", STACK.T, imagej=True, metadata={"axes": "ZYX"})
     tifffile.imwrite(tmp_path / "one.tif", PAGES[0], metadata=None)
     _append(tmp_path / "v.tif", tmp_path / "one.tif")
     assert "10 pages, of which its metadata describes 9" in refused(tmp_path / "v.tif", *SIZE)
@@ -144,7 +140,7 @@ def test_indexed_colours_are_indices_of_labels_and_no_image(tmp_path, refused, w
     (tmp_path / "l").mkdir()
     for z in range(2):
         write(tmp_path / "l" / f"{z}.{suffix}", labels)
-    image = hdf5(tmp_path / "v.h5", DATA[:, :, :2])
+    image = hdf5(tmp_path / "v.h5", STACK[:, :, :2])
     path = tmp_path / "l" if folder else tmp_path / "l" / f"0.{suffix}"
     assert (labels == np.asarray(open_source(str(path), "instance"))[:, :, 0].T).all()
     if folder:
@@ -155,3 +151,14 @@ def test_indexed_colours_are_indices_of_labels_and_no_image(tmp_path, refused, w
         assert (np.maximum(item.read_instances()[:, :, 1].T, 0) == labels).all()
     err = refused(path, *SIZE)
     assert "indexed-colour" in err and "--semantic or --instance" in err
+
+
+def test_sections_that_a_program_wrote_as_colours_are_refused_with_the_way_out(tmp_path, refused):
+    """Four grey sections in one array are tagged as planes of one colour image by tifffile."""
+    path = tmp_path / "v.tif"
+    tifffile.imwrite(path, np.stack(PAGES[:4]), photometric="rgb", planarconfig="separate")
+    assert "photometric='minisblack'" in refused(path, *SIZE)
+    path.unlink()
+    tifffile.imwrite(path, np.stack(PAGES[:4]), photometric="minisblack")
+    assert run("import", path, *SIZE, "--studies", tmp_path / "study") == 0
+    assert (items(tmp_path / "study")[0].open_image()[...] == STACK[:, :, :4]).all()

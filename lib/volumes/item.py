@@ -101,8 +101,7 @@ class StudyItem:
     @property
     def bright_membranes(self) -> bool:
         """Whether membranes are brighter than what they enclose."""
-        said = self.record.bright_membranes
-        return self.study.bright_membranes if said is None else said
+        return self.record.membranes_are_bright(self.study.bright_membranes)
 
     def open_seen(self) -> LazyImage:
         """The image with the contrast that the network sees."""

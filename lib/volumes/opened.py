@@ -120,7 +120,7 @@ class ImageStore:
         finally:
             source.close()
         made = f"{_state(path)}|{record.voxel_size_nm}|{record.size_assumed}"
-        made += BRIGHT if self._bright(record) else ""
+        made += BRIGHT if record.membranes_are_bright(self.bright_membranes) else ""
         with self._lock:
             self._identities[state] = made
             while len(self._identities) > MOST_IDENTITIES:
@@ -160,12 +160,8 @@ class ImageStore:
         warnings = (record.warning(),) if record.size_assumed else ()
         return RequestImage(
             path, _voxels(source), affine, record.voxel_size_nm, key, warnings,
-            self._bright(record),
+            record.membranes_are_bright(self.bright_membranes),
         )  # fmt: skip
-
-    def _bright(self, record: ItemRecord) -> bool:
-        said = record.bright_membranes
-        return self.bright_membranes if said is None else said
 
 
 def file_state(path: Path) -> str:

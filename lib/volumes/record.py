@@ -122,6 +122,10 @@ class ItemRecord:
         """What everyone who uses the item should be told; "" for nothing."""
         return f"{self.id}: {ASSUMED}" if self.size_assumed else ""
 
+    def membranes_are_bright(self, otherwise: bool) -> bool:
+        """Whether membranes are brighter than what they enclose; what holds otherwise is given."""
+        return otherwise if self.bright_membranes is None else self.bright_membranes
+
     def changed(self, **fields_: Any) -> ItemRecord:
         """A copy with some fields replaced."""
         return replace(self, **fields_)

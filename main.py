@@ -55,6 +55,7 @@ from lib.server.finite import finite
 from lib.server.inference import run_task
 from lib.server.learning import Learning
 from lib.server.mend import in_server, mend_server
+from lib.server.spelling import keys_of
 from lib.server.submissions import Submissions
 from lib.server.weights import SharedNetwork, device_named
 from lib.trainers.combined import Combined
@@ -266,13 +267,20 @@ class NeuropilApp(MONAILabelApp):
 
     def names_of(self, kind: str) -> list[str]:
         """The names of models, trainers, strategies or scoring methods."""
-        tasks = {
+        return list(self._tasks(kind))
+
+    def keys_of(self, kind: str, name: str) -> frozenset[str]:
+        """The names of the parameters that a task knows."""
+        return keys_of(kind, self._tasks(kind)[name])
+
+    def _tasks(self, kind: str) -> dict[str, Any]:
+        tasks: dict[str, dict[str, Any]] = {
             "models": self._infers,
             "trainers": self._trainers,
             "strategies": self._strategies,
             "scoring": self._scoring_methods,
         }
-        return list(tasks[kind])
+        return tasks[kind]
 
 
 def _first(value: Any) -> Any:

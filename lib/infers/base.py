@@ -70,6 +70,9 @@ class NeuropilTask(InferTask):
         options: what a viewer may set for a run; lists start with the default.
     """
 
+    reads: frozenset[str] = frozenset()
+    """The parameters of a request that are no options (lib/server/spelling.py)."""
+
     def __init__(
         self, parts: Parts, type: InferType, description: str, options: dict[str, Any]
     ) -> None:

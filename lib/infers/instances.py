@@ -35,6 +35,8 @@ class Instances(ObjectsTask):
     the organelles in them, or both in one map, with a table of which lies in which.
     """
 
+    reads = frozenset({"roi", "result_region"})
+
     def __init__(self, parts: Parts) -> None:
         what = "Every object; the whole map goes to the datastore, tag " + MACHINE_TAG
         super().__init__(parts, what, {"split_merge": 0.0, "level": list(LEVELS)})

@@ -65,6 +65,8 @@ class Proofread(NeuropilTask):
     volume, or the object's box alone for viewers that place a map by its geometry).
     """
 
+    reads = frozenset({"foreground", "background", "label", "objects", "roi", "slice"})
+
     def __init__(self, parts: Parts, type: InferType = InferType.DEEPGROW) -> None:
         super().__init__(
             parts,

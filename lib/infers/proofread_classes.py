@@ -36,6 +36,8 @@ class ProofreadClasses(NeuropilTask):
             "The class map, corrected by points of each class",
             {},
         )
+        # "label" and "background" are of the viewers' requests, and say nothing more.
+        self.reads = frozenset({*parts.labels.segments, "label", "background"})
         self.objects = parts.objects
 
     def run(

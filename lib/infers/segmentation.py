@@ -21,6 +21,8 @@ LEVELS = ("object", "fine", "coarse", "fallback")
 class Segmentation(NeuropilTask):
     """Automatic classes: one for each object, or voxel by voxel at one of three levels."""
 
+    reads = frozenset({"roi", "result_region"})
+
     def __init__(self, parts: Parts) -> None:
         first = parts.settings.inference.level
         levels = [first, *(level for level in LEVELS if level != first)]

@@ -30,6 +30,8 @@ class Strokes(Proofread):
     "foreground_scribbles" and "background_scribbles" are the strokes. Options as `proofread`.
     """
 
+    reads = frozenset({"label", "label_info", "selected_label_name", "roi"})
+
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts, InferType.SCRIBBLES)
 

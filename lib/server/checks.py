@@ -21,6 +21,7 @@ from lib.server.params import (
     job_options,
     parse_params,
 )
+from lib.server.spelling import BATCH, Asked, unknown_keys, unknown_to
 from lib.volumes.listing import RULE, id_fault, split_name
 from lib.volumes.readers.region import REGION
 
@@ -32,16 +33,16 @@ OWN_KEYS = {"image", "image_path", "model", "session", "starting_mask"}
 """Set by the server from checked arguments; `params` may not carry them."""
 DATA_KEYS = {"train_ds", "val_ds", "dataset", "images", "app_dir", "studies"}
 """Training options of the stock trainer that name files of the server."""
+RUNS = ("trainers", "scoring")
+"""What "run all" runs."""
 
 
-class Known(Protocol):
+class Known(Asked, Protocol):
     """What the checks ask of the app."""
 
     def image_ids(self) -> list[str]: ...
 
     def knows_image(self, image_id: str) -> bool: ...
-
-    def names_of(self, kind: str) -> list[str]: ...
 
     def labelled_images(self) -> list[str]: ...
 
@@ -119,34 +120,45 @@ class Checks:
     def whole_slide(self, call: dict[str, Any]) -> None:
         raise refuse("this app has no whole-slide models", NOT_FOUND)
 
-    def strategy(self, call: dict[str, Any]) -> None:
+    def strategy(self, call: dict[str, Any]) -> list[str]:
         self._known("strategies", call["strategy"])
-        check_request_params(call.get("params") or {}, OWN_KEYS)
+        params = call.get("params") or {}
+        check_request_params(params, OWN_KEYS)
+        return unknown_to(self.app, "strategies", call["strategy"], params)
 
-    def train(self, call: dict[str, Any]) -> None:
+    def train(self, call: dict[str, Any]) -> list[str]:
         self._known("trainers", call["model"])
         params = job_options(call)
         check_request_params(params, OWN_KEYS | DATA_KEYS)
+        told = unknown_to(self.app, "trainers", call["model"], params)
         self.app.check_training(call["model"], params)
+        return told
 
-    def scoring(self, call: dict[str, Any]) -> None:
+    def scoring(self, call: dict[str, Any]) -> list[str]:
         self._known("scoring", call["method"])
-        check_request_params(job_options(call), OWN_KEYS)
+        params = job_options(call)
+        check_request_params(params, OWN_KEYS)
+        return unknown_to(self.app, "scoring", call["method"], params)
 
-    def many(self, call: dict[str, Any]) -> None:
+    def many(self, call: dict[str, Any]) -> list[str]:
         """ "Run all" of training or scoring: options by name; or one batch inference."""
         params = job_options(call)
         check_request_params(params, OWN_KEYS | DATA_KEYS)
         if "model" in call:
             self._known("models", call["model"])
             check_batch(params)
-            return
-        runs = {*self.app.names_of("trainers"), *self.app.names_of("scoring")}
+            return unknown_to(self.app, "models", call["model"], params, BATCH)
+        runs = {name: kind for kind in RUNS for name in self.app.names_of(kind)}
+        told: list[str] = []
         for name, options in params.items():
             if name in runs and not isinstance(options, dict | None):
                 raise refuse(f"params.{name}: expected an object of options, found {options!r}")
             if isinstance(options, dict):
                 check_request_params(options, OWN_KEYS | DATA_KEYS)
+                if name in runs:
+                    told += unknown_to(self.app, runs[name], name, options)
+        every = (self.app.keys_of(kind, name) for name, kind in runs.items())
+        return told + unknown_keys(params, {*runs}.union(*every))
 
     def add_image(self, call: dict[str, Any]) -> None:
         parse_params(call.get("params"))

@@ -15,6 +15,7 @@ from fastapi import BackgroundTasks, UploadFile
 from lib.server.accepting import label_accepted
 from lib.server.errors import NOT_FOUND, refuse
 from lib.server.params import parse_params
+from lib.server.spelling import unknown_to
 from lib.server.uploads import check_unpacked, remove_staged, stage_upload
 from lib.volumes.readers.opening import open_file
 
@@ -51,7 +52,9 @@ def run_inference(
     from monailabel.interfaces.utils.app import app_instance
 
     app = app_instance()
-    request: dict[str, Any] = {**parse_params(params), "model": model, "image": image}
+    given = parse_params(params)
+    told = unknown_to(app, "models", model, given)
+    request: dict[str, Any] = {**given, "model": model, "image": image}
     staged = None
     if file:
         staged = request["image"] = stage_upload(
@@ -76,6 +79,8 @@ def run_inference(
     if output == stock.ResultType.dicom_seg:
         raise refuse("output: DICOM SEG is written when a label is submitted, not by inference")
     result = app.infer(request, staged=staged)
+    if told:
+        result["params"]["warnings"] = [*result["params"].get("warnings", ()), *told]
     return stock.send_response(app.datastore(), result, output, background_tasks)
 
 

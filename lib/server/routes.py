@@ -23,8 +23,8 @@ from lib.server.params import check_json
 
 logger = logging.getLogger(__name__)
 
-Check = Callable[[dict[str, Any]], None]
-"""Refuses a call's arguments by raising, or makes them safe in place."""
+Check = Callable[[dict[str, Any]], list[str] | None]
+"""Refuses a call's arguments by raising; what it returns goes into the reply's `warnings`."""
 
 SLOW_WORKERS = 32  # waiting for the device costs a sleeping thread each
 QUICK_WORKERS = 8
@@ -50,23 +50,21 @@ def finish(endpoint: Callable[..., Any], check: Check | None, arguments: dict[st
         for name, value in arguments.items():
             if isinstance(value, dict | list):
                 check_json(value, name)
-        if check:
-            check(arguments)
+        told = check(arguments) if check else None
         coroutine = endpoint(**arguments)
         try:
             coroutine.send(None)
         except StopIteration as done:
-            return done.value
+            answer = done.value
+            return {**answer, "warnings": told} if told and isinstance(answer, dict) else answer
         coroutine.close()
         raise AssertionError(f"{endpoint.__name__} awaits: it must stay on the event loop")
     except Exception as error:
-        answer = as_answer(error)
-        if answer is None:
+        refusal = as_answer(error)
+        if refusal is None or refusal is error:
             raise
-        if answer is error:
-            raise
-        logger.info("%s: %s %s", endpoint.__name__, answer.status_code, answer.detail)
-        raise answer from error
+        logger.info("%s: %s %s", endpoint.__name__, refusal.status_code, refusal.detail)
+        raise refusal from error
 
 
 def mend_router(router: APIRouter, pool: ThreadPoolExecutor, checks: Mapping[str, Check]) -> None:

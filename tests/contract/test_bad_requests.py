@@ -63,6 +63,26 @@ def test_options_out_of_range(server, model: str, params, words):
     _says(_infer(server, model=model, params=params), *words)
 
 
+def test_a_slip_in_a_name_is_refused_and_an_unknown_name_is_told(server):
+    _says(_infer(server, params={"levle": "object"}), "levle", "level", "roi")
+    for path, slip in (
+        ("train/combined", "max_epoch"),
+        ("activelearning/random", "clientid"),
+        ("scoring/uncertainty", "heat_map"),
+        ("batch/infer/segmentation", "levels"),
+    ):
+        answer = requests.post(f"{server.url}/{path}", json={slip: 1}, timeout=SECONDS)
+        _says(answer, slip, "did you mean")
+    url = f"{server.url}/infer/segmentation?image={ITEM}&output=json"
+    params = {"level": "fine", "wizardry": True}
+    answer = requests.post(url, data={"params": json.dumps(params)}, timeout=120)
+    assert answer.status_code == 200
+    assert any("wizardry" in told for told in answer.json()["warnings"])
+    answer = requests.post(f"{server.url}/activelearning/random", json={"wizardry": 1}, timeout=120)
+    assert answer.status_code == 200
+    assert any("wizardry" in told for told in answer.json()["warnings"])
+
+
 @pytest.mark.parametrize(
     "params", [{"max_epochs": 0}, {"training_modes": "other"}, {"learning_rate": "fast"}]
 )

@@ -35,6 +35,9 @@ class App:
     def names_of(self, kind):
         return {"models": ["segmentation"], "trainers": ["combined"]}.get(kind, ["random"])
 
+    def keys_of(self, kind, name):
+        return frozenset({"level"} if kind == "models" else {"max_epochs", "name"})
+
 
 CHECKS = Checks(App(), 10_000).by_endpoint()
 

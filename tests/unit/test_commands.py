@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.commands import COMMANDS, main
+from lib.commands import COMMANDS, EXAMPLES, main
 from lib.configs.places import APP, FIRST_RUN, PUBLISHED
 from lib.engine.commands import add_train_parser, start_of
 from tests.conftest import environment
@@ -60,6 +60,65 @@ def test_wrong_words_end_with_2(words: list[str], capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2 and "usage: main.py" in capsys.readouterr().err
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_wrong_use_of_a_command_shows_its_own_usage_and_what_to_type(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = EXAMPLES[command].split()
+    for words in ([*needed, "--nonsense"], [command, "--studies"]):
+        told = refusal(capsys, *words)
+        assert told.startswith(f"usage: main.py {command} [-h]"), told
+        assert told.endswith(f"for instance: main.py {EXAMPLES[command]}\n"), told
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_is_one_that_its_command_takes(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[argparse.Namespace] = []
+    monkeypatch.setattr(f"{COMMANDS[command][0]}.run_{command}", seen.append)
+    assert main(EXAMPLES[command].split()) == 0 and seen[0].command == command
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("predict stack.tif", "did you mean --image stack.tif?"),
+        ("predict {folder}", "did you mean --studies {folder}?"),
+        ("predict seg.zarr", "did you mean --image seg.zarr?"),
+        ("train {folder}", "did you mean --studies {folder}?"),
+        ("predict --imge stack.tif", "no option --imge; did you mean --image?"),
+        ("train --epochs=3", "did you mean --set training.max_epochs=...?"),
+        ("predict --window 64", "did you mean --set inference.window=...?"),
+        ("train --wizardry", "no option --wizardry; --help lists them"),
+        ("import one.tif two.tif --studies s", "unexpected 'two.tif': expected source and"),
+        ("predcit --studies s", "did you mean main.py predict --studies s?"),
+        ("--studies s predict", "the command comes first: main.py predict --studies s"),
+        ("stack.tif", "no command 'stack.tif'; there are: demo, import"),
+        ("", "no command; there are: demo, import"),
+    ],
+)
+def test_a_slip_is_told_with_what_was_meant(
+    words: str, remedy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refusal(capsys, *words.format(folder=tmp_path).split())
+    assert remedy.format(folder=tmp_path) in told
+
+
+@pytest.mark.parametrize("words", [["help", "status"], ["status", "-h"]])
+def test_help_is_a_word_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0 and "usage: main.py status" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

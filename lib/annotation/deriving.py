@@ -185,6 +185,8 @@ def _notes(submitted: SubmittedMap, table: SubmissionTable, conflicts: int) -> l
         notes.append(
             f"{conflicts} voxels lie in segments that exclude each other; the later segment holds"
         )
+    if submitted.uneven:
+        notes.append(submitted.uneven)
     if submitted.clipped:
         notes.append(f"{submitted.clipped} painted voxels lie outside the image")
     return notes

@@ -47,12 +47,14 @@ class SubmittedMap:
         segments: in the annotator's order.
         present: positions of the segments that have voxels.
         clipped: painted voxels outside the image, which are dropped.
+        uneven: what to tell of a plain map of another shape than its image; "" for none.
     """
 
     layers: list[NDArray[Any]]
     segments: list[Segment]
     present: frozenset[int]
     clipped: int
+    uneven: str = ""
 
 
 def read_submitted(
@@ -66,7 +68,7 @@ def read_submitted(
         image: what was annotated; gives the grid.
 
     Raises:
-        VolumeError: a damaged file, or one on another grid.
+        VolumeError: a damaged file, one on another grid, or painted beside its image only.
         ValueError: values that no segment explains, or no names at all.
     """
     layers, affine, own = _read(path, image.shape)
@@ -76,6 +78,14 @@ def read_submitted(
         placed.append(fitted)
         clipped += lost
     counts = [_present(layer) for layer in placed]
+    if clipped and not any(values.any() for values in counts):
+        raise VolumeError(
+            path, f"a label of {_extent(layers[0].shape)} voxels, painted beside its image only",
+            f"paint inside the image's {_extent(image.shape)} voxels",
+            "submit it on the image's own voxels",
+        )  # fmt: skip
+    # A segmentation with names of its own is cut to what is painted: Slicer writes it so.
+    uneven = "" if own is not None else uneven_shapes(layers[0].shape, image.shape)
     if own is None:
         if not label_info:
             raise VolumeError(
@@ -85,7 +95,17 @@ def read_submitted(
         own = number_segments(label_info, [int(v) for v in counts[0] if v != 0])
     present = {i for i, s in enumerate(own) if s.layer < len(counts) and s.value in counts[s.layer]}
     _check_explained(path, counts, own)
-    return SubmittedMap(placed, own, frozenset(present), clipped)
+    return SubmittedMap(placed, own, frozenset(present), clipped, uneven)
+
+
+def uneven_shapes(label: Sequence[int], image: Sequence[int]) -> str:
+    """What to tell of a label map whose shape is not its image's; "" where it is."""
+    if tuple(label) == tuple(image):
+        return ""
+    return (
+        f"the label has {_extent(label)} voxels, the image {_extent(image)}: it lies where its "
+        "geometry says, and where it does not reach nothing is painted"
+    )
 
 
 def place_on_grid(

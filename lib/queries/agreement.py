@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,8 @@ from lib.labels.hierarchy import LabelHierarchy
 from lib.labels.segment_names import parse_segment_name
 from lib.metrics.class_scores import ClassScores
 from lib.metrics.object_scores import contingency, object_report
-from lib.volumes.boxes import Box, slabs, whole_box
+from lib.volumes.boxes import slabs, whole_box
 from lib.volumes.disk_ids import from_disk_ids
-from lib.volumes.errors import VolumeError
-from lib.volumes.readers.opening import open_file
 from lib.volumes.study import StudyItem
 
 AUTOMATIC = "original"
@@ -47,7 +44,7 @@ def agreement(item: StudyItem, names: Mapping[str, int] | None = None) -> dict[s
             found["classes"] = scores.result().to_dict()
     if item.has_label(AUTOMATIC_OBJECTS) and item.has_label("instance"):
         truth = item.read_instances()
-        guess = from_disk_ids(_read(item, AUTOMATIC_OBJECTS, whole_box(item.shape)))
+        guess = from_disk_ids(item.read_label(AUTOMATIC_OBJECTS, whole_box(item.shape)))
         if (truth >= 0).any():
             found["objects"] = object_report(contingency(truth, guess)).to_dict()
     return found or None
@@ -59,7 +56,7 @@ def class_agreement(item: StudyItem, names: Mapping[str, int] | None) -> ClassSc
     scores = ClassScores(hierarchy)
     lut = value_sets(names, hierarchy)
     for slab in slabs(whole_box(item.shape), 12, SLAB_BYTES):
-        values = _read(item, AUTOMATIC, slab)
+        values = item.read_label(AUTOMATIC, slab)
         guess = lut[np.minimum(values, len(lut) - 1).astype(np.int64)]
         scores.update_sets(item.read_class_sets(slab), guess)
     return scores
@@ -79,16 +76,3 @@ def value_sets(names: Mapping[str, int] | None, hierarchy: LabelHierarchy) -> ND
     for value, class_set in table.items():
         lut[value] = 0 if class_set == hierarchy.unknown else class_set
     return lut
-
-
-def _read(item: StudyItem, tag: str, box: Box) -> NDArray[Any]:
-    path = item.label_path(tag)
-    source = open_file(path, item.study.spacing_unit)
-    try:
-        if source.shape != item.shape:
-            raise VolumeError(
-                path, f"shape {source.shape}", f"{item.shape} as {item.image_path.name}"
-            )
-        return source.read(box)
-    finally:
-        source.close()

@@ -30,7 +30,7 @@ from lib.view.neuroglancer.scene import Desk
 from lib.view.overview import PAGE, card, overview, recent_regions
 from lib.view.render import POLICY, STATIC, render
 from lib.view.runs import last_figures, newest_run, refits
-from lib.view.sections import IMAGE, TAGS, section_axis, section_png
+from lib.view.sections import CURRENT, IMAGE, TAGS, section_axis, section_png
 from lib.view.versions import weights_versions
 from lib.volumes.study import StudyItem
 
@@ -39,6 +39,8 @@ TENSORBOARD = 6006
 """Where `make tensorboard` listens, on this machine."""
 LOG_SECONDS = 5
 MOST_PIXELS = 2048
+LAYERS = (IMAGE, *TAGS, CURRENT)
+"""What the page of an item may be asked to show; one that the item lacks gives way."""
 
 
 class Shown(Protocol):
@@ -98,6 +100,8 @@ class Pages:
     ) -> Response:
         """One item, section by section; `at` is a voxel to show."""
         store, item = self._item(image)
+        if layer is not None and layer not in LAYERS:
+            raise refuse(f"layer: expected one of {', '.join(LAYERS)}, found {layer!r}")
         shown = card(store, item, recent_regions(store))
         values: dict[str, Any] = {"item": shown, "rectangles": [], "tags": []}
         values["neuroglancer"] = self._neuroglancer
@@ -127,8 +131,12 @@ class Pages:
     def volume(self, image: str, layer: str) -> Response:
         """What lies over an image as a file that Slicer and others load, named by both."""
         _, item = self._item(image)
-        if layer not in TAGS or not item.has_label(TAGS[layer]):
-            raise refuse(f"layer: item {image} has no {layer!r}", NOT_FOUND)
+        there = [name for name, tag in TAGS.items() if item.has_label(tag)]
+        if layer not in there:
+            listed = ", ".join(there) or "none"
+            raise refuse(
+                f"layer: item {image} has no file of {layer!r}; there are: {listed}", NOT_FOUND
+            )
         path = item.label_path(TAGS[layer])
         suffix = path.name.removeprefix(item.id)
         return FileResponse(path, filename=f"{item.id}-{layer.replace(' ', '-')}{suffix}")

@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import BackgroundTasks, UploadFile
 from monailabel.interfaces.utils.app import app_instance
 
+from lib.annotation.submitted_file import uneven_shapes
 from lib.server.errors import TOO_LARGE, refuse
 from lib.server.params import parse_params
 from lib.volumes.errors import VolumeError
@@ -114,12 +115,33 @@ def save_label(
         raise refuse(f"label {name[:80]!r}: expected one of {', '.join(LABEL_SUFFIXES)}")
     staged = stage_upload(label, suffix, background_tasks)
     app = app_instance()
+    uneven = "" if tag in ("", "final") else uneven_label(Path(staged), app, image)
     try:
         saved = app.datastore().save_label(image, staged, tag or "final", parse_params(params))
     except VolumeError as error:
         raise _by_its_own_name(error, staged, label) from error
     told = app.on_save_label(image, saved) or {}
+    if uneven:
+        told["notes"] = [uneven]
     return {**told, "image": image, "label": saved}
+
+
+def uneven_label(path: Path, app: Any, image: str) -> str:
+    """What to tell of a label that is kept as it is: that its shape is not its image's.
+
+    Submissions tell of theirs themselves. A file that cannot be read says nothing of its shape.
+    """
+    if path.name.endswith(".seg.nrrd"):  # cut to what is painted
+        return ""
+    shapes = []
+    for file in (path, Path(app.datastore().get_image_uri(image))):
+        try:
+            source = open_file(file)
+        except (ValueError, OverflowError):
+            return ""
+        shapes.append(source.shape)
+        source.close()
+    return uneven_shapes(*shapes)
 
 
 def _by_its_own_name(error: VolumeError, staged: str, upload: UploadFile) -> Exception:

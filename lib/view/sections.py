@@ -19,7 +19,6 @@ from lib.volumes.boxes import Box, whole_box
 from lib.volumes.contrast import intensity_window, normalize
 from lib.volumes.disk_ids import from_disk_ids
 from lib.volumes.frames import viewer_frame
-from lib.volumes.readers.opening import open_file
 from lib.volumes.study import StudyItem
 
 IMAGE, CURRENT = "image", "current objects"
@@ -105,8 +104,8 @@ def _colors(
     readers: dict[str, Callable[[], NDArray[Any]]] = {
         "classes": lambda: item.read_class_sets(box, shown=True),
         "objects": lambda: item.read_instances(box, shown=True),
-        "found objects": lambda: from_disk_ids(_read(item, TAGS[layer], box)),
-        "uncertainty": lambda: _read(item, TAGS[layer], box),
+        "found objects": lambda: from_disk_ids(item.read_label(TAGS[layer], box)),
+        "uncertainty": lambda: item.read_label(TAGS[layer], box),
         CURRENT: lambda: objects.open(item.id, item.shape)[0].read(box),
     }
     plane = readers[layer]().squeeze(axis)
@@ -125,14 +124,6 @@ def _between(at: NDArray[np.float32]) -> Rgb:
     """Colours of HOT at positions 0 .. len(HOT) - 1."""
     steps = np.arange(len(HOT))
     return np.stack([np.interp(at, steps, HOT[:, c]) for c in range(3)], -1).astype(np.float32)
-
-
-def _read(item: StudyItem, tag: str, box: Box) -> NDArray[Any]:
-    source = open_file(item.label_path(tag), item.study.spacing_unit)
-    try:
-        return source.read(box)
-    finally:
-        source.close()
 
 
 def _window(item: StudyItem) -> tuple[float, float]:

@@ -185,13 +185,13 @@ class StudyItem:
         box = whole_box(self.shape) if box is None else box
         if not self.has_label("final"):
             return np.zeros(box_shape(box), np.uint8)
-        return self._read_label("final", box)
+        return self.read_label("final", box)
 
     def read_touched(self, box: Box) -> NDArray[np.bool_] | None:
         """Where a person decided what the labels of a box say; None: everywhere."""
         if not self.has_label(TOUCHED):
             return None
-        touched: NDArray[np.bool_] = self._read_label(TOUCHED, box) != 0
+        touched: NDArray[np.bool_] = self.read_label(TOUCHED, box) != 0
         return touched
 
     def read_instances(self, box: Box | None = None, shown: bool = False) -> NDArray[np.int64]:
@@ -211,7 +211,7 @@ class StudyItem:
         box = whole_box(self.shape) if box is None else box
         if not self.has_label("instance"):
             return np.full(box_shape(box), IGNORE_INDEX, np.int64)
-        stored = self._read_label("instance", box)
+        stored = self.read_label("instance", box)
         try:
             ids = from_disk_ids(stored)
         except ValueError as error:
@@ -233,7 +233,12 @@ class StudyItem:
         """The image's file."""
         return open_file(self.image_path, self.study.spacing_unit)
 
-    def _read_label(self, tag: str, box: Box) -> NDArray[Any]:
+    def read_label(self, tag: str, box: Box) -> NDArray[Any]:
+        """A box of a label that is there, as stored.
+
+        Raises:
+            VolumeError: it cannot be read, or is not on the image's grid.
+        """
         return self._open_label(tag).read(box)
 
     def _open_label(self, tag: str) -> Source:

@@ -58,9 +58,19 @@ def test_a_layer_is_a_volume_by_name(server: Server) -> None:
     ask = {"image": "synthetic-000", "layer": "classes"}
     answer = requests.get(f"{server.url}/page/volume", params=ask, timeout=60)
     assert "synthetic-000-classes.nii.gz" in answer.headers["Content-Disposition"]
-    assert (
-        requests.get(f"{server.url}/page/volume", params={**ask, "layer": "x"}).status_code == 404
-    )
+    missing = requests.get(f"{server.url}/page/volume", params={**ask, "layer": "x"}, timeout=60)
+    assert missing.status_code == 404
+    assert "no file of 'x'; there are: classes" in missing.json()["detail"]
+
+
+def test_a_layer_that_no_item_has_is_refused_with_those_there_are(server: Server) -> None:
+    url = f"{server.url}/page/item"
+    refused = requests.get(url, params={"image": "synthetic-000", "layer": "clases"}, timeout=60)
+    assert refused.status_code == 400
+    told = refused.json()["detail"]
+    assert "found 'clases'" in told and "image, classes, objects" in told
+    lacking = {"image": "synthetic-000", "layer": "uncertainty"}  # of another item, or not yet
+    assert requests.get(url, params=lacking, timeout=60).status_code == 200
 
 
 def test_kept_weights_are_restored_from_the_page(server: Server) -> None:

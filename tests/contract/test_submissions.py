@@ -196,3 +196,12 @@ def test_the_datastore_lists_what_was_derived(server, client, item, tmp_path):
         assert after[tag] == before.get(tag, 0) + 1
     downloaded = client.download_label(ITEM, "final")
     np.testing.assert_array_equal(voxels(downloaded), _label(server, "final"))
+
+
+def test_a_label_of_another_shape_is_told_whatever_its_tag(server, client, tmp_path, item):
+    small = _boxes(1)[:40]
+    for tag in ("", "mine"):
+        file = write_nifti(tmp_path / "label.nii.gz", small, item)
+        params = {"label_info": [{"name": "axon", "idx": 1}]}
+        notes = client.save_label(ITEM, str(file), tag, params)["notes"]
+        assert any("the label has 40 x 64 x 16 voxels, the image 64 x 64 x 16" in n for n in notes)

@@ -12,6 +12,7 @@ from submission_cases import (
     AXON,
     INFO,
     SHAPE,
+    SIZE_NM,
     seg_nrrd,
     strokes,
     upload,
@@ -29,6 +30,13 @@ def files(study):
     return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
 
 
+def beside(path: Path) -> Path:
+    """A label that lies where its image ends."""
+    affine = np.diag([*SIZE_NM, 1.0])
+    affine[0, 3] = SHAPE[0] * SIZE_NM[0]
+    return Path(nifti(path, np.ones((4, 5, 3), np.uint8), affine))
+
+
 REJECTED = [
     ("another shape", lambda t: Path(nifti(t / "u.nii", strokes(shape=(5, 5, 5)), np.eye(4))), INFO,
      "another grid"),
@@ -42,6 +50,9 @@ REJECTED = [
      "not voxels"),
     ("a stray value", lambda t: seg_nrrd(t / "u.seg.nrrd", [strokes()], [("axon", 1, 0)]), None,
      "a value of one of its segments"),
+    ("painted beside the image", lambda t: beside(t / "u.nii"), INFO,
+     "a label of 4 x 5 x 3 voxels, painted beside its image only; expected paint inside the "
+     "image's 13 x 17 x 9 voxels"),
 ]  # fmt: skip
 
 

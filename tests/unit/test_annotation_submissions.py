@@ -210,6 +210,28 @@ def test_paint_outside_the_image_is_told(tmp_path, study):
     assert (study.item("one").read_class_sets() == AXON).sum() == 30
 
 
+@pytest.mark.parametrize("shape", [(10, 17, 9), (14, 18, 10), (13, 17, 1), (17, 13, 9)])
+def test_a_label_of_another_shape_than_its_image_is_told(tmp_path, study, shape):
+    given = strokes(shape=shape, high=2)
+    derived = submit(study, "one", upload(tmp_path, given), [{"name": "axon"}])
+    sizes = " x ".join(map(str, shape))
+    assert any(f"the label has {sizes} voxels, the image 13 x 17 x 9" in n for n in derived.notes)
+    wanted = np.zeros(SHAPE, bool)
+    x, y, z = (min(a, b) for a, b in zip(shape, SHAPE, strict=True))
+    wanted[:x, :y, :z] = given[:x, :y, :z] == 1
+    assert ((study.item("one").read_class_sets() == AXON) == wanted).all()
+
+
+def test_of_labels_on_the_images_grid_no_shape_is_told(tmp_path, study):
+    whole = submit(study, "one", upload(tmp_path, strokes(high=2)), [{"name": "axon"}])
+    cut = seg_nrrd(
+        tmp_path / "up.seg.nrrd", [np.ones((4, 5, 3), np.uint8)], [("axon", 1, 0)],
+        **{"space origin": [0.0, 0.0, 0.0]},
+    )  # fmt: skip
+    for derived in (whole, submit(study, "one", cut)):
+        assert not any("the label has" in note for note in derived.notes)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     axes=st.permutations([0, 1, 2]),

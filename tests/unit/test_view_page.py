@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from engine_cases import HIERARCHY, tiny_settings
@@ -29,7 +30,7 @@ from lib.view.api import endpoints
 from lib.view.overview import PAGE, ago, card, overview
 from lib.view.render import STATIC, render
 from lib.view.runs import HEIGHT, last_figures, newest_run, refits
-from lib.view.sections import layers, section_axis, section_png
+from lib.view.sections import TAGS, layers, section_axis, section_png
 from lib.view.versions import weights_versions
 from lib.volumes.boxes import describe_box
 from lib.volumes.study import Study, StudyItem
@@ -91,6 +92,20 @@ def test_sections_run_along_the_coarsest_axis(study: Study) -> None:
 def test_what_is_not_there_is_told(study: Study, layer: str, section: int, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
         pixels(half_known(study), layer, section)
+
+
+@pytest.mark.parametrize("layer", ["classes", "objects", "found objects", "uncertainty"])
+@pytest.mark.parametrize("shape", [(30, 24, 6), (41, 25, 7)])
+def test_a_layer_of_another_shape_than_its_image_is_named(
+    study: Study, layer: str, shape: tuple[int, int, int]
+) -> None:
+    item = study.add_item("bare", np.zeros(SHAPE, np.uint8), VOXEL)[0]
+    path = study.root / "labels" / TAGS[layer] / "bare.nii.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), np.diag([*VOXEL, 1.0])), path)
+    with pytest.raises(ValueError, match=re.escape(f"shape {shape}; expected {SHAPE}")) as error:
+        pixels(item, layer, 5)
+    assert path.name in str(error.value)
 
 
 def store_of(study: Study) -> ScoreStore:

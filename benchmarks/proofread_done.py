@@ -1,12 +1,12 @@
 """To done: actions until the objects of a block are right, by the queue, by size, at random.
 
-    python benchmarks/proofread_done.py [--weights FILE] [--data fib25 gala] [--are 0.05]
+    python benchmarks/proofread_done.py [--weights FILE] [--data fib25 gala STUDY/ITEM] [--are 0.05]
 
 An acted proofreader knows the truth and goes from object to object: the look at one is an action,
 each merge or cut that it needs is one more, then it is accepted. Pieces of fewer than 500 voxels
 are left where they are. The orders differ in which object is next: that of the place which
 `doubtful` proposes, the largest, or any. Cuts go along fragments; what lies in one fragment stays
-together ("best" is what can be reached so).
+together ("best" is what can be reached so), and what lies in none is nobody's.
 The data are looked for in $NEUROPIL_DATA, else in ../shared/data.
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,19 +26,22 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.instances import BLOCKS, Block  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
-from lib.labels.hierarchy import LabelHierarchy  # noqa: E402
+from lib.labels.hierarchy import LabelHierarchy, load_hierarchy  # noqa: E402
 from lib.metrics.object_scores import Contingency, adapted_rand_error, contingency  # noqa: E402
-from lib.prediction.join_fitting import owners  # noqa: E402
 from lib.prediction.predictor import load_predictor  # noqa: E402
 from lib.proofread.current import CurrentObjects, Placed  # noqa: E402
 from lib.proofread.doubts import doubts_of  # noqa: E402
-from lib.proofread.joins import Joins, joins_of_fragments  # noqa: E402
+from lib.proofread.joins import Joins, ends_of_map, joins_of_fragments  # noqa: E402
 from lib.proofread.log import EditLog  # noqa: E402
 from lib.proofread.machine import MachineObjects  # noqa: E402
-from lib.volumes.boxes import whole_box  # noqa: E402
+from lib.volumes.boxes import box_slices, fill_box, parse_box, whole_box  # noqa: E402
+from lib.volumes.study import Study as StudyFolder  # noqa: E402
 
 SEED = 0
-MOST_ACTIONS = 3000
+SHOWN = (0, 5, 10, 20, 40, 60, 100)
+"""Actions after which the error is told."""
+MEAN_OF = 61
+"""Numbers of actions, from 0 on, that the mean error is of."""
 LEAST_PIECE = 500
 """Voxels below which nobody mends a piece."""
 Ids = NDArray[np.int64]
@@ -63,6 +65,7 @@ class Study:
                   self.table.counts[known])  # fmt: skip
         self.own = np.where(self.votes.any(1), self.votes.argmax(1), 0)
         self.sizes = self.votes.sum(1)
+        self.own[0] = self.sizes[0] = 0  # what is in no fragment is nobody's to merge
 
     def are(self) -> float:
         """Adapted Rand error of the cells as they are."""
@@ -72,6 +75,13 @@ class Study:
         )
         counts = np.bincount(index.ravel(), self.table.counts).astype(np.int64)
         return adapted_rand_error(Contingency(keys // base, keys % base, counts))
+
+    def best(self) -> float:
+        """The error when each fragment is of the body that most of it lies in."""
+        kept, self.cells = self.cells, self.own
+        error = self.are()
+        self.cells = kept
+        return error
 
     def body(self, fragments: Ids) -> int:
         """The true body that most of some fragments are of."""
@@ -154,19 +164,23 @@ def _inside(placed: Placed, fragments: NDArray[np.uint32]) -> Ids:
     return found[found > 0].astype(np.int64)
 
 
-def actions_to(study: Study, steps: Iterator[int], goal: float) -> tuple[int | None, float, float]:
-    """Actions until the error falls under the goal (None: never), the last error, seconds."""
-    taken, begin = 0, time.perf_counter()
-    error = study.are()
-    for step in steps:
-        taken += step
-        error = study.are()
-        if error < goal or taken >= MOST_ACTIONS:
+def curve(study: Study, steps: Iterator[int], most: int) -> list[float]:
+    """The error before and after each action, of at most so many."""
+    found = [study.are()]
+    for _ in steps:
+        found.append(study.are())
+        if len(found) > most:
             break
-    return (taken if error < goal else None), error, time.perf_counter() - begin
+    return found
 
 
-def run(name: str, block: Block, weights: Path, goals: list[float]) -> list[str]:
+def actions_to(errors: list[float], goal: float) -> str:
+    """Actions until the error falls under a goal, or that it never does."""
+    taken = next((n for n, error in enumerate(errors) if error < goal), None)
+    return "never" if taken is None else str(taken)
+
+
+def run(name: str, block: Block, weights: Path, options: argparse.Namespace) -> list[str]:
     """Rows of the table."""
     predictor = load_predictor(weights, load_settings(None))
     made = predictor.fragments(block.image, block.voxel_size_nm)
@@ -175,51 +189,59 @@ def run(name: str, block: Block, weights: Path, goals: list[float]) -> list[str]
     graph, cells = made.graph, found.of_fragments
     joins = joins_of_fragments(
         made.ids, cells, graph.edges, predictor.joining.logits(graph), graph.sizes
-    )
-    best = Study(made.ids, owners(graph.count, made.ids, block.truth), block.truth).are()
+    ).and_also(ends_of_map(found.ids, block.voxel_size_nm))
+    study = Study(made.ids, cells, block.truth)
+    before, best = study.are(), study.best()
+    curves = {}
+    with tempfile.TemporaryDirectory() as folder:
+        machine = MachineObjects(np.asfortranarray(found.ids), "one")
+        objects = CurrentObjects(EditLog(Path(folder), name), machine.shape, machine)
+        steps = by_queue(study, objects, joins, made.ids, found.classes, predictor.hierarchy)
+        curves["`doubtful`"] = curve(study, steps, options.most)
+    present = np.unique(cells[cells > 0])
+    sizes = np.bincount(cells, study.sizes)[present]
+    orders = {"by size": present[np.argsort(-sizes, kind="stable")]}
+    orders["at random"] = np.random.default_rng(SEED).permutation(present)
+    for way, order in orders.items():
+        study = Study(made.ids, cells, block.truth)
+        curves[way] = curve(study, by_objects(study, order), options.most)
+    goals = [before - share * (before - best) for share in (0.5, 0.8)] + options.are
     rows = []
-    for goal in goals:
-        for way in ("queue", "by size", "at random"):
-            study = Study(made.ids, cells, block.truth)
-            start = study.are()
-            present = np.unique(cells[cells > 0])
-            if way == "queue":
-                with tempfile.TemporaryDirectory() as folder:
-                    machine = MachineObjects(np.asfortranarray(found.ids), "one")
-                    shape = machine.shape
-                    objects = CurrentObjects(EditLog(Path(folder), name), shape, machine)
-                    steps = by_queue(
-                        study, objects, joins, made.ids, found.classes, predictor.hierarchy
-                    )
-                    taken, error, seconds = actions_to(study, steps, goal)
-            else:
-                sizes = np.bincount(cells, study.sizes)[present]
-                order = present[np.argsort(-sizes)]
-                if way == "at random":
-                    order = np.random.default_rng(SEED).permutation(present)
-                taken, error, seconds = actions_to(study, by_objects(study, order), goal)
-            told = str(taken) if taken is not None else f"never ({error:.3f})"
-            rows.append(
-                f"| {name} | {goal:g} | {way} | {told} | {start:.3f} | {best:.3f} | {seconds:.1f} |"
-            )
+    for way, errors in curves.items():
+        at = " | ".join(f"{errors[min(n, len(errors) - 1)]:.3f}" for n in SHOWN)
+        told = " | ".join(actions_to(errors, goal) for goal in goals)
+        mean = np.mean([errors[min(n, len(errors) - 1)] for n in range(MEAN_OF)])
+        rows.append(f"| {name} | {way} | {at} | {mean:.4f} | {told} | {best:.3f} |")
     return rows
+
+
+def item_block(path: Path) -> Block:
+    """An item of a study by STUDY/ITEM."""
+    item = StudyFolder(path.parent, load_hierarchy()).item(path.name)
+    truth = item.read_instances().astype(np.int64)
+    return Block(np.asarray(item.source.read(whole_box(item.shape))), truth, item.voxel_size_nm)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
-    parser.add_argument("--data", nargs="+", choices=tuple(BLOCKS), default=["fib25"])
+    parser.add_argument(
+        "--data", nargs="+", default=["fib25"],
+        help=f"{', '.join(BLOCKS)}, or STUDY/ITEM with true objects",
+    )  # fmt: skip
     parser.add_argument("--are", nargs="+", type=float, default=[0.05])
-    parser.add_argument("--size", nargs=3, type=int, metavar=("X", "Y", "Z"), help="of the block")
+    parser.add_argument("--most", type=int, default=150, help="actions that are told of")
+    parser.add_argument("--box", default=":,:,:", help="of the block: X0:X1,Y0:Y1,Z0:Z1")
     options = parser.parse_args()
-    print("| block | ARE under | order | actions | ARE before | best | seconds |")
-    print("|---|---|---|---|---|---|---|")
+    goals = " | ".join(["half of what can be", "80 %", *(f"under {a:g}" for a in options.are)])
+    shown = " | ".join(map(str, SHOWN))
+    print(f"| block | order | {shown} | mean to {MEAN_OF - 1} | {goals} | best |")
+    print("|" + "---|" * (len(SHOWN) + 6 + len(options.are)))
     for name in options.data:
-        block = BLOCKS[name]()
-        if options.size:
-            part = tuple(slice(0, n) for n in options.size)
-            block = Block(block.image[part], block.truth[part], block.voxel_size_nm)
-        for row in run(name, block, options.weights, options.are):
+        block = BLOCKS[name]() if name in BLOCKS else item_block(Path(name))
+        at = box_slices(fill_box(parse_box(options.box), whole_box(block.image.shape)))
+        block = Block(block.image[at], block.truth[at], block.voxel_size_nm)
+        for row in run(Path(name).name, block, options.weights, options):
             print(row, flush=True)
 
 

@@ -1,8 +1,9 @@
 """The proofreading queue: the objects whose correction would change most, place by place.
 
 A place is a join that may be wrong, and what it is expected to correct: how likely the machine is
-wrong there, times the voxels that would change hands. An object is worth what its places are
-together; the places of the most worthy one come first, so that it can be gone through and
+wrong there, times the pairs of voxels that would be told right, which is what the adapted Rand
+error counts. An object is worth what its places are together, those too sure to be asked about
+included; the places of the most worthy one come first, so that it can be gone through and
 accepted. Each place is asked about with the one of its two objects that is worth more.
 """
 
@@ -27,9 +28,15 @@ Kind = Literal["split", "merge", "end"]
 UNKNOWN_LIKE, UNKNOWN_UNLIKE = 0.2, 0.05
 """Chance that two touching objects are one, where the network's word is not known: of one class,
 and of two."""
+APART_WRONG, TOGETHER_WRONG, FLATTER = 0.2, 0.7, 0.4
+"""Chance that two objects are one, and that one is two, where the network says so for certain; and
+the power of what it says. A join that stands against its odds is the surest of many that do, so
+the odds of two objects promise too much and those inside of one too little: of the former with
+odds of 0.5 and more every fourth was one object, of the latter with 0.05 to 0.15 every fifth two.
+Chosen on eight training blocks (benchmarks/proofreading.md)."""
 END = 0.1
-"""Chance that a neurite that ends inside the volume goes on."""
-LEAST_CHANCE = 0.02
+"""Chance that a neurite that ends inside the volume goes on, into as much again."""
+LEAST_CHANCE = 0.04
 """Joins that are surer are not asked about."""
 NEURITES = ("axon", "dendrite", "neuron_part")
 """Classes, or a group, whose objects go on until they leave the volume."""
@@ -43,7 +50,7 @@ class Doubt:
         kind: what may be wrong.
         object: the object it is about; other: the second one, 0 none.
         place: voxel.
-        score: voxels that going through the object is expected to correct.
+        score: pairs of voxels that going through the object is expected to put right.
         reason: in words.
     """
 
@@ -80,9 +87,11 @@ def doubts_of(
     inner = joins.pairs[:, 0] == joins.pairs[:, 1]
     same = owners[:, 0] == owners[:, 1]
     present = (owners[:, 0] != NONE) & ((owners[:, 1] != NONE) | ends)
-    asked = ~done & present & (same == inner) & (wrong > LEAST_CHANCE)
-    asked &= ~(ends & np.isin(owners[:, 0], list(standing.touched)))
-    gain = np.where(asked, wrong * joins.changes, 0.0)
+    open_ = ~done & present & (same == inner)
+    open_ &= ~(ends & np.isin(owners[:, 0], list(standing.touched)))
+    asked = open_ & (wrong > LEAST_CHANCE)
+    pairs = _pairs(_sizes(objects, owners), joins.changes, inner, ends)
+    gain = np.where(open_, wrong * pairs, 0.0)
     worth = _worth(owners, gain)
     found: list[tuple[float, float, Doubt]] = []
     for n in np.flatnonzero(asked).tolist():
@@ -106,12 +115,53 @@ def doubts_of(
 
 
 def _worth(owners: NDArray[np.int64], gain: NDArray[np.float64]) -> dict[int, float]:
-    """Voxels that going through each object is expected to correct."""
+    """Pairs of voxels that going through each object is expected to put right."""
     one, other = owners.T
     ids = np.concatenate([one, other[one != other]])
     names, index = np.unique(ids, return_inverse=True)
     total = np.bincount(index, np.concatenate([gain, gain[one != other]]), len(names))
     return dict(zip(names.tolist(), total.tolist(), strict=True))
+
+
+def _sizes(objects: CurrentObjects, owners: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(J, 2) voxels of each side's object: the machine's parts of it, and what was drawn for it.
+
+    What was drawn over an object still counts for it: an order needs no better.
+    """
+    standing = objects.standing()
+    total: dict[int, int] = {}
+    if objects.machine is not None:
+        known, voxels = objects.machine.sizes
+        here = objects.ids_here(objects.machine.highest)[known].tolist()
+        for one, count in zip(here, voxels.tolist(), strict=True):
+            owner = standing.machine.get(one, one)
+            total[owner] = total.get(owner, 0) + count
+    for drawn in standing.drawn:
+        count = int(np.count_nonzero(objects.mask_of(drawn)))
+        total[drawn.object] = total.get(drawn.object, 0) + count
+    names, index = np.unique(owners, return_inverse=True)
+    sizes = np.array([total.get(i, 0) for i in names.tolist()], np.float64)
+    found: NDArray[np.float64] = sizes[index].reshape(owners.shape)
+    return found
+
+
+def _pairs(
+    sizes: NDArray[np.float64],
+    changes: NDArray[np.int64],
+    inner: NDArray[np.bool_],
+    ends: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """(J,) pairs of voxels that a correction puts right: each of one part with each of the other.
+
+    Args:
+        sizes: (J, 2) voxels of the objects.
+        changes: (J,) voxels of the smaller part, of a cut inside an object.
+        inner, ends: (J,) joins inside an object; ends, whose other part is not known.
+    """
+    smaller = np.minimum(changes, sizes[:, 0] / 2.0)
+    return np.select(
+        [ends, inner], [sizes[:, 0] ** 2, smaller * (sizes[:, 0] - smaller)], sizes.prod(1)
+    )
 
 
 def region_around(place: Triple, shape: Triple, region: Triple) -> Box:
@@ -149,8 +199,10 @@ def _chances(
     inner = joins.pairs[:, 0] == joins.pairs[:, 1]
     unknown = np.where(like, UNKNOWN_LIKE, UNKNOWN_UNLIKE)
     # A join model has seen how alike the classes are.
-    apart = np.where(np.isnan(joins.logits), unknown, together)
-    return np.where(inner, 1.0 - np.nan_to_num(together, nan=1.0), apart)
+    apart = np.where(np.isnan(joins.logits), unknown, APART_WRONG * together**FLATTER)
+    return np.where(
+        inner, TOGETHER_WRONG * (1.0 - np.nan_to_num(together, nan=1.0)) ** FLATTER, apart
+    )
 
 
 def _end_chances(

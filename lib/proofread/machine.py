@@ -49,16 +49,21 @@ class MachineObjects:
 
     def extent(self, object_id: int) -> Box | None:
         """The smallest box around an object; None where there is no such object."""
-        known, bounds = self._extents
+        known, bounds, _ = self._extents
         at = int(np.searchsorted(known, object_id))
         if at == len(known) or known[at] != object_id:
             return None
         x, y, z = ((int(a), int(b)) for a, b in bounds[at])
         return x, y, z
 
+    @property
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids (N,) ascending, and the voxels of each."""
+        return self._extents[0], self._extents[2]
+
     @cached_property
-    def _extents(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids (N,) ascending, and (N, 3, 2) first voxel and the one after the last."""
+    def _extents(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Ids (N,) ascending, (N, 3, 2) first voxel and the one after the last, (N,) voxels."""
         rows = []
         for slab in slabs(whole_box(self.shape), 12, SLAB_BYTES):
             compact, names = fastremap.renumber(self.read(slab), in_place=True)
@@ -67,11 +72,15 @@ class MachineObjects:
             bounds[:, :, 1] += 1
             bounds += np.array(box_origin(slab))[:, None]
             given = [(int(old), int(new)) for old, new in names.items() if old]
-            rows += [np.array([old for old, _ in given]), bounds[[new for _, new in given]]]
-        ids, boxes = np.concatenate(rows[::2]), np.concatenate(rows[1::2])
-        known, where = np.unique(ids.astype(np.int64), return_inverse=True)
+            here = [new for _, new in given]
+            counts = np.asarray(found["voxel_counts"], np.int64)[here]
+            rows.append((np.array([old for old, _ in given], np.int64), bounds[here], counts))
+        ids, boxes, voxels = (np.concatenate(column) for column in zip(*rows, strict=True))
+        known, where = np.unique(ids, return_inverse=True)
         merged = np.empty((len(known), 3, 2), np.int64)
         merged[:, :, 0], merged[:, :, 1] = np.iinfo(np.int64).max, 0
         np.minimum.at(merged[:, :, 0], where, boxes[:, :, 0])
         np.maximum.at(merged[:, :, 1], where, boxes[:, :, 1])
-        return known, merged
+        sizes = np.zeros(len(known), np.int64)
+        np.add.at(sizes, where, voxels)
+        return known, merged, sizes

@@ -5,7 +5,9 @@
 
 `memory` predicts a tile of synthetic neuropil, repeated, with two workers (needs cluster.txt),
 and prints the peaks of the driver and of the largest worker, as the kernel counts them.
-`--stand-in` is a network of the same design and the smallest size. `kills` has two workers do
+`--stand-in` is a network of the same design and the smallest size; `--finer 4` makes voxels so
+many times finer in plane, which the network sees binned: the same voxels in and out for a
+sixteenth of its work. `kills` has two workers do
 stand-ins of known cost, sends kill -9 to the driver, and in a second run to a worker, at random
 moments, goes on by the same command, and counts the tries of each block.
 """
@@ -47,26 +49,32 @@ from lib.volumes.boxes import whole_box  # noqa: E402
 
 PUBLISHED = ROOT / "model" / "neuropil.pt"
 TILE = (160, 160, 24)
-VOXEL_NM = (8.0, 8.0, 40.0)
+VOXEL_NM = (10.0, 10.0, 40.0)
+"""Of the finest voxels that are not binned."""
 EVERY_SECONDS = 0.1
 SLEEP_SECONDS = 0.3
 """Of a stand-in."""
 TRIES = ".neuropil/tries"
 
 
-def volume(path: Path, shape: tuple[int, int, int]) -> None:
-    """A tile of synthetic neuropil, repeated to a Zarr of a shape (x, y, z)."""
-    tile = generate(TILE, VOXEL_NM, 0).image
+def volume(path: Path, shape: tuple[int, int, int], finer: int = 1) -> None:
+    """A tile of synthetic neuropil, repeated to a Zarr of a shape (x, y, z).
+
+    Args:
+        finer: voxels in plane that show one of the tile's.
+    """
+    tile = generate(TILE, VOXEL_NM, 0).image.repeat(finer, 0).repeat(finer, 1)
     spec = {
         "driver": "zarr", "kvstore": {"driver": "file", "path": f"{path}/"},
         "metadata": {"chunks": [24, 160, 160], "dimension_separator": "/"},
     }  # fmt: skip
     array = ts.open(spec, create=True, dtype=ts.uint8, shape=shape[::-1]).result()
-    counts = [math.ceil(n / t) for n, t in zip(shape, TILE, strict=True)]
+    counts = [math.ceil(n / t) for n, t in zip(shape, tile.shape, strict=True)]
     slab = np.tile(tile, (counts[0], counts[1], 1))[: shape[0], : shape[1]]
     for z in range(0, shape[2], TILE[2]):
         array[z : z + TILE[2]].write(slab[..., : shape[2] - z].T).result()
-    (path / ".zattrs").write_text(json.dumps({"resolution": list(VOXEL_NM[::-1])}))
+    voxel = [VOXEL_NM[0] / finer, VOXEL_NM[1] / finer, VOXEL_NM[2]]
+    (path / ".zattrs").write_text(json.dumps({"resolution": voxel[::-1]}))
 
 
 def small_weights(path: Path) -> Path:
@@ -110,14 +118,15 @@ def peaks(process: subprocess.Popen[bytes]) -> dict[int, int]:
 
 
 def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Peaks by the number of blocks along x, y, z."""
+    """Peaks by the number of blocks along x, y, z; --core is in the network's voxels."""
     told = []
     for text in args.blocks:
         counts = [int(n) for n in text.split(",")]
-        shape = tuple(n * c for n, c in zip(counts, args.core, strict=True))
+        core = (args.core[0] * args.finer, args.core[1] * args.finer, args.core[2])
+        shape = tuple(n * c for n, c in zip(counts, core, strict=True))
         with tempfile.TemporaryDirectory(dir=args.scratch) as name:
             folder = Path(name)
-            volume(folder / "em.zarr", (shape[0], shape[1], shape[2]))
+            volume(folder / "em.zarr", (shape[0], shape[1], shape[2]), args.finer)
             weights = small_weights(folder / "small.pt") if args.stand_in else PUBLISHED
             start = time.monotonic()
             process = subprocess.Popen(
@@ -240,6 +249,7 @@ def main() -> None:
     one, two = parts.add_parser("memory"), parts.add_parser("kills")
     one.add_argument("--blocks", nargs="+", default=["2,1,1", "2,2,2"], metavar="X,Y,Z")
     one.add_argument("--stand-in", action="store_true")
+    one.add_argument("--finer", type=int, default=1, help="voxels in plane of one of the network's")
     one.add_argument("--core", type=int, nargs=3, default=(480, 480, 120))
     one.add_argument("--chunk", type=int, nargs=3, default=(96, 96, 24))
     one.add_argument("--task", default="both")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -82,13 +86,21 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def make_study(root: Path, items: int = 3, size: tuple[int, int, int] = (64, 64, 16)) -> None:
-    """A demo study, by the command that users have."""
+    """A demo study, by the command that users have; made once, and copied."""
+    shutil.copytree(_demo_study(items, size), root, dirs_exist_ok=True)
+
+
+@functools.cache
+def _demo_study(items: int, size: tuple[int, int, int]) -> Path:
+    root = Path(tempfile.mkdtemp(prefix="neuropil-demo-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     words = ["demo", "--studies", str(root), "--items", str(items)]
     words += ["--size", *(str(n) for n in size)]
     subprocess.run(
         [sys.executable, "main.py", *words],
         cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=120,
     )  # fmt: skip
+    return root
 
 
 def make_app(folder: Path, config: str = TINY) -> None:

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from lib.configs.load import load_settings
 from lib.demo.items import annotation_kinds, write_synthetic_item
-from lib.demo.session import SESSION_SETTINGS, SessionPlan, simulate_session
 from lib.labels.hierarchy import load_hierarchy
 from lib.synthetic.partial import Annotation
 from lib.volumes.study import Study
@@ -90,6 +89,9 @@ def run_session(args: argparse.Namespace) -> int:
     Raises:
         ValueError: the folder is not empty, or arguments out of range.
     """
+    # Only here: a session trains, and what trains takes longer to import than items to make.
+    from lib.demo.session import SESSION_SETTINGS, SessionPlan, simulate_session
+
     if args.rounds < 1:
         raise ValueError(f"--rounds {args.rounds}: expected 1 or more")
     plan = SessionPlan(args.studies, rounds=args.rounds, seed=args.seed)

@@ -103,19 +103,7 @@ def stage_labels(
     untouched = Untouched([] if declared else origin.shown, origin.clicked, table, item.shape)
     record_file = staged.create(record_path(item.study.root, item.id))
     writer = LabelWriter(staged, item, bool(untouched))
-    conflicts = 0
-    made: set[int] = set()
-    for slab in slabs(whole_box(item.shape), 2 * LABEL_BYTES_PER_VOXEL, SLAB_BYTES):
-        inside = intersect(slab, region)
-        before = Labels.read(item, slab) if writer.compares or merge or inside != slab else None
-        kept = before.copy() if before and (merge or inside != slab) else None
-        kept = kept or Labels.unknown(item, slab)
-        if inside is not None:
-            put = put_labels(kept, before, table, submitted, slab, inside, merge, untouched)
-            conflicts += put.conflicts
-            made |= put.made
-            writer.count(put)
-        writer.write(kept)
+    conflicts, made = _write_slabs(writer, item, submitted, table, region, merge, untouched)
     counts, class_sets = writer.finish()
     names = {str(i): n for i, n in {**_known_objects(item), **table.objects}.items()}
     record = item.record.changed(
@@ -133,6 +121,37 @@ def stage_labels(
         record.known_share, table.objects, notes, writer.touched / voxels,
         writer.machine / voxels, {i: n for i, n in table.objects.items() if i in made},
     )  # fmt: skip
+
+
+def _write_slabs(
+    writer: LabelWriter,
+    item: StudyItem,
+    submitted: SubmittedMap,
+    table: SubmissionTable,
+    region: Box,
+    merge: bool,
+    untouched: Untouched,
+) -> tuple[int, set[int]]:
+    """Put a submission into an item's labels, of which little is held at a time.
+
+    Returns:
+        the number of voxels in segments that exclude each other, and the ids of the objects
+        that a person made.
+    """
+    conflicts = 0
+    made: set[int] = set()
+    for slab in slabs(whole_box(item.shape), 2 * LABEL_BYTES_PER_VOXEL, SLAB_BYTES):
+        inside = intersect(slab, region)
+        before = Labels.read(item, slab) if writer.compares or merge or inside != slab else None
+        kept = before.copy() if before and (merge or inside != slab) else None
+        kept = kept or Labels.unknown(item, slab)
+        if inside is not None:
+            put = put_labels(kept, before, table, submitted, slab, inside, merge, untouched)
+            conflicts += put.conflicts
+            made |= put.made
+            writer.count(put)
+        writer.write(kept)
+    return conflicts, made
 
 
 def _table(

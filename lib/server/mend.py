@@ -8,9 +8,11 @@ web application, and nothing to mend.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Protocol
 
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from lib.configs.settings import ServerSettings
@@ -89,13 +91,22 @@ def mend_server(app: Served, settings: ServerSettings) -> bool:
     host = named_host(sys.argv) if others else "127.0.0.1"
     mend_pages(app, web, ohif, logs, training_runs, guard, host)
     origins = [str(origin) for origin in stock_settings.MONAI_LABEL_CORS_ORIGINS]
+    _guard_requests(web, others, settings.max_upload_bytes, origins)
+    return True
+
+
+def _guard_requests(
+    web: Starlette, others: bool, max_body_bytes: int, origins: Sequence[str]
+) -> None:
+    """Put the gate, and who may read answers, before everything that the application does.
+
+    Args:
+        others: whether other machines may connect.
+        max_body_bytes: the most one request may carry.
+        origins: web origins allowed besides this machine's own.
+    """
     web.user_middleware = [
-        Middleware(
-            Gate,
-            remote=others,
-            max_body_bytes=settings.max_upload_bytes,
-            origins=origins,
-        ),
+        Middleware(Gate, remote=others, max_body_bytes=max_body_bytes, origins=origins),
         Middleware(
             CORSMiddleware,
             allow_origins=[origin.rstrip("/") for origin in origins],
@@ -106,4 +117,3 @@ def mend_server(app: Served, settings: ServerSettings) -> bool:
         ),
     ]
     web.middleware_stack = web.build_middleware_stack()
-    return True

@@ -21,7 +21,7 @@ from lib.volumes.study import Study
 
 
 def test_a_session_teaches(tmp_path: Path) -> None:
-    plan = SessionPlan(tmp_path / "session", rounds=2, steps=60)
+    plan = SessionPlan(tmp_path / "session", rounds=2, regions=2, steps=30, size=(80, 80, 20))
     said: list[str] = []
     first, last = simulate_session(plan, load_settings(SESSION_SETTINGS), said.append)
     assert last.mean_iou >= first.mean_iou, "a run publishes what is better, or nothing"

@@ -31,6 +31,8 @@ from lib.volumes.boxes import Triple
 
 Classes = NDArray[np.uint8]
 Counts = NDArray[np.int64]
+TABLES = ("names", "votes", "kinds", "pieces", "within", "held")
+"""What a block says but for its faces, which are voxels: of these two are in memory at once."""
 
 
 def count_votes(
@@ -77,7 +79,7 @@ def name_cells_of(out: Path, blocks: Sequence[Triple], predictor: Predictor) -> 
     Returns:
         How many cells there are, and organelles that stay.
     """
-    said = [dict(np.load(_path(out, index))) for index in blocks]
+    said = [_said(out, index, TABLES) for index in blocks]
     names, at = np.unique(np.concatenate([s["names"] for s in said]), return_inverse=True)
     votes = np.zeros((len(names), said[0]["votes"].shape[1]), np.int64)
     np.add.at(votes, at, np.concatenate([s["votes"] for s in said]))
@@ -85,7 +87,7 @@ def name_cells_of(out: Path, blocks: Sequence[Triple], predictor: Predictor) -> 
         votes, predictor.hierarchy, predictor.inference, predictor.classes_learned
     )
     starts = np.cumsum([0, *(len(s["kinds"]) for s in said)])
-    whole = _joined(said, blocks, starts)
+    whole = _joined(out, [s["kinds"] for s in said], blocks, starts)
     stands = _stands(said, starts, whole, predictor.inference.min_object_voxels)
     with StagedFiles() as staged:
         kept = staged.create(out / FOLDER / "cells.npz")
@@ -123,10 +125,20 @@ def remove_votes(out: Path) -> None:
         shutil.rmtree(folder)
 
 
+def _said(out: Path, index: Triple, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    with np.load(_path(out, index)) as data:
+        return {name: data[name] for name in names}
+
+
 def _joined(
-    said: Sequence[dict[str, NDArray[Any]]], blocks: Sequence[Triple], starts: Counts
+    out: Path, kinds: Sequence[Classes], blocks: Sequence[Triple], starts: Counts
 ) -> Counts:
-    """The organelle that each piece of each block belongs to."""
+    """The organelle that each piece of each block belongs to.
+
+    Args:
+        kinds: of each block's pieces.
+        starts: where each block's pieces begin among all.
+    """
     place = {index: n for n, index in enumerate(blocks)}
     pairs = [np.zeros((2, 0), np.int64)]
     for index, n in place.items():
@@ -135,11 +147,11 @@ def _joined(
             m = place.get((x, y, z))
             if m is None:
                 continue
-            one, other = said[n][f"high{axis}"], said[m][f"low{axis}"]
-            same = (one > 0) & (said[n]["kinds"][one] == said[m]["kinds"][other])
-            pairs.append(
-                np.stack([one[same] + starts[n], other[same] + starts[m]]).astype(np.int64)
-            )
+            one = _said(out, index, [f"high{axis}"])[f"high{axis}"]
+            other = _said(out, (x, y, z), [f"low{axis}"])[f"low{axis}"]
+            same = (one > 0) & (kinds[n][one] == kinds[m][other])
+            touching = np.stack([one[same] + starts[n], other[same] + starts[m]])
+            pairs.append(np.unique(touching.astype(np.int64), axis=1))
     rows, columns = np.concatenate(pairs, 1)
     size = int(starts[-1])
     graph = coo_array((np.ones(len(rows), np.bool_), (rows, columns)), (size, size))

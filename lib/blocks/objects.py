@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.blocks.contacts import Ids
-from lib.blocks.parts import load_parts
+from lib.blocks.parts import load_contacts, load_votes
 from lib.blocks.plan import FOLDER
 from lib.prediction.graph import REACHES, BlockContacts, merge_contacts
 from lib.prediction.objects import Fragments
@@ -32,12 +32,12 @@ def join_fragments(out: Path, predictor: Predictor) -> dict[str, Any]:
     Returns:
         How many there are, and the largest one's share.
     """
-    loaded, between = load_parts(out)
+    loaded = load_votes(out)
     names, index = np.unique(np.concatenate([p["voted"] for p in loaded]), return_inverse=True)
     votes = np.zeros((len(names) + 1, loaded[0]["votes"].shape[1]), np.int64)
     np.add.at(votes, index + 1, np.concatenate([p["votes"] for p in loaded]))
     votes[0] = sum(p["background"] for p in loaded)
-    contacts = [_numbered(part, names) for part in [*loaded, *between]]
+    contacts = [_numbered(part, names) for part in load_contacts(out)]
     graph = merge_contacts(contacts, votes)
     one_voxel_each = np.arange(len(names) + 1, dtype=np.uint32).reshape(-1, 1, 1)
     found = Fragments(one_voxel_each, graph).objects(

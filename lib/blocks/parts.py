@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +101,29 @@ def _path(out: Path, kind: str, index: Triple) -> Path:
 
 
 Loaded = dict[str, NDArray[Any]]
+VOTES = ("voted", "votes", "background")
+CONTACTS = ("edges", *(f"{what}{r}" for r in range(len(REACHES)) for what in ("pairs", "stats")))
 
 
-def load_parts(out: Path) -> tuple[list[Loaded], list[Loaded]]:
-    """What every block says, and what is between them, as `join_fragments` takes it."""
-    folder = out / FOLDER / "parts"
-    parts = [dict(np.load(path)) for path in sorted(folder.glob("*.part.npz"))]
-    return parts, [dict(np.load(path)) for path in sorted(folder.glob("*.between.npz"))]
+def load_votes(out: Path) -> list[Loaded]:
+    """`voted`, `votes` and `background` of every block."""
+    return [_load(path, VOTES) for path in _parts(out, "part")]
+
+
+def load_contacts(out: Path) -> Iterator[Loaded]:
+    """The contacts inside of every block, then those between blocks, one after another."""
+    for kind in ("part", "between"):
+        for path in _parts(out, kind):
+            yield _load(path, CONTACTS)
+
+
+def _parts(out: Path, kind: str) -> list[Path]:
+    return sorted((out / FOLDER / "parts").glob(f"*.{kind}.npz"))
+
+
+def _load(path: Path, names: Sequence[str]) -> Loaded:
+    with np.load(path) as data:
+        return {name: data[name] for name in names}
 
 
 def remove_faces(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,6 +76,25 @@ def test_blocks_add_up_to_the_whole(tmp_path: Path, learned: Any) -> None:
     changed = expected != fine
     assert (changed & (expected < GROUP_VALUE)).any()
     assert (changed & (expected >= GROUP_VALUE)).any() == (learned is not None)
+
+
+def test_naming_holds_the_faces_of_two_blocks_not_of_all(tmp_path: Path) -> None:
+    side, count = 96, 24
+    value = HIERARCHY.class_names.index("mitochondria") + FINE_VALUE
+    fine = np.full((side, side, 2), value, np.uint8)
+    predictor: Any = SimpleNamespace(
+        hierarchy=HIERARCHY, inference=InferenceSettings(), classes_learned=None
+    )
+    blocks = [(0, 0, k) for k in range(count)]
+    for index in blocks:
+        count_votes(tmp_path, index, fine, np.ones(fine.shape, np.uint64), HIERARCHY)
+    tracemalloc.start()
+    told = name_cells_of(tmp_path, blocks, predictor)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert told == {"cells": 1, "organelles": 1}, "one that goes through all blocks"
+    faces = 2 * count * side * side * 4
+    assert peak < faces / 2
 
 
 def run(folder: Path, out: str, *more: str, task: str = "both", core: str = "[16,16,8]") -> None:

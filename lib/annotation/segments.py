@@ -191,6 +191,15 @@ class SubmissionTable:
         no_object = objects or (left & self.hierarchy.object_set) == 0
         return left, 0 if no_object else IGNORE_INDEX
 
+    def nameless(self) -> list[str]:
+        """Names of segments with voxels that say nothing about their class."""
+        anything = self.hierarchy.object_set or self.hierarchy.unknown
+        return [
+            segment.name
+            for i, (segment, meaning) in enumerate(zip(self.segments, self.meanings, strict=True))
+            if i in self.present and meaning.kind == "object" and meaning.class_set == anything
+        ]
+
     def _inside(self, class_sets: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Where a class set holds only classes that lie inside others."""
         outside: NDArray[np.bool_] = (class_sets & ~np.int32(self.hierarchy.inside_set)) != 0

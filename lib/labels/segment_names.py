@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from lib.labels.hierarchy import LabelHierarchy, normalize_name
@@ -20,6 +21,22 @@ ANY_OBJECT = "object"
 """How an object of unknown class is named, with its id behind."""
 NO_MEANING = frozenset({"background", "foreground scribbles", "background scribbles"})
 """Segments that viewers add for their own use; they say nothing about the tissue."""
+WRITTEN_FOR = {
+    "axon": ("axons",),
+    "dendrite": ("dendrites",),
+    "extracellular space": ("ecs", "extracellular"),
+    "fat globule": ("lipid", "lipids", "lipid droplet", "lipid droplets"),
+    "glia": ("glial", "glial cell", "glial cells", "astrocyte", "oligodendrocyte", "microglia"),
+    "mitochondria": ("mito", "mitos"),
+    "myelin": ("sheath", "sheaths"),
+    "nucleus": ("nuclei",),
+    "soma": ("somata", "cell body", "cell bodies"),
+    UNCERTAIN: ("unknown", "unsure", "unclear"),
+}
+"""What people write where a class or "uncertain" has another name. They mean an object of unknown
+class, as any other name does; annotators are told which name would say it."""
+LIKE = 0.8
+"""How alike a name that is none is to one that a slip made it of (difflib's ratio)."""
 
 _NUMBERED = re.compile(r"(?P<base>.*?(?:[^\d\s]|\d(?=[\s#-])))[\s#-]*(?P<number>\d{1,40})")
 
@@ -91,6 +108,22 @@ def check_mapping(mapping: Mapping[str, str], hierarchy: LabelHierarchy, key: st
         classes = f"classes: {', '.join(hierarchy.class_names)}"
         faults.append(f"known {classes}; {groups}or {UNCERTAIN!r}")
         raise ValueError("\n".join(faults))
+
+
+def probably_meant(name: str, hierarchy: LabelHierarchy) -> str | None:
+    """The class, group or "uncertain" that a name like it was meant to say, if there is one.
+
+    Args:
+        name: of a segment that says nothing about its class ("mito", "axons", "mitochondira 3").
+    """
+    key = normalize_name(name)
+    numbered = _NUMBERED.fullmatch(key)
+    base = normalize_name(numbered["base"]) if numbered else key
+    own = [normalize_name(n) for n in (*hierarchy.class_names, *hierarchy.group_names, UNCERTAIN)]
+    for target, words in WRITTEN_FOR.items():
+        if base in words and target in own:
+            return target
+    return next(iter(get_close_matches(base, own, 1, LIKE)), None)
 
 
 def object_name(class_set: int, number: int, hierarchy: LabelHierarchy) -> str:

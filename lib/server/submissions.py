@@ -22,6 +22,7 @@ from lib.proofread.submitted import Accepted, accept_submitted, done_in
 from lib.server.errors import refuse
 from lib.server.isolated import Isolated, Limits, WorkerStoppedError
 from lib.server.regions import region
+from lib.server.spelling import unknown_keys
 from lib.volumes.errors import VolumeError
 from lib.volumes.options import study_of
 from lib.volumes.study import Study, StudyItem
@@ -119,6 +120,7 @@ class Submissions:
             HTTPException, ValueError: a submission that explains nothing; it is kept.
         """
         item = self.study.item(image_id)
+        notes = unknown_keys(info, READ_KEYS)
         objects, _ = self.objects.open(image_id, item.shape)
         options = self._options(item, info, objects)
         label_info = segments_of(info)
@@ -136,6 +138,7 @@ class Submissions:
         )
         self.objects.drafts.forget(str(info.get("client_id") or ""), image_id)
         region_done = done_in(objects, options.roi)
+        derived.notes.extend(notes)
         return self._told(image_id, info, derived, accepted, region_done)
 
     def note_answer(

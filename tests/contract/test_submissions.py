@@ -162,6 +162,7 @@ def test_overlapping_segments_of_seg_nrrd(server, client, item, tmp_path):
         ({"label_info": [{"name": "axon", "idx": 1}], "mode": "mix"}, "mode"),
         ({"label_info": [{"name": "axon", "idx": 1}], "roi": [1, 2, 3]}, "roi"),
         ({"label_info": [{"name": "axon", "idx": 1}], "fully_annotated": "yes"}, "true or false"),
+        ({"label_info": [{"name": "axon", "idx": 1}], "fully_anotated": True}, "fully_annotated"),
     ],
 )
 def test_submissions_that_explain_nothing(server, item, tmp_path, params, word: str):
@@ -174,6 +175,11 @@ def test_submissions_that_explain_nothing(server, item, tmp_path, params, word: 
     assert answer.status_code == 400, answer.text
     assert word in answer.json()["detail"]
     assert not (server.studies / "labels" / "final" / f"{ITEM}.nii.gz").exists()
+
+
+def test_a_parameter_of_a_submission_that_nobody_knows_is_told(client, item, tmp_path):
+    answer = _submit(client, tmp_path, _boxes(1), item, ["axon"], bogus=1)
+    assert any("not used here: 'bogus'" in note for note in answer["notes"])
 
 
 def test_a_label_of_another_shape_is_refused(server, item, tmp_path):

@@ -278,3 +278,13 @@ def test_an_image_of_others_keeps_its_orientation(tmp_path):
     stored = nib.load(tmp_path / "labels" / "final" / "s.nii.gz")
     assert np.allclose(stored.affine, affine)
     assert ((study.item("s").read_class_sets() == AXON) == (data == 1)).all()
+
+
+def test_a_name_that_is_no_class_is_told_with_the_one_that_was_meant(tmp_path, study):
+    halves = np.ones(SHAPE, np.uint8)
+    halves[6:] = 2
+    path = seg_nrrd(tmp_path / "up.seg.nrrd", [halves], [("mito", 1, 0), ("neurite 3", 2, 0)])
+    derived = submit(study, "one", path)
+    told = [n for n in derived.notes if "unknown class" in n]
+    assert told == ["'mito' is one object of unknown class; was 'mitochondria' meant?"]
+    assert (study.item("one").read_class_sets() == H.object_set).all()

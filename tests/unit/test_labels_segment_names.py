@@ -13,6 +13,7 @@ from lib.labels.segment_names import (
     keeps_number,
     object_name,
     parse_segment_name,
+    probably_meant,
 )
 
 H = load_hierarchy()
@@ -118,3 +119,33 @@ def test_only_names_that_the_app_gives_keep_their_number(name, keeps):
 def test_any_name_means_something(name):
     meaning = parse_segment_name(name, H)
     assert 0 < meaning.class_set <= H.unknown
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("mito", "mitochondria"),
+        ("Mitochondrion 3", "mitochondria"),
+        ("mitochondira", "mitochondria"),
+        ("axons", "axon"),
+        ("cell_body", "soma"),
+        ("ECS", "extracellular space"),
+        ("unknown", "uncertain"),
+        ("organelles", "organelle"),
+        ("neurite 5", None),
+        ("Segment_1", None),
+        ("the big one", None),
+        ("17", None),
+        ("object 4", None),
+    ],
+)
+def test_what_a_name_that_is_none_was_meant_to_say(name: str, meant: str | None) -> None:
+    assert probably_meant(name, H) == meant
+    if meant is not None:
+        assert parse_segment_name(name, H).class_set == OBJECTS, "it goes on meaning any object"
+        assert parse_segment_name(meant, H).kind != "object"
+
+
+def test_other_classes_have_other_slips() -> None:
+    own = flat_hierarchy(3)
+    assert probably_meant("mito", own) is None and probably_meant("unsure", own) == "uncertain"

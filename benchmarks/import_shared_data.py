@@ -74,18 +74,18 @@ def commands(data: Path, only: list[str], made: Path) -> Iterator[list[str]]:
     """
     if "fib25" in only:
         yield [
-            f"{data}/fib25_sample2.h5", "--id", "fib25",
+            *neurites(f"{data}/fib25_sample2.h5"), "--id", "fib25",
             "--split", "train=:,:,0:200", "--split", "val=:,:,210:250",
         ]  # fmt: skip
     if "fib25block" in only:
         yield [
-            f"{data}/fib25_validation_520.h5", "--id", "fib25block",
+            *neurites(f"{data}/fib25_validation_520.h5"), "--id", "fib25block",
             "--split", "train=:,:,0:420", "--split", "val=:,:,440:520",
         ]  # fmt: skip
     if "vnc" in only:
         yield [
             f"{data}/vnc_raw.tif", "--id", "vnc", "--semantic", f"{data}/vnc_labels.tif",
-            "--mapping", f"{MAPPINGS}/vnc.yaml",
+            "--mapping", f"{MAPPINGS}/vnc-neurites.yaml",
             "--instance", vnc_cells(data, made), "--derived-instances", "--fully-annotated",
             "--split", "train=:,:,0:16", "--split", "val=:,:,16:20",
         ]  # fmt: skip
@@ -103,7 +103,7 @@ def commands(data: Path, only: list[str], made: Path) -> Iterator[list[str]]:
     if "gala" in only:
         for name, split in (("train", "train"), ("example", "train"), ("test", "val")):
             yield [
-                f"{data}/gala_{name}.h5", "--id", f"gala-{name}", "--fully-annotated",
+                *neurites(f"{data}/gala_{name}.h5"), "--id", f"gala-{name}", "--fully-annotated",
                 "--split", split,
             ]  # fmt: skip
     if "chm" in only:
@@ -113,6 +113,12 @@ def commands(data: Path, only: list[str], made: Path) -> Iterator[list[str]]:
             "--instance", f"{chm}:volumes/labels/instances2d_derived", "--fully-annotated",
             "--split", "val",
         ]  # fmt: skip
+
+
+def neurites(file: str) -> list[str]:
+    """Arguments for an image whose dense ids are of neurites, so that they tell classes as well."""
+    ids = f"{file}:volumes/labels/neuron_ids"
+    return [file, "--semantic", ids, "--mapping", f"{MAPPINGS}/neurites.yaml"]
 
 
 def import_missing(folder: Path, only: list[str]) -> None:

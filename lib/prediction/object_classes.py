@@ -20,6 +20,10 @@ MOSTLY = 0.5
 """Of an organelle's voxels, the least share that lies in one cell; what spreads over more cells
 is none. Half a cell and half no cell is none, either."""
 
+CLEAR = 0.9
+"""Of a cell's votes for one group, the least share that one class has which is told. Where labels
+never told an axon from a dendrite, networks answer now one, now the other."""
+
 SLAB_VOXELS = 2**24
 """Voxels whose votes are counted at once."""
 
@@ -34,9 +38,9 @@ def classes_of_objects(
     """Give every cell one class: what most of its voxels are, organelles and sheaths left out.
 
     A cell has its group instead of a class where the class is in doubt among its voxels
-    (`fallback_fine`, `fallback_coarse`) or was never learned. Organelles too small to stand
-    (`min_object_voxels`), or spread over several cells, are the cell around them. Sheaths, and
-    what lies in no cell, keep their class.
+    (`CLEAR`, `fallback_fine`, `fallback_coarse`) or was never learned. Organelles too small to
+    stand (`min_object_voxels`), or spread over several cells, are the cell around them. Sheaths,
+    and what lies in no cell, keep their class.
 
     Args:
         fine: (X, Y, Z) uint8, fine class + 1.
@@ -156,7 +160,9 @@ def values_of_cells(
     vague = (shares.max(1) < inference.fallback_fine) & (groups.max(1) >= inference.fallback_coarse)
     named = np.array([learned is None or c.name in learned for c in hierarchy.classes])
     grouped = hierarchy.coarse_lut.any(1)
-    by_group = vague | (~named[best] & grouped[best])
+    of_group = groups[np.arange(len(best)), hierarchy.coarse_lut.argmax(1)[best]]
+    mixed = grouped[best] & (shares.max(1) < CLEAR * of_group)
+    by_group = vague | mixed | (~named[best] & grouped[best])
     values[by_group] = group[by_group] + GROUP_VALUE
     values[0] = 0
     return values

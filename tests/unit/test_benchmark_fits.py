@@ -8,16 +8,24 @@ import numpy as np
 import torch
 from engine_cases import HIERARCHY, add_cells
 
-from benchmarks import fit_boundary, fit_joining
-from benchmarks.training_boxes import training_boxes, training_items
+from benchmarks import fit_boundary, fit_classes, fit_joining
+from benchmarks.training_boxes import (
+    _spread,
+    training_boxes,
+    training_items,
+)
+from lib.adaptation.rehearsal import Reservoir
 from lib.configs.load import load_settings
 from lib.configs.settings import LossSettings, ModelSettings, Settings
-from lib.networks.model import build_network
+from lib.networks.model import NeuropilNet, build_network
+from lib.networks.study_heads import CLASSES
 from lib.networks.weights import load_network, save_weights
 from lib.prediction.filters import COUNT
 from lib.prediction.predictor import load_predictor
 from lib.prediction.ways import boundary_of
 from lib.volumes.study import Study
+
+PARTS = ("weight", "bias")
 
 
 def weights(folder: Path) -> Path:
@@ -80,3 +88,46 @@ def test_every_data_set_and_kind_has_as_many_rows() -> None:
     assert len(features) == len(between) == 3 * fit_boundary.OF_A_GROUP
     assert (features[between] == 1).all()
     assert (features[:, 0] == 2).sum() == fit_boundary.OF_A_GROUP
+
+
+def test_spans_lie_side_by_side_and_their_gaps_are_alike() -> None:
+    assert _spread(520, 256) == [(3, 259), (261, 517)]  # gaps of 2.67
+    assert _spread(40, 48) == [(0, 40)]
+    assert _spread(100, 100) == [(0, 100)]
+
+
+def test_class_heads_learn_what_new_labels_say_and_keep_what_was_known(tmp_path: Path) -> None:
+    path = weights(tmp_path)
+    net, _, _, _ = load_network(path)
+    axon, dendrite, glia, mito = (
+        HIERARCHY.class_names.index(n) for n in ("axon", "dendrite", "glia", "mitochondria")
+    )
+    torch.manual_seed(1)
+    features = 3.0 * torch.randn(4000, net.feature_channels + COUNT)
+    neurite = features[:, 0] > 0
+    sets = torch.where(neurite, (1 << axon) | (1 << dendrite) | (1 << mito), 1 << glia).int()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    old = of_rows(net, features)
+    fit_classes.fit_classes(net, Reservoir(features.half(), sets, "-"), HIERARCHY, 300, hold=1e-4)
+    new = of_rows(net, features)
+    cells = new[:, [axon, dendrite]].sum(1)
+    assert cells[neurite].mean() > 2 * old[:, [axon, dendrite]].sum(1)[neurite].mean()
+    assert new[~neurite, glia].mean() > 2 * new[neurite, glia].mean()
+    share = (new[:, axon] / cells)[neurite].mean()
+    assert 0.4 < share < 0.6, "nothing told an axon from a dendrite"
+    assert (new[:, mito] - old[:, mito]).abs().mean() < 0.05
+    changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {
+        f"task_heads.layers.{head}.{part}" for head in (CLASSES, "coarse") for part in PARTS
+    }
+    fit_classes.store_layers(path, net)
+    kept, _, _, meta = load_network(path)
+    torch.testing.assert_close(of_rows(kept, features), new)
+    assert meta["step"] == 7
+
+
+def of_rows(net: NeuropilNet, features: torch.Tensor) -> torch.Tensor:
+    """(N, C) probabilities of the classes."""
+    with torch.no_grad():
+        said = net.task_heads.rows(features[:, : net.feature_channels], (CLASSES,))
+    return said[CLASSES].softmax(1)

@@ -83,6 +83,15 @@ def test_doubt_and_what_was_never_learned_give_the_group() -> None:
     assert found([1, 1, 2, 3], [1] * 4, {"nothing"}, flat) == [1] * 4
 
 
+@pytest.mark.parametrize("axons", [8, 9])
+def test_a_class_is_told_where_it_is_clear_among_those_of_its_group(axons: int) -> None:
+    dendrite = value("dendrite")
+    votes = [AXON] * axons + [dendrite] * (10 - axons)
+    told = AXON if axons >= 9 else NEURON
+    assert found(votes, [1] * 10) == [told] * 10
+    assert found([*votes, GLIA, GLIA], [1] * 12) == [told] * 12, "other groups do not count"
+
+
 def test_a_point_names_its_cell_and_leaves_what_lies_in_it() -> None:
     values = np.array([NEURON, NEURON, MITO, MYELIN, GLIA, GLIA, NEURON]).reshape(-1, 1, 1)
     cells = np.array([1, 1, 1, 1, 2, 2, 0], np.uint32).reshape(-1, 1, 1)

@@ -105,20 +105,21 @@ def test_canonical_encoding_and_fully_annotated(tmp_path, root):
         assert (part[final == value] == in_part).all() and (full[final == value] == in_full).all()
 
 
-def test_mapping_files_and_ids_together(tmp_path, root):
-    """The table of the shared data's README for the fly nerve cord."""
+@pytest.mark.parametrize(("name", "more"), [("vnc", []), ("vnc-neurites", ["glia"])])
+def test_mapping_files_and_ids_together(tmp_path, root, name, more):
+    """The table of the shared data's README for the fly nerve cord, and what trainings take."""
     rng = np.random.default_rng(0)
     values = np.array([0, 159, 191, 255], np.uint8)[rng.integers(0, 4, SHAPE)]
     ids = np.where(values == 255, rng.integers(0, 3, SHAPE), 0).astype(np.uint16)
     source = hdf5(tmp_path / "v.h5", volume(SHAPE))
     label, derived = hdf5(tmp_path / "l.h5", values), hdf5(tmp_path / "i.h5", ids)
-    mapping = Path(__file__).parents[2] / "benchmarks" / "mappings" / "vnc.yaml"
+    mapping = Path(__file__).parents[2] / "benchmarks" / "mappings" / f"{name}.yaml"
     words = ["--semantic", label, "--mapping", mapping, "--instance", derived]
     assert run("import", source, "--studies", root, *words, "--derived-instances") == 0
     (item,) = items(root)
     sets, inside = (
         item.read_class_sets(),
-        H.unknown & ~H.set_of(["extracellular space", "mitochondria", "myelin_related"]),
+        H.unknown & ~H.set_of(["extracellular space", "mitochondria", "myelin_related", *more]),
     )
     assert (sets[values == 0] == H.unknown).all()
     assert (sets[values == 159] == H.set_of(["glia", "extracellular space"])).all()

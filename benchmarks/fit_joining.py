@@ -92,19 +92,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=ROOT / "model" / "neuropil.pt")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--most", type=int, default=MOST_ITEMS, help="items of each data set")
-    parser.add_argument("--boxes", type=int, default=3, help="boxes of each item, at most")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--boxes", type=int, default=12, help="boxes of each item, at most")
+    parser.add_argument("--steps", type=int, default=1000)
     args = parser.parse_args(arguments)
     predictor = load_predictor(args.weights, load_settings(args.config), "cpu")
     items = training_items(args.studies, predictor, args.most)
     boxes = training_boxes(items, predictor, SIZE, args.boxes)
     examples = [example(predictor, box) for box in boxes]
-    model = fit_joining([known for *_, known in examples], steps=args.steps)
+    groups = [box.group for box, *_ in examples]
+    model = fit_joining([known for *_, known in examples], steps=args.steps, groups=groups)
     errors = {}
     for offset in OFFSETS:
         moved = replace(model, offset=offset)
         each = [cell_error(predictor, box, found, moved) for box, found, _ in examples]
-        errors[offset] = by_group([box.group for box, *_ in examples], each)
+        errors[offset] = by_group(groups, each)
         print(f"offset {offset}: " + " ".join(f"{e:.3f}" for e in each), flush=True)
     best = min(errors, key=lambda o: errors[o])
     print(f"offset {best}: mean ARE {errors[best]:.3f}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ def training_items(studies: Sequence[Path], predictor: Predictor, most: int) -> 
 def training_boxes(
     items: Sequence[StudyItem], predictor: Predictor, size: tuple[int, int, int], most: int
 ) -> Iterator[TrainingBox]:
-    """Boxes along the diagonal of each item, as many as fit into it, up to a number."""
+    """Boxes spread over each item, as many as fit into it side by side, up to a number."""
     for item in items:
         frame = predictor.frame(item.shape, item.voxel_size_nm)
         for box in _boxes(frame.network_shape, size, most):
@@ -82,12 +82,17 @@ def training_boxes(
 
 
 def _boxes(shape: Sequence[int], size: tuple[int, int, int], most: int) -> Iterator[Box]:
-    fitting = math.prod(max(1, n // edge) for n, edge in zip(shape, size, strict=True))
-    count = min(most, fitting)
+    axes = [_spread(n, edge) for n, edge in zip(shape, size, strict=True)]
+    places = list(itertools.product(*axes))
+    count = min(most, len(places))
     for number in range(count):
-        share = (number + 0.5) / count
-        spans = []
-        for n, edge in zip(shape, size, strict=True):
-            low = min(max(round(share * n - edge / 2), 0), max(n - edge, 0))
-            spans.append((low, min(low + edge, n)))
-        yield spans[0], spans[1], spans[2]
+        x, y, z = places[int((number + 0.5) * len(places) / count)]
+        yield x, y, z
+
+
+def _spread(length: int, edge: int) -> list[tuple[int, int]]:
+    """Spans side by side, the gaps between them and at the ends alike."""
+    count, edge = max(1, length // edge), min(edge, length)
+    gap = (length - count * edge) / (count + 1)
+    lows = [round(gap + n * (edge + gap)) for n in range(count)]
+    return [(low, low + edge) for low in lows]

@@ -109,7 +109,7 @@ def learn_grouping(prepared: Prepared, network: Network, heads: StudyHeads | Non
         names.append(MARKS)
         uses.append(boundaries.whole if heads is None else together(heads, boundaries.whole))
         heads_in_turn = (boundaries.upper, boundaries.lower, boundaries.whole)
-        ways += [Way(heads, boundary) for boundary in heads_in_turn]
+        ways += [Way(heads, boundary, alone=True) for boundary in heads_in_turn]
     found = [_grouped(m, network, ways, boundaries is not None) for m in prepared.marks]
     arms = [Arm("", prepared.published)]
     arms += [

@@ -24,35 +24,31 @@ from lib.targets.cells import affinity_offsets, pair_ends
 from lib.targets.pairs import Offset
 
 SHEATH = "myelin"
+HEARD = 3.0
+"""A boundary head has its full say where the network gives a boundary a third or more; chosen on
+training boxes that the joins were not fitted to (benchmarks/boundaries.md)."""
 
 
 def pair_affinities(
     embedding: Tensor,
-    probabilities: Tensor,
     offsets: Sequence[Offset],
-    hierarchy: LabelHierarchy,
-    inference: InferenceSettings,
+    margin: float,
     correction: Tensor | None = None,
     voxel_size_nm: Sequence[float] = (),
 ) -> Tensor:
-    """Affinities of all pairs: what head or embedding says, less where the classes differ.
-
-    Objects of different kinds (an axon and its myelin) need not have embeddings far apart,
-    since the instance loss may run for each class by itself; their classes keep them apart.
+    """Affinities of all pairs: what the affinity head says, of other offsets the embedding.
 
     Args:
         embedding: (B, E, X, Y, Z).
-        probabilities: (B, C, X, Y, Z) of the fine classes.
         offsets: partner of voxel v is v + offset; components are not negative.
-        hierarchy: of the network; classes of one group are of one kind.
-        inference: `affinity_margin`, `class_weight` and `sheath_weight`.
+        margin: see `embedding_affinities`.
         correction: (B, PAIR_CHANNELS, X, Y, Z) of an affinity head, if there is one.
         voxel_size_nm: (x, y, z), by which the head's partners are known; with `correction`.
 
     Returns:
         (B, A, X, Y, Z) in [-1, 1]; 0 where the partner lies outside.
     """
-    affinities = embedding_affinities(embedding, offsets, inference.affinity_margin)
+    affinities = embedding_affinities(embedding, offsets, margin)
     if correction is not None:
         learned = affinity_offsets(voxel_size_nm)
         for channel, offset in enumerate(offsets):
@@ -61,7 +57,7 @@ def pair_affinities(
                     logits = offset_logits(own[learned.index(offset)], points, offset)
                     inside, _ = pair_ends(logits, offset)
                     pair_ends(out[channel], offset)[0].copy_(2.0 * inside.sigmoid() - 1.0)
-    return kinds_apart(affinities, probabilities, offsets, hierarchy, inference)
+    return affinities
 
 
 def kinds_apart(
@@ -73,7 +69,15 @@ def kinds_apart(
 ) -> Tensor:
     """Affinities (B, A, X, Y, Z), changed in place: less where the kinds of a pair differ.
 
-    Args: see `pair_affinities`.
+    Objects of different kinds (an axon and its myelin) need not have embeddings far apart,
+    since the instance loss may run for each class by itself; their classes keep them apart.
+
+    Args:
+        affinities: in [-1, 1].
+        probabilities: (B, C, X, Y, Z) of the fine classes.
+        offsets: partner of voxel v is v + offset; components are not negative.
+        hierarchy: of the network; classes of one group are of one kind.
+        inference: `class_weight` and `sheath_weight`.
     """
     pushes = (
         (inference.class_weight, hierarchy),
@@ -137,6 +141,21 @@ def boundary_affinities(boundary: Tensor, offsets: Sequence[Offset]) -> Tensor:
         ways = open_way.unfold(axis + 1, offset[axis] + 1, 1)
         inside.copy_(ways.amin(-1))
     return out
+
+
+def said_by_both(network: Tensor, boundary: Tensor) -> Tensor:
+    """Affinities by the network and by a boundary head, of the same pairs.
+
+    The two miss boundaries in different places, and a missed one merges two cells for good: what
+    keeps a pair apart more counts. But the head sees textures for membranes in tissue that it was
+    not fitted to, so it is heard the less the surer the network is that there is none.
+
+    Args:
+        network, boundary: of one shape, in [-1, 1].
+    """
+    apart, other = (1.0 - network) / 2.0, (1.0 - boundary) / 2.0
+    heard = (HEARD * apart).clamp(max=1.0)
+    return 1.0 - 2.0 * torch.maximum(apart, other * heard)
 
 
 def kind_probabilities(probabilities: Tensor, hierarchy: LabelHierarchy) -> Tensor:

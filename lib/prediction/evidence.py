@@ -24,6 +24,7 @@ from lib.prediction.affinities import (
     kinds_apart,
     mirrored_correction,
     pair_affinities,
+    said_by_both,
 )
 from lib.prediction.classes import FINE_VALUE, Progress
 from lib.prediction.dense import DensePass
@@ -123,8 +124,9 @@ def affinities_of(
     inference: InferenceSettings,
     voxel_size_nm: Sequence[float],
     mirrored: Sequence[int] = (),
+    alone: bool = False,
 ) -> Tensor:
-    """(B, A, X, Y, Z) affinities: by a boundary head where there is one.
+    """(B, A, X, Y, Z) affinities: by the network, a boundary head, or both (`said_by_both`).
 
     Args:
         outputs: of `HEADS`, as far as the network has them.
@@ -134,22 +136,21 @@ def affinities_of(
         inference: see `pair_affinities`.
         voxel_size_nm: (x, y, z).
         mirrored: axes of (B, C, X, Y, Z) that the network saw mirrored.
+        alone: a boundary head is asked without the network, see `Way`.
     """
-    if BOUNDARY in outputs:
-        pairs = boundary_affinities(outputs[BOUNDARY], offsets)
-        return kinds_apart(pairs, probabilities, offsets, hierarchy, inference)
-    correction = outputs.get("affinity")
-    if correction is not None and mirrored:
-        correction = mirrored_correction(correction, mirrored, voxel_size_nm)
-    return pair_affinities(
-        outputs["instance"],
-        probabilities,
-        offsets,
-        hierarchy,
-        inference,
-        correction,
-        voxel_size_nm,
-    )
+    boundary = outputs.get(BOUNDARY)
+    if boundary is not None and alone:
+        pairs = boundary_affinities(boundary, offsets)
+    else:
+        correction = outputs.get("affinity")
+        if correction is not None and mirrored:
+            correction = mirrored_correction(correction, mirrored, voxel_size_nm)
+        pairs = pair_affinities(
+            outputs["instance"], offsets, inference.affinity_margin, correction, voxel_size_nm
+        )
+        if boundary is not None:
+            pairs = said_by_both(pairs, boundary_affinities(boundary, offsets))
+    return kinds_apart(pairs, probabilities, offsets, hierarchy, inference)
 
 
 def collect_evidence(
@@ -195,7 +196,7 @@ def collect_ways(
         ways: what their evidence has in common is computed once.
         box: the part that is wanted; None: all.
     """
-    heads = HEADS if any(way.boundary is None for way in ways) else (CLASSES,)
+    heads = HEADS if any(way.asks_network for way in ways) else (CLASSES,)
     plain = with_study_heads(net, None)
     dense = DensePass(plain, volume, voxel_size_nm, inference, heads, shelf=shelf)
     grid = dense.grid
@@ -231,7 +232,7 @@ def collect_ways(
             own = view.outputs if way.boundary is None else said[way.boundary]
             found[f"pairs {n}"] = affinities_of(
                 own, found[f"{CLASSES} {kind}"], offsets, hierarchy, inference, voxel_size_nm,
-                view.mirrored,
+                view.mirrored, way.alone,
             )  # fmt: skip
         return found
 

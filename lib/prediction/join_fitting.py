@@ -8,14 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from scipy.linalg import block_diag
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.metrics.object_scores import contingency
 from lib.prediction.graph import FragmentGraph
 from lib.prediction.joining import FEATURES, JoinModel, Perceptron, clusters, join_features
 
+Layers = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+"""Weight and bias of each layer."""
+
 HIDDEN = 32
+MEMBERS = 3
+"""Networks whose log odds are averaged: fits from other seeds err in other places."""
 PURE = 0.7
 """A fragment is of the object that holds so much of its known voxels, else of none; a contact of
 clusters is what so much of it is known to be."""
@@ -76,28 +82,38 @@ def owners(
 
 
 def fit_joining(
-    known: Sequence[KnownJoins], steps: int = 1500, batch: int = 2048, seed: int = 0
+    known: Sequence[KnownJoins],
+    steps: int = 1000,
+    batch: int = 2048,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> JoinModel:
-    """Fit a model to contacts whose truth is known, every graph weighing alike.
+    """Fit a model to contacts whose truth is known.
 
     Args:
         known: of several volumes.
-        steps: of Adam, at a cosine rate from 3e-3.
+        steps: of Adam, at a cosine rate from 3e-3; more of them learn these volumes by heart.
         batch: contacts of a step.
         seed: of weights and batches.
+        groups: the data set of each volume; a set's say grows with the root of the contacts that
+            it knows, shared alike among its volumes. None: all are of one.
 
     Raises:
         ValueError: no known contact.
     """
     if not any((each.together >= 0).any() for each in known):
         raise ValueError("no contact of two fragments with known objects to fit to")
-    first = _fit(known, steps, batch, seed)
+    names = list(groups or ["all"] * len(known))
+    told = np.array([int((each.together >= 0).sum()) for each in known])
+    of_set = {name: told[[n == name for n in names]].sum() for name in names}
+    shares = [float(of_set[name] ** 0.5 / names.count(name)) for name in names]
+    first = _fit(known, shares, steps, batch, seed)
     joined = [
         clustered(each, clusters(each.graph, first(join_features(each.graph)))) for each in known
     ]
     if not any((each.together >= 0).any() for each in joined):
         return JoinModel(first)
-    return JoinModel(first, _fit(joined, steps, batch, seed + 1))
+    return JoinModel(first, _fit(joined, shares, steps, batch, seed + MEMBERS))
 
 
 def clustered(known: KnownJoins, cells: NDArray[np.int64]) -> KnownJoins:
@@ -118,23 +134,30 @@ def clustered(known: KnownJoins, cells: NDArray[np.int64]) -> KnownJoins:
     return KnownJoins(graph, together.astype(np.int8))
 
 
-def _fit(known: Sequence[KnownJoins], steps: int, batch: int, seed: int) -> Perceptron:
+def _fit(
+    known: Sequence[KnownJoins], shares: Sequence[float], steps: int, batch: int, seed: int
+) -> Perceptron:
     """A contact weighs by the root of its pairs: large ones decide more voxels, and are rarer."""
     rows, truths, weights = [], [], []
-    for each in known:
+    for each, share in zip(known, shares, strict=True):
         use = each.together >= 0
         weight = np.sqrt(each.graph.contact[use])
         rows.append(join_features(each.graph)[use])
         truths.append(each.together[use])
-        weights.append(weight / max(float(weight.sum()), 1e-9))
+        weights.append(share * weight / max(float(weight.sum()), 1e-9))
     features = np.concatenate(rows)
     shift, scale = features.mean(0), features.std(0) + 1e-3
-    generator = torch.Generator().manual_seed(seed)
-    net = _network(seed)
     x = torch.from_numpy((features - shift) / scale)
     y = torch.from_numpy(np.concatenate(truths).astype(np.float32))
     w = torch.from_numpy(np.concatenate(weights).astype(np.float32))
     w = w / w.mean()
+    members = [_member(x, y, w, steps, batch, seed + n) for n in range(MEMBERS)]
+    return Perceptron(averaged(members), shift.astype(np.float32), scale.astype(np.float32))
+
+
+def _member(x: Tensor, y: Tensor, w: Tensor, steps: int, batch: int, seed: int) -> Layers:
+    generator = torch.Generator().manual_seed(seed)
+    net = _network(seed)
     optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
@@ -144,12 +167,30 @@ def _fit(known: Sequence[KnownJoins], steps: int, batch: int, seed: int) -> Perc
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-    layers = tuple(
+    return tuple(
         (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
         for layer in net
         if isinstance(layer, nn.Linear)
     )
-    return Perceptron(layers, shift.astype(np.float32), scale.astype(np.float32))
+
+
+def averaged(members: Sequence[Layers]) -> Layers:
+    """The layers of one network whose output is the mean of several of the same depth.
+
+    Args:
+        members: (weight, bias) of each layer of each network, ReLU between them.
+    """
+    made: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+    for depth, layer in enumerate(zip(*members, strict=True)):
+        weights, biases = zip(*layer, strict=True)
+        if depth == 0:  # all see the same
+            made.append((np.concatenate(weights), np.concatenate(biases)))
+        elif depth < len(members[0]) - 1:  # each goes on from its own
+            made.append((block_diag(*weights).astype(np.float32), np.concatenate(biases)))
+        else:
+            share = np.float32(1.0 / len(members))
+            made.append((np.concatenate(weights, 1) * share, np.sum(biases, 0) * share))
+    return tuple(made)
 
 
 def _network(seed: int) -> nn.Sequential:

@@ -16,10 +16,18 @@ class Way:
     Args:
         classes: None: the network's own.
         boundary: with a boundary head; None: the network's affinities say it.
+        alone: the boundary head says it without the network, which knew little of a study's
+            tissue. Otherwise both do, and what keeps two voxels apart more counts.
     """
 
     classes: StudyHeads | None = None
     boundary: StudyHeads | None = None
+    alone: bool = False
+
+    @property
+    def asks_network(self) -> bool:
+        """Whether the network's own affinities are asked."""
+        return self.boundary is None or not self.alone
 
     @staticmethod
     def of(net: NeuropilNet) -> Way:
@@ -27,7 +35,9 @@ class Way:
         study = net.task_heads.study
         if not isinstance(study, StudyHeads):
             return Way(None, boundary_of(net))
-        return Way(study, study if BOUNDARY in study.outputs else boundary_of(net))
+        if BOUNDARY in study.outputs:
+            return Way(study, study, alone=True)
+        return Way(study, boundary_of(net))
 
 
 def boundary_of(net: NeuropilNet) -> StudyHeads | None:

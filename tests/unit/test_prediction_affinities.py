@@ -10,8 +10,10 @@ from lib.networks.pair_logits import MARGIN, STEEPNESS, pair_logits
 from lib.prediction.affinities import (
     embedding_affinities,
     kind_probabilities,
+    kinds_apart,
     mirrored_correction,
     pair_affinities,
+    said_by_both,
 )
 from lib.targets.cells import affinity_offsets, pair_ends, pair_targets
 
@@ -55,18 +57,19 @@ def test_different_kinds_push_apart_and_vague_or_equal_ones_do_not() -> None:
     p = torch.zeros(1, 12, 4, 1, 1)
     p[0, axon, 0], p[0, dendrite, 1], p[0, myelin, 2] = 1, 1, 1
     p[0, axon, 3], p[0, myelin, 3] = 0.5, 0.5
-    embedding, offsets = torch.zeros(1, 3, 4, 1, 1), [(1, 0, 0)]
+    alike, offsets = torch.ones(1, 1, 4, 1, 1), [(1, 0, 0)]
+    alike[..., -1, :, :] = 0.0  # has no partner
     settings = InferenceSettings(class_weight=2.0, sheath_weight=0.0)
-    found = pair_affinities(embedding, p, offsets, hierarchy, settings).flatten()
+    found = kinds_apart(alike.clone(), p, offsets, hierarchy, settings).flatten()
     torch.testing.assert_close(found, torch.tensor([1.0, -1.0, 1 - 2 * (1 - 0.5**0.5), 0.0]))
     none = InferenceSettings(class_weight=0, sheath_weight=0)
-    plain = pair_affinities(embedding, p, offsets, hierarchy, none)
+    plain = kinds_apart(alike.clone(), p, offsets, hierarchy, none)
     assert plain.flatten().tolist() == [1.0, 1.0, 1.0, 0.0]
     # a dendrite and myelin are two objects; axon and dendrite may be one
     sheath = InferenceSettings(class_weight=0, sheath_weight=1.0)
     p[0, :, 0], p[0, axon, 0] = 0, 1
     p[0, :, 2], p[0, myelin, 2] = 0, 1
-    found = pair_affinities(embedding, p, offsets, hierarchy, sheath).flatten()
+    found = kinds_apart(alike.clone(), p, offsets, hierarchy, sheath).flatten()
     torch.testing.assert_close(found, torch.tensor([1.0, 0.0, 0.5**0.5, 0.0]))
 
 
@@ -75,16 +78,22 @@ def test_what_the_affinity_head_says_corrects_the_embedding() -> None:
     voxel, shape = (10.0, 10.0, 10.0), (12, 6, 5)
     correction, embedding = torch.randn(1, 9, *shape), torch.randn(1, 3, *shape)
     offsets = [(1, 0, 0), (5, 0, 0), (0, 3, 0)]  # the head does not know the second
-    hierarchy, plain = load_hierarchy(), InferenceSettings(class_weight=0)
-    p = torch.ones(1, 12, *shape) / 12
-    found = pair_affinities(embedding, p, offsets, hierarchy, plain, correction, voxel)[0]
-    usual = pair_affinities(embedding, p, offsets, hierarchy, plain)[0]
+    found = pair_affinities(embedding, offsets, 2.0, correction, voxel)[0]
+    usual = pair_affinities(embedding, offsets, 2.0)[0]
     assert torch.equal(found[1], usual[1])
     every = pair_logits(correction, embedding, torch.tensor([voxel]))[0]
     for channel, offset in ((0, offsets[0]), (2, offsets[2])):
         said, _ = pair_ends(every[affinity_offsets(voxel).index(offset)], offset)
         torch.testing.assert_close(pair_ends(found[channel], offset)[0], 2 * said.sigmoid() - 1)
     assert (found[0, -1] == 0).all() and (found[2, :, -3:] == 0).all()
+
+
+def test_a_boundary_head_is_heard_where_the_network_is_not_sure_that_there_is_none() -> None:
+    network = torch.tensor([1.0, 0.8, 0.4, 0.0, -1.0, 0.8])
+    boundary = torch.tensor([-1.0, -1.0, -1.0, -0.6, 1.0, 1.0])
+    # apart by the network 0, 0.1, 0.3, 0.5, 1, 0.1; by the head 1, 1, 1, 0.8, 0, 0
+    wanted = [0.0, 0.3, 0.9, 0.8, 1.0, 0.1]
+    torch.testing.assert_close(said_by_both(network, boundary), 1 - 2 * torch.tensor(wanted))
 
 
 def test_logits_of_pairs_fall_with_the_distance_and_the_head_adds_to_them() -> None:

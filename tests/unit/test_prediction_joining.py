@@ -12,6 +12,8 @@ from lib.prediction.fragment_store import fragments_file, load_fragments, save_f
 from lib.prediction.graph import COUNT, MEAN, FragmentGraph
 from lib.prediction.join_fitting import (
     KnownJoins,
+    Layers,
+    averaged,
     clustered,
     fit_joining,
     known_joins,
@@ -19,6 +21,7 @@ from lib.prediction.join_fitting import (
 )
 from lib.prediction.joining import (
     FEATURES,
+    LARGEST_LOGIT,
     PLAIN,
     WITHIN,
     JoinModel,
@@ -65,6 +68,39 @@ def test_fitting_finds_what_separates_and_survives_a_file(tmp_path) -> None:
     assert load_fragments(path, "weights 2") is None and load_fragments(path) is not None
     path.write_bytes(b"torn")
     assert load_fragments(path) is None
+
+
+def test_several_networks_in_one_give_the_mean_of_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+
+    def member() -> Layers:
+        sizes = [(7, 5), (6, 7), (1, 6)]
+        return tuple(
+            (
+                rng.normal(size=s, scale=0.4).astype(np.float32),
+                rng.normal(size=s[0]).astype(np.float32),
+            )
+            for s in sizes
+        )
+
+    members = [member() for _ in range(3)]
+    features, still = rng.normal(size=(20, 5)).astype(np.float32), np.zeros(5, np.float32)
+    one = still + 1
+    apart = [Perceptron(m, still, one)(features) for m in members]
+    assert all(np.abs(a).max() < LARGEST_LOGIT for a in apart), "the clip comes after the mean"
+    found = Perceptron(averaged(members), still, one)(features)
+    np.testing.assert_allclose(found, np.mean(apart, 0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_data_set_says_the_root_of_what_it_knows() -> None:
+    # one contact of set a against four of set b that say the contrary
+    a, b = (KnownJoins(chain([0.5]), np.array([together], np.int8)) for together in (1, 0))
+    by_groups = fit_joining([a, b, b, b, b], 200, groups=["a", "b", "b", "b", "b"])
+    alike = fit_joining([a, b, b, b, b], 200)  # of one set
+    features = join_features(a.graph)
+    assert by_groups.first is not None and alike.first is not None
+    assert by_groups.first(features)[0] == pytest.approx(np.log(1 / 2), abs=0.1)
+    assert alike.first(features)[0] == pytest.approx(np.log(1 / 4), abs=0.1)
 
 
 def test_nothing_to_fit_to_is_told() -> None:

@@ -1,8 +1,11 @@
 """Clicks in, the clicked object out: one answer for every list of clicks.
 
     points -> the objects and fragments that they lie in, as far as these reach
-    -> what each contact of the fragments costs, from the graph and from the network's answer
-    -> the cheapest change that honours all points (lib/clicks/cheapest.py) -> mask
+    -> where these fall apart between points of both signs (lib/clicks/parting.py)
+    -> what each point means: the largest region that it lies in the middle of -> mask
+
+An object that nobody has seen yet is less firm: the network's answer to the points may take
+fragments off it (lib/clicks/cheapest.py).
 
 Nothing is remembered but what does not depend on clicks: undo is dropping the last click, and
 a replay is exact.
@@ -12,21 +15,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.clicks.cheapest import cheapest, pieces_of
+from lib.clicks.cheapest import Pieces, cheapest, pieces_of
 from lib.clicks.ground import Ids
-from lib.clicks.masks import Mask, bounds, parts_with, separate
+from lib.clicks.masks import CONNECTIVITY, Mask, parts_with
 from lib.clicks.organelles import organelle_of
+from lib.clicks.parting import MIDDLE, around_points, in_the_middle, parted, regions
 from lib.clicks.points import Points, clean_points, inside, without
 from lib.clicks.prompted import prompted_costs
 from lib.clicks.reach import Reach
-from lib.clicks.ridges import ridges
-from lib.clicks.scale import BEYOND, ball, depth_at
+from lib.clicks.said import Said, said_of
+from lib.clicks.scale import ball, depth_at
 from lib.clicks.source import Clicks, ClickSource
 from lib.clicks.starting import StartingMask, edited, stands_for
-from lib.volumes.boxes import Box, Triple, box_origin, shift_box
+from lib.volumes.boxes import Box, box_origin
 
 
 @dataclass(frozen=True)
@@ -46,38 +51,6 @@ class ClickAnswer:
     warnings: tuple[str, ...] = ()
     windows: int = 1
     fragments: bool = False
-
-
-@dataclass(frozen=True)
-class Touch:
-    """A click that speaks of a border: a ball around it changes.
-
-    Args:
-        point: relative to the box.
-        radius: voxels of the finest axis.
-    """
-
-    point: Triple
-    radius: float
-
-
-@dataclass(frozen=True)
-class Said:
-    """What the points say about the objects of a box.
-
-    Args:
-        base: the object that is meant, 0 none.
-        objects: those that are in question, the base among them.
-        positive: (P, 3), negative: (N, 3) points that speak of objects, relative to the box.
-        added, removed: those that speak of borders.
-    """
-
-    base: int
-    objects: tuple[int, ...]
-    positive: Points
-    negative: Points
-    added: tuple[Touch, ...]
-    removed: tuple[Touch, ...]
 
 
 def segment_clicked(
@@ -132,7 +105,7 @@ def _of_objects(
     reach = Reach(source, positive, negative, section)
     while True:
         standing = reach.standing()
-        said = _said(standing, reach.box, positive, negative, source.voxel_size_nm)
+        said = said_of(standing, reach.box, positive, negative, source.voxel_size_nm)
         wanted = _among(standing, said.objects)
         if not reach.follow(wanted):
             break
@@ -147,7 +120,7 @@ def _of_objects(
     own = inside(positive, reach.box)
     mask[tuple(own.T)] = True  # a click never vanishes
     mask[tuple(inside(negative, reach.box).T)] = False
-    mask, parts = parts_with(mask, own)
+    mask, parts = _parts_kept(mask, own, wanted)
     warnings = []
     if reach.limited:
         warnings.append("the object goes on beyond the limit of the click window")
@@ -159,48 +132,16 @@ def _of_objects(
     return ClickAnswer(mask, reach.box, tuple(warnings), reach.looked_at, kept)
 
 
-def _said(
-    standing: Ids,
-    box: Box,
-    positive: Points,
-    negative: Points,
-    voxel_size_nm: tuple[float, float, float],
-) -> Said:
-    """Which objects the points speak of, and which points speak of borders only."""
-    own, against = inside(positive, box), inside(negative, box)
-    base = int(standing[tuple(own[0])])
-    objects, speaking, added = [base] if base else [], [own[0]], []
-    for point in own[1:]:
-        there = int(standing[tuple(point)])
-        if there == base and base:
-            speaking.append(point)
-            continue
-        depth = depth_at(standing, point, voxel_size_nm) if there else None
-        if depth is not None and depth.central:
-            speaking.append(point)
-            objects.append(there)
-        else:
-            added.append(_touch(point, depth.own if depth else 0.0))
-    denying, removed = [], []
-    for point in against:
-        there = int(standing[tuple(point)])
-        if there not in objects:
-            continue
-        depth = depth_at(standing, point, voxel_size_nm)
-        if depth.central:
-            denying.append(point)
-        else:
-            removed.append(_touch(point, depth.own))
-    if not base:
-        added.append(_touch(own[0], 0.0))
-    return Said(
-        base,
-        tuple(dict.fromkeys(objects)),
-        _rows(speaking),
-        _rows(denying),
-        tuple(added),
-        tuple(removed),
-    )
+def _parts_kept(mask: Mask, own: Points, wanted: Mask) -> tuple[Mask, int]:
+    """The parts of a mask that hold points, and how many these are; what a cut has parted from them
+    stays as well where it is more than what was taken off, since no point speaks of it."""
+    found, parts = parts_with(mask, own)
+    taken = int((wanted & ~mask).sum())
+    rest = cc3d.connected_components(np.asarray(mask & ~found & wanted), connectivity=CONNECTIVITY)
+    sizes = np.bincount(rest.ravel())
+    stays = (sizes > taken) & (taken > 0)
+    stays[0] = False
+    return found | stays[rest], parts
 
 
 def _cut(
@@ -211,35 +152,79 @@ def _cut(
     standing: Ids,
     wanted: Mask,
 ) -> Mask:
-    """The cheapest change of the objects in question."""
+    """The change of the objects in question that honours all points."""
     pieces = pieces_of(reach.ground, reach.box, standing, wanted)
     positive, negative = (_pieces_at(pieces.ids, p) for p in (said.positive, said.negative))
     disputed = np.intersect1d(positive, negative)
     if len(disputed):  # a fragment of two objects: cut it first
-        beyond = np.zeros(wanted.shape, np.bool_)
-        for piece in disputed.tolist():
-            beyond |= _beyond(source, reach.box, pieces.ids == piece, said)
+        beyond = _disputed(source, reach.box, pieces, disputed, said)
         pieces = pieces_of(reach.ground, reach.box, standing, wanted, beyond)
         positive, negative = (_pieces_at(pieces.ids, p) for p in (said.positive, said.negative))
-    base = int(standing[tuple(said.positive[0])])
-    low = np.array(box_origin(reach.box))
-    asked = said.positive + low, said.negative + low
-    answer = prompted_costs(source, clicks, *asked, pieces.ids, reach.box)
     negative = np.setdiff1d(negative, positive)
-    chosen = cheapest(pieces, base, positive, negative, answer, firm=reach.stands)
+    holds = parted(pieces, positive, negative)
+    chosen = (pieces.objects == said.base) & (pieces.objects > 0)
+    if not reach.stands:
+        low = np.array(box_origin(reach.box))
+        asked = said.positive + low, said.negative + low
+        answer = prompted_costs(source, clicks, *asked, pieces.ids, reach.box)
+        chosen = cheapest(pieces, said.base, positive, answer)
     mask: Mask = chosen[pieces.ids]
+    size, share = source.voxel_size_nm, MIDDLE / max(1, len(said.positive) + len(said.negative) - 1)
+    for number in positive[pieces.objects[positive] != said.base].tolist():
+        own = said.positive[pieces.ids[tuple(said.positive.T)] == number]
+        if share < MIDDLE or any(depth_at(standing, point, size).middle for point in own):
+            inner = (pieces.objects == pieces.objects[number]) & (holds <= 1)
+            mask |= _meant(pieces, inner, number, own, size, share, pieces.ids == number)
+        else:  # deep in the other object, but beside its middle: at a border that it is beyond
+            mask |= around_points(source, reach.box, pieces.ids == number, own[:0], own)
+    for label, number in enumerate(negative.tolist(), 2):
+        against = said.negative[pieces.ids[tuple(said.negative.T)] == number]
+        least = _around(source, reach.box, pieces, np.array([number]), said)
+        mask &= ~_meant(pieces, holds == label, number, against, size, share, least)
     return mask
 
 
-def _beyond(source: ClickSource, box: Box, piece: Mask, said: Said) -> Mask:
-    """What of a piece with points of both signs is not the object."""
-    own, against = (p[piece[tuple(p.T)]] for p in (said.positive, said.negative))
-    spans = bounds(piece)
-    (a, b), (c, d), (e, f) = ((s.start, s.stop) for s in spans)
-    steps = np.ones(piece.shape, np.float32)
-    part = shift_box(((a, b), (c, d), (e, f)), box_origin(box))
-    steps[spans] = ridges(source, part, np.concatenate((own, against)) + np.array(box_origin(box)))
-    return piece & ~separate(piece, steps, own, against)
+def _meant(
+    pieces: Pieces,
+    inner: NDArray[np.bool_],
+    number: int,
+    points: Points,
+    voxel_size_nm: tuple[float, float, float],
+    share: float,
+    least: Mask,
+) -> Mask:
+    """The largest of the regions that points lie in the middle of."""
+    for region in regions(pieces, inner, number):
+        found: Mask = region[pieces.ids]
+        if in_the_middle(found, points, voxel_size_nm, share):
+            return found
+    return least
+
+
+def _disputed(
+    source: ClickSource, box: Box, pieces: Pieces, chosen: NDArray[np.int64], said: Said
+) -> Mask:
+    """What of pieces with points of both signs is not the object: of its own what lies around the
+    points against it, of others all but what lies around those for it."""
+    own = chosen[pieces.objects[chosen] == said.base]
+    gone = _around(source, box, pieces, own, said)
+    swapped = replace(said, positive=said.negative, negative=said.positive)
+    for number in np.setdiff1d(chosen, own).tolist():
+        kept = _around(source, box, pieces, np.array([number]), swapped)
+        gone |= (pieces.ids == number) & ~kept
+    return gone
+
+
+def _around(
+    source: ClickSource, box: Box, pieces: Pieces, chosen: NDArray[np.int64], said: Said
+) -> Mask:
+    """What of some pieces belongs to the points against the object in them."""
+    gone = np.zeros(pieces.ids.shape, np.bool_)
+    for number in chosen.tolist():
+        piece = pieces.ids == number
+        own, against = (p[piece[tuple(p.T)]] for p in (said.positive, said.negative))
+        gone |= around_points(source, box, piece, own, against)
+    return gone
 
 
 def _kept(
@@ -258,11 +243,6 @@ def _kept(
     return replace(answer, mask=found.mask, box=found.box, warnings=told)
 
 
-def _touch(point: NDArray[np.int64], depth: float) -> Touch:
-    x, y, z = (int(v) for v in point)
-    return Touch((x, y, z), depth + BEYOND)
-
-
 def _among(standing: Ids, objects: tuple[int, ...]) -> Mask:
     table = np.zeros(int(standing.max(initial=0)) + 1, np.bool_)
     table[list(objects)] = True
@@ -273,10 +253,6 @@ def _among(standing: Ids, objects: tuple[int, ...]) -> Mask:
 def _pieces_at(ids: Ids, points: Points) -> NDArray[np.int64]:
     found: NDArray[np.int64] = np.setdiff1d(ids[tuple(points.T)], 0).astype(np.int64)
     return found
-
-
-def _rows(points: list[NDArray[np.int64]]) -> Points:
-    return np.array(points, np.int64).reshape(-1, 3)
 
 
 def _at_origin(mask: Mask) -> Box:

@@ -1,10 +1,6 @@
-"""The cheapest change that honours all points, on the pieces of the objects that they lie in.
-
-The object of the first positive point is in, as it stands; others are out. An object that nobody
-has seen yet is less firm: the network's answer to the points may take pieces off it. A cut inside
-an object costs what its contacts say for it, and a piece of another object costs what its contacts
-say against joining. So a positive point brings its whole object, unless it is cheaper to cut its
-part off, and a negative point takes the part that hangs on least.
+"""Fragments as far as they lie in one object, and the cheapest change of an object by the network's
+answer to points: a cut inside it costs what its contacts say for it, a fragment that stays what the
+answer says against it.
 """
 
 from __future__ import annotations
@@ -84,50 +80,34 @@ def pieces_of(
 
 
 def cheapest(
-    pieces: Pieces,
-    base: int,
-    positive: NDArray[np.int64],
-    negative: NDArray[np.int64],
-    answer: NDArray[np.float64] | None = None,
-    firm: bool = True,
+    pieces: Pieces, base: int, positive: NDArray[np.int64], answer: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which pieces are the clicked object.
+    """Which pieces of an object that nobody has seen yet are the clicked one.
 
     Args:
         pieces: of the objects that hold points.
-        base: the object that is in as it stands.
-        positive, negative: pieces that hold such points; one that holds both counts as positive.
+        base: the object.
+        positive: pieces that hold points for it.
         answer: (P + 1,) what the network's prompted answer is worth for (above 0) or against
             each piece.
-        firm: nothing of the base goes where no point denies it.
 
     Returns:
         (P + 1,) bool.
 
     Source: Boykov & Jolly 2001 (binary labels by a minimum cut).
     """
-    count = len(pieces.objects)
-    owner = pieces.objects
-    apart, together = (np.logaddexp(0.0, s * pieces.logits) * pieces.sizes for s in (-1.0, 1.0))
-    inward, outward = np.zeros(count), np.zeros(count)
-    inward[owner == base] = STAYS
-    outward[owner != base] = STAYS
-    one, other = pieces.edges.T
-    for here, there in ((one, other), (other, one)):
-        across = (owner[here] == base) & (owner[there] != base)
-        np.add.at(inward, there[across], together[across])
-        np.add.at(outward, there[across], apart[across])
-    if answer is not None:
-        inward += np.maximum(answer, 0.0)
-        outward += np.maximum(-answer, 0.0)
-    if firm and not len(negative):
-        inward[owner == base] = ALWAYS
-    inward[negative], outward[negative] = 0.0, ALWAYS
+    own = pieces.objects == base
+    inward = np.maximum(answer, 0.0) + STAYS
+    outward = np.maximum(-answer, 0.0)
     inward[positive], outward[positive] = ALWAYS, 0.0
-    inside = (owner[one] == base) == (owner[other] == base)
-    found = _minimum_cut(pieces.edges[inside], together[inside], inward, outward)
-    found[0] = False
-    return found
+    inward[~own], outward[~own] = 0.0, ALWAYS
+    one, other = pieces.edges.T
+    inside = own[one] & own[other]
+    together = np.logaddexp(0.0, pieces.logits[inside]) * pieces.sizes[inside]
+    found = _minimum_cut(pieces.edges[inside], together, inward, outward)
+    chosen: NDArray[np.bool_] = found & own
+    chosen[0] = False
+    return chosen
 
 
 def _minimum_cut(

@@ -167,7 +167,7 @@ def _evidence(source: ClickSource, boxes: Sequence[Box], whole: Box) -> Evidence
     settings = source.hierarchy, source.inference, source.voxel_size_nm
     net = source.grouping or source.net
     way, plain = Way.of(net), with_study_heads(net, None)
-    heads = HEADS if way.boundary is None else (CLASSES,)
+    heads = HEADS if way.asks_network else (CLASSES,)
     for box in boxes:
         said = source.outputs(box, heads, plain)
         features = source.feature_volume(box)
@@ -177,7 +177,7 @@ def _evidence(source: ClickSource, boxes: Sequence[Box], whole: Box) -> Evidence
                 for study in (way.classes, way.boundary)
             )
             p = classes[CLASSES].softmax(1)
-            pairs = affinities_of(boundary, p, offsets, *settings)
+            pairs = affinities_of(boundary, p, offsets, *settings, alone=way.alone)
         at = box_slices(shift_box(box, minus(box_origin(whole))))
         share = centrality(box, source.shape)
         better = share > best[at]

@@ -59,16 +59,17 @@ def organelle_of(
         section: only this section is looked at.
 
     Returns:
-        None where the cell is meant: a class says so, or a point lies where the network sees
-        neither an organelle nor the border of one, two points lie on different ones, or what
-        the network sees is no organelle, since it spreads over the cells around.
+        None where the cell is meant: a class says so, the first point lies on no organelle, a
+        further one where the network sees neither an organelle nor the border of one, two points
+        lie on different ones, or what the network sees is no organelle, since it spreads over the
+        cells around.
     """
     classes = source.hierarchy.classes
     named = clicks.class_id >= 0
     if not any(c.inside for c in classes) or (named and not classes[clicks.class_id].inside):
         return None
     on_it = np.array([_is_organelle(source, point) for point in positive])
-    if not on_it.any():
+    if not on_it.any() or not (named or on_it[0]):
         return None
     box, mask, count = _followed(source, positive[on_it], section)
     size = source.voxel_size_nm

@@ -1,7 +1,6 @@
 """The cheapest change that honours all points, on graphs whose answer is known."""
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,50 +24,27 @@ def chain(objects: list[int], logits: list[float], sizes: list[float] | None = N
     )
 
 
-def chosen(pieces: Pieces, positive: list[int], negative: list[int], **more: Any) -> list[int]:
-    found = cheapest(pieces, 1, np.array(positive), np.array(negative, np.int64), **more)
+def chosen(pieces: Pieces, positive: list[int], answer: list[float]) -> list[int]:
+    found = cheapest(pieces, 1, np.array(positive), np.array([0.0, *answer]))
     return np.flatnonzero(found).tolist()  # type: ignore[no-any-return]
-
-
-def test_what_stands_is_the_answer_where_no_point_denies_it() -> None:
-    pieces = chain([1, 1, 1], [-6.0, -6.0])  # however little its contacts say for it
-    assert chosen(pieces, [2], []) == [1, 2, 3]
-    against = np.array([0.0, 0.0, 0.0, -3.0])  # the network's answer
-    assert chosen(pieces, [2], [], answer=against) == [1, 2, 3]
-    assert chosen(pieces, [2], [], answer=against, firm=False) == [1, 2]  # if nobody saw it yet
-
-
-def test_a_negative_point_takes_what_hangs_on_least() -> None:
-    pieces = chain([1, 1, 1, 1, 1], [5.0, 4.0, -2.0, 5.0])
-    assert chosen(pieces, [1], [5]) == [1, 2, 3]
-    assert chosen(pieces, [5], [1]) == [4, 5]
-
-
-def test_a_small_contact_is_cut_before_a_large_one() -> None:
-    pieces = chain([1, 1, 1, 1], [1.0, 1.0, 1.0], [50.0, 2.0, 50.0])
-    assert chosen(pieces, [1], [4]) == [1, 2]
-
-
-def test_a_positive_point_brings_its_whole_object_unless_its_contacts_forbid() -> None:
-    split = chain([1, 1, 2, 2], [5.0, -0.5, 5.0])
-    assert chosen(split, [1, 4], []) == [1, 2, 3, 4]
-    sliver = chain([1, 1, 2, 2], [5.0, -0.5, 0.1])
-    sliver.edges.setflags(write=True)
-    more = Pieces(
-        sliver.ids,
-        sliver.objects,
-        np.concatenate([sliver.edges, [[1, 4]]]),
-        np.append(sliver.logits, -8.0),  # the rest of object 2 is surely another
-        np.append(sliver.sizes, 100.0),
-    )
-    assert chosen(more, [1, 3], []) == [1, 2, 3]
 
 
 def test_the_networks_answer_decides_what_contacts_leave_open() -> None:
     pieces = chain([1, 1, 1], [0.5, 0.5])
-    against = np.array([0.0, 0.0, -3.0, 0.0])
-    assert chosen(pieces, [1], [3], answer=against) == [1]
-    assert chosen(pieces, [1], [3], answer=-against) == [1, 2]
+    assert chosen(pieces, [1], [0.0, 0.0, -3.0]) == [1, 2]
+    assert chosen(pieces, [1], [0.0, -3.0, -3.0]) == [1]
+    assert chosen(pieces, [1], [0.0, 0.0, 3.0]) == [1, 2, 3]
+    assert chosen(pieces, [3], [-9.0, -9.0, -9.0]) == [3], "a point is never denied"
+
+
+def test_what_no_answer_speaks_of_stays_and_a_small_contact_is_cut_before_a_large_one() -> None:
+    assert chosen(chain([1, 1, 1], [-6.0, -6.0]), [2], [0.0, 0.0, 0.0]) == [1, 2, 3]
+    pieces = chain([1, 1, 1, 1], [1.0, 1.0, 1.0], [50.0, 2.0, 50.0])
+    assert chosen(pieces, [1], [0.0, 0.0, 0.0, -9.0]) == [1, 2]
+
+
+def test_pieces_of_other_objects_are_out_whatever_is_said_for_them() -> None:
+    assert chosen(chain([1, 2, 1], [9.0, 9.0]), [1], [0.0, 9.0, 0.0]) == [1, 3]
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -74,8 +74,7 @@ def test_two_positive_points_merge_two_objects() -> None:
     assert not found.warnings
     clicks = Clicks([(5, 6, 3), (5, 22, 3)])
     apart = segment_clicked(replace(source(image), objects=objects()), clicks)
-    seen = (objects() == 4) & (image == 5)  # what object 4 holds beside it is surely another
-    assert np.array_equal(whole(apart, image), seen | (objects() == 7))
+    assert np.array_equal(whole(apart, image), np.isin(objects(), (4, 7)))
     assert "2 parts that do not touch" in apart.warnings[0]
 
 
@@ -152,7 +151,7 @@ def test_an_object_is_followed_to_the_limit() -> None:
     assert whole(cut, image)[2:90, 12, 3].all() and not whole(cut, image)[96:].any()
     far = segment_clicked(replace(near, inference=inference), Clicks([(10, 12, 3)], [(150, 12, 3)]))
     mask = whole(far, image)  # denied far outside the window of the click
-    assert mask[2:70, 12, 3].all() and not mask[100:].any()
+    assert mask[2:140].sum() == (ids[2:140] > 0).sum() and not mask[149:152, 12, 3].any()
 
 
 def test_every_click_list_has_one_answer_whatever_came_before() -> None:

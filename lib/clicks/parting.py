@@ -1,0 +1,139 @@
+"""Where objects fall apart between points of both signs, and how much a point speaks of.
+
+The pieces of an object go to the point that they hang together with best: contacts are followed
+from the firmest on, and none joins what holds to a point for the object with what holds to one
+against it. (A cheapest cut likes small sides, and left of a good object the fragment that was
+clicked on.) Of what holds to a point, the point means the largest region that it lies in the
+middle of; where there is none, what lies around it in its fragment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import edt
+import numpy as np
+from bioimage_cpp.graph import UndirectedGraph, edge_weighted_watershed
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from lib.clicks.cheapest import Pieces
+from lib.clicks.masks import Mask, bounds, separate
+from lib.clicks.points import Points, inside
+from lib.clicks.ridges import ridges
+from lib.clicks.scale import ball, depth_at
+from lib.clicks.source import ClickSource
+from lib.volumes.boxes import Box, box_origin, box_slices, shift_box
+
+AROUND = 3.0
+"""How far a point against a fragment is heard, in its distance to the fragment's end."""
+LEAST = 2.0
+"""The same in voxels of the finest axis, at least, before `AROUND` multiplies it."""
+MIDDLE = 0.7
+"""Share of a region's greatest depth at which a point lies in its middle: people click in the
+middle of what they want changed. Divided by the number of corrections: who clicks again means
+more than what one click took."""
+APART = -4.0
+"""Log odds below which pieces are surely of two cells."""
+STEPS = 8
+"""Regions that a point against may mean, at most."""
+
+
+def parted(
+    pieces: Pieces, positive: NDArray[np.int64], negative: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """(P + 1,) which point each piece holds to: 1 for the object, 2.. for those against it.
+
+    Args:
+        pieces: of the objects that hold points.
+        positive, negative: pieces that hold such points, none in both.
+
+    Source: Meyer & Beucher 1990 (watershed from markers), on a graph.
+    """
+    count = len(pieces.objects)
+    graph = UndirectedGraph.from_unique_edges(count, pieces.edges.astype(np.uint64))
+    seeds = np.zeros(count, np.uint64)
+    seeds[positive] = 1
+    seeds[negative] = 2 + np.arange(len(negative))  # they need not be of one object
+    found: NDArray[np.uint64] = np.asarray(edge_weighted_watershed(graph, -pieces.logits, seeds))
+    return found
+
+
+def regions(pieces: Pieces, inner: NDArray[np.bool_], piece: int) -> Iterator[NDArray[np.bool_]]:
+    """What a point may mean: all of some pieces but what is surely another cell, then what hangs
+    together ever more firmly.
+
+    Args:
+        pieces: of the objects that hold points.
+        inner: (P + 1,) the pieces in question.
+        piece: the one with the point.
+    """
+    one, other = pieces.edges.T
+    use = inner[one] & inner[other]
+    levels = [APART]
+    if use.any():
+        levels += np.quantile(pieces.logits[use], np.linspace(0.05, 1.0, STEPS)).tolist()
+    count = size = len(inner)
+    for level in sorted(set(levels)):
+        firm = use & (pieces.logits >= level)
+        links = np.ones(int(firm.sum()), np.int8), (one[firm], other[firm])
+        _, parts = connected_components(coo_matrix(links, (count, count)), directed=False)
+        found: NDArray[np.bool_] = parts == parts[piece]
+        if int(found.sum()) < size:
+            size = int(found.sum())
+            yield found
+
+
+def in_the_middle(
+    region: Mask, points: Points, voxel_size_nm: Sequence[float], share: float = MIDDLE
+) -> bool:
+    """Whether one of some points lies in the middle of a region, at a share of its depth."""
+    spans = bounds(region)
+    part = np.ascontiguousarray(np.pad(region[spans], 1))
+    spacing = tuple(v / min(voxel_size_nm) for v in voxel_size_nm)
+    depth = edt.edt(part, anisotropy=spacing, black_border=False)
+    at = points - np.array([s.start for s in spans]) + 1
+    return bool(depth[tuple(at.T)].max() >= share * depth.max())
+
+
+def around_points(
+    source: ClickSource, box: Box, piece: Mask, positive: Points, negative: Points
+) -> Mask:
+    """(x, y, z) what of a piece belongs to the points against the object.
+
+    It ends where points for the object are nearer, at boundaries that the network sees, and a few
+    depths from the points.
+
+    Args:
+        source: of features.
+        box: network voxels of the masks.
+        piece: what is cut.
+        positive, negative: points in the piece, relative to the box.
+    """
+    gone = np.zeros(piece.shape, np.bool_)
+    at_origin: Box = ((0, piece.shape[0]), (0, piece.shape[1]), (0, piece.shape[2]))
+    for point in negative:
+        depth = max(depth_at(piece, point, source.voxel_size_nm).own, LEAST)
+        near = ball(at_origin, point, AROUND * depth, source.voxel_size_nm)
+        part = _hull(near)
+        here, heard = piece[box_slices(part)], near[box_slices(part)]
+        own = np.concatenate((inside(positive, part), np.argwhere(here & ~heard)))
+        lost = here.copy()
+        if len(own):
+            whole = shift_box(part, box_origin(box))
+            looked = np.concatenate((point[None], positive)) + np.array(box_origin(box))
+            against = inside(point[None], part)
+            lost &= ~separate(here, ridges(source, whole, looked), own, against)
+        gone[box_slices(part)] |= lost
+    return gone
+
+
+def _hull(mask: Mask) -> Box:
+    """The box of a ball, one voxel larger: what lies beyond the ball is in it."""
+    spans: list[tuple[int, int]] = []
+    for axis, length in enumerate(mask.shape):
+        others: Sequence[int] = [a for a in range(3) if a != axis]
+        hit = np.flatnonzero(mask.any(axis=tuple(others)))
+        spans.append((max(int(hit[0]) - 1, 0), min(int(hit[-1]) + 2, length)))
+    return spans[0], spans[1], spans[2]

@@ -24,16 +24,23 @@ Answers = Callable[[Sequence[Click]], Mask]
 """Clicks in network voxels -> the object's mask over the whole network volume."""
 
 
-def app_answers(predictor: Predictor, item: StudyItem, objects: LazyImage) -> Answers:
+def app_answers(
+    predictor: Predictor,
+    item: StudyItem,
+    objects: LazyImage,
+    fragments: Fragments | None = None,
+) -> Answers:
     """What the `proofread` task answers on an item in which `instances` found objects.
 
     Args:
         objects: (X, Y, Z) their ids on the item's own grid, 0 none.
+        fragments: that they are made of, which the app keeps; None: made anew around the clicks.
     """
     frame = predictor.frame(item.shape, item.voxel_size_nm)
     image = frame.view(item.open_seen())
     standing = FramedLabels(frame, objects) if predictor.inference.click_fragments else None
-    return app_answers_on(predictor, image, frame.network_voxel_size_nm, item.id, standing)
+    voxel_size_nm = frame.network_voxel_size_nm
+    return app_answers_on(predictor, image, voxel_size_nm, item.id, standing, fragments)
 
 
 def app_answers_on(

@@ -25,6 +25,7 @@ from lib.metrics.object_scores import (
     object_report,
 )
 from lib.metrics.speckle import speckle_of
+from lib.prediction.objects import Objects
 from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import box_slices
 from lib.volumes.errors import DiskError, VolumeError
@@ -143,7 +144,8 @@ def evaluate_item(
         for scores in class_parts:
             classes.merge(scores)
     if truth.objects_known:
-        ids = predictor.objects(image, voxel, step).ids
+        found = predictor.objects(image, voxel, step)
+        ids = found.ids
         cells = cells_only(truth.instances, truth.class_sets, predictor.hierarchy)
         table = contingency(cells, ids)
         objects = object_report(table, min_voxels=options.min_voxels)
@@ -151,7 +153,7 @@ def evaluate_item(
         speckle = speckle_of(truth.instances, predicted, predictor.hierarchy)
         are_parts = _measure_sections(item, truth, ids, parts, worst)
         if options.clicks:
-            clicks = _measure_clicks(predictor, item, truth, ids, options, step, worst)
+            clicks = _measure_clicks(predictor, item, truth, found, options, step, worst)
     return ItemFigures(
         item.id, data_set_of(item), classes, objects, clicks,
         class_parts, are_parts, tuple(overlaps.values()), speckle,
@@ -225,14 +227,15 @@ def _measure_clicks(
     predictor: Predictor,
     item: StudyItem,
     truth: Truth,
-    ids: NDArray[np.uint32],
+    found: Objects,
     options: EvaluationOptions,
     step: Callable[[int, int], None],
     worst: WorstCases,
 ) -> ClickScores:
     """Sessions on the true objects of an item, from the objects that were found in it."""
     frame = predictor.frame(item.shape, item.voxel_size_nm)
-    view, answer = frame.view(item.open_image()), app_answers(predictor, item, ids)
+    view = frame.view(item.open_image())
+    answer = app_answers(predictor, item, found.ids, found.fragments)
     least = options.min_voxels if options.click_voxels is None else options.click_voxels
     scores = ClickScores()
     for session in click_sessions(

@@ -95,6 +95,7 @@ class Editor:
             object_id, name = identify(
                 objects, placed, asked.name, self.hierarchy, self.labels.segment_names, likely
             )
+            _not_elsewhere(objects, placed, object_id, asked.name)
             edit = objects.accept(placed, object_id, name, asked.client)
         return found, {"edit": told_of(edit, objects)}
 
@@ -113,6 +114,21 @@ class Editor:
                 raise ValueError("label: the name that the object is to have")
             edit = objects.name(at[0], asked.name, asked.client)
         return _as_answer(shown(objects, edit.object)), {"edit": told_of(edit, objects)}
+
+
+def _not_elsewhere(objects: CurrentObjects, placed: Placed, object_id: int, name: str) -> None:
+    """Refuse a name whose accepted object lies somewhere else altogether: it would be lost.
+
+    Raises:
+        ValueError: names the object and what to do.
+    """
+    if object_id not in objects.standing().accepted:
+        return
+    if not (placed.mask & (objects.read(placed.box) == object_id)).any():
+        raise ValueError(
+            f"{name!r} is an accepted object elsewhere, of which no voxel lies here; give this one "
+            "another name, or delete that one first"
+        )
 
 
 def told_of(edit: Edit, objects: CurrentObjects) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from lib.annotation.segments import SubmissionTable
 from lib.annotation.shown import Shown
 from lib.annotation.slabs import Labels, LabelWriter, put_labels
 from lib.annotation.submitted_file import SubmittedMap, read_submitted
-from lib.labels.hierarchy import LabelHierarchy, normalize_name
-from lib.labels.segment_names import probably_meant
+from lib.labels.hierarchy import normalize_name
+from lib.labels.segment_names import slip_told
 from lib.volumes.atomic import StagedFiles, json_bytes
 from lib.volumes.boxes import (
     Box,
@@ -201,7 +201,8 @@ def _notes(submitted: SubmittedMap, table: SubmissionTable, conflicts: int) -> l
     ignored = [n for n, m in zip(names, table.meanings, strict=True) if m.kind == "ignored"]
     if ignored:
         notes.append(f"ignored: {', '.join(ignored)}")
-    notes += [note for name in table.nameless() if (note := _slip(name, table.hierarchy))]
+    told = (slip_told(name, table.hierarchy, table.mapping) for name in table.present_names())
+    notes += [note for note in told if note]
     if conflicts:
         notes.append(
             f"{conflicts} voxels lie in segments that exclude each other; the later segment holds"
@@ -211,8 +212,3 @@ def _notes(submitted: SubmittedMap, table: SubmissionTable, conflicts: int) -> l
     if submitted.clipped:
         notes.append(f"{submitted.clipped} painted voxels lie outside the image")
     return notes
-
-
-def _slip(name: str, hierarchy: LabelHierarchy) -> str | None:
-    meant = probably_meant(name, hierarchy)
-    return meant and f"{name!r} is one object of unknown class; was {meant!r} meant?"

@@ -191,14 +191,9 @@ class SubmissionTable:
         no_object = objects or (left & self.hierarchy.object_set) == 0
         return left, 0 if no_object else IGNORE_INDEX
 
-    def nameless(self) -> list[str]:
-        """Names of segments with voxels that say nothing about their class."""
-        anything = self.hierarchy.object_set or self.hierarchy.unknown
-        return [
-            segment.name
-            for i, (segment, meaning) in enumerate(zip(self.segments, self.meanings, strict=True))
-            if i in self.present and meaning.kind == "object" and meaning.class_set == anything
-        ]
+    def present_names(self) -> list[str]:
+        """Names of the segments that have voxels."""
+        return [s.name for i, s in enumerate(self.segments) if i in self.present]
 
     def _inside(self, class_sets: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Where a class set holds only classes that lie inside others."""

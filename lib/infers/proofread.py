@@ -15,6 +15,7 @@ from lib.clicks.viewer import ViewerRequest
 from lib.infers.base import Answer, NeuropilTask, Parts
 from lib.infers.clicks import clicked_class, named_points, starting_mask, viewer_points
 from lib.infers.writer import cropped_affine, result_dtype, result_extension, write_label
+from lib.labels.segment_names import slip_told
 from lib.prediction.fragment_store import fragments_file
 from lib.proofread.answering import Over, answer_many
 from lib.proofread.asking import Asking
@@ -111,6 +112,9 @@ class Proofread(NeuropilTask):
         if self.objects.holds(image.path):
             objects, warnings = self.objects.open(item_id(image.path), image.shape)
         client, name = request.get("client_id") or "", request.get("label") or ""
+        hierarchy, names = loaded.hierarchy, self.settings.labels.segment_names
+        if name and (slip := slip_told(str(name), hierarchy, names)):
+            warnings = [*warnings, slip]
         over = cast(Over, self.choice(request, "over"))
         return Turn(loaded, image, device, objects, warnings, str(client), str(name), over)
 

@@ -126,6 +126,17 @@ def probably_meant(name: str, hierarchy: LabelHierarchy) -> str | None:
     return next(iter(get_close_matches(base, own, 1, LIKE)), None)
 
 
+def slip_told(
+    name: str, hierarchy: LabelHierarchy, mapping: Mapping[str, str] | None = None
+) -> str | None:
+    """What to tell of a name that is nearly a class; None where there is nothing to tell."""
+    meaning = parse_segment_name(name, hierarchy, mapping)
+    if meaning.kind != "object" or meaning.class_set != _any_object(hierarchy):
+        return None
+    meant = probably_meant(name, hierarchy)
+    return meant and f"{name!r} is one object of unknown class; was {meant!r} meant?"
+
+
 def object_name(class_set: int, number: int, hierarchy: LabelHierarchy) -> str:
     """The name under which an object is shown, which `parse_segment_name` reads back.
 

@@ -192,6 +192,15 @@ def test_a_stroke_of_many_points_is_a_few(client, item):
     assert "stand for" in " ".join(told["warnings"])
 
 
+def test_a_name_that_is_nearly_a_class_is_told_at_the_click(client, item):
+    _, told = click(client, [6, 30, 8], label="axons")
+    slip = "'axons' is one object of unknown class; was 'axon' meant?"
+    assert slip in told["warnings"]
+    assert not any(
+        "unknown class" in w for w in click(client, [6, 30, 8], label="axon 1")[1]["warnings"]
+    )
+
+
 @pytest.mark.parametrize(
     ("params", "word"),
     [

@@ -169,18 +169,21 @@ def _cut(
         answer = prompted_costs(source, clicks, *asked, pieces.ids, reach.box)
         chosen = cheapest(pieces, said.base, positive, answer)
     mask: Mask = chosen[pieces.ids]
-    size, share = source.voxel_size_nm, MIDDLE / max(1, len(said.positive) + len(said.negative) - 1)
+    size = source.voxel_size_nm
+    adds, takes = (MIDDLE / max(1, n) for n in (len(said.positive) - 1, len(said.negative)))
+    denied = set(pieces.objects[negative].tolist())
     for number in positive[pieces.objects[positive] != said.base].tolist():
         own = said.positive[pieces.ids[tuple(said.positive.T)] == number]
-        if share < MIDDLE or any(depth_at(standing, point, size).middle for point in own):
+        in_middle = adds < MIDDLE or any(depth_at(standing, p, size).middle for p in own)
+        if in_middle and int(pieces.objects[number]) not in denied:
             inner = (pieces.objects == pieces.objects[number]) & (holds <= 1)
-            mask |= _meant(pieces, inner, number, own, size, share, pieces.ids == number)
-        else:  # deep in the other object, but beside its middle: at a border that it is beyond
+            mask |= _meant(pieces, inner, number, own, size, adds, pieces.ids == number)
+        else:  # beside the other object's middle, or of an object that is denied elsewhere
             mask |= around_points(source, reach.box, pieces.ids == number, own[:0], own)
     for label, number in enumerate(negative.tolist(), 2):
         against = said.negative[pieces.ids[tuple(said.negative.T)] == number]
         least = _around(source, reach.box, pieces, np.array([number]), said)
-        mask &= ~_meant(pieces, holds == label, number, against, size, share, least)
+        mask &= ~_meant(pieces, holds == label, number, against, size, takes, least)
     return mask
 
 

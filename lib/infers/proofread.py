@@ -112,7 +112,7 @@ class Proofread(NeuropilTask):
         if self.objects.holds(image.path):
             objects, warnings = self.objects.open(item_id(image.path), image.shape)
         client, name = request.get("client_id") or "", request.get("label") or ""
-        hierarchy, names = loaded.hierarchy, self.settings.labels.segment_names
+        hierarchy, names = loaded.predictor.hierarchy, self.settings.labels.segment_names
         if name and (slip := slip_told(str(name), hierarchy, names)):
             warnings = [*warnings, slip]
         over = cast(Over, self.choice(request, "over"))

@@ -277,3 +277,15 @@ def test_fragments_around_a_click_end_where_a_study_has_learned_boundaries(besid
         ground = seen_ground(here, [whole_box((32, 32, 8))])
         one, other = (int(ground.cells[ground.fragments.ids[p]]) for p in ((8, 8, 3), (20, 8, 3)))
         assert (one != other) == apart
+
+
+def test_a_neighbour_is_not_brought_by_a_point_beside_its_middle_nor_where_it_is_denied() -> None:
+    image = np.full((32, 32, 8), 2, np.float32)
+    ids = np.full((32, 32, 8), 7, np.uint32)
+    ids[10:] = 9  # deep there, from 10 on
+    beside = answer(Clicks([(4, 16, 4), (14, 16, 4)]), ids, image)  # five deep of eleven
+    assert beside[14, 16, 4] and beside[:10].all() and not beside[24:].any()
+    middle = answer(Clicks([(4, 16, 4), (21, 16, 4)]), ids, image)
+    assert middle.all()
+    denied = answer(Clicks([(4, 16, 4), (21, 16, 4)], [(27, 6, 4)]), ids, image)
+    assert denied[:10].all() and denied[21, 16, 4] and not denied[27:, :10].any()

@@ -100,7 +100,8 @@ def test_scores_of_earlier_weights_serve_and_say_so(server: Server) -> None:
 
 def test_the_automatic_label_is_compared_with_the_annotators(server: Server) -> None:
     item = "synthetic-000"
-    params = {"params": json.dumps({"save_label": True, "result_extension": ".nrrd"})}
+    asked = {"save_label": True, "result_extension": ".nrrd", "level": "fine"}  # no groups
+    params = {"params": json.dumps(asked)}
     saved = requests.post(f"{server.url}/infer/segmentation?image={item}", data=params, timeout=120)
     assert saved.status_code == 200
     figures = score(server, "agreement")[item]["classes"]

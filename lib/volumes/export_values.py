@@ -30,6 +30,13 @@ TAGS: dict[Label, str] = {
     "predicted": "instance_predicted",
 }  # fmt: skip
 """Where the labels lie that are files; current objects are read by their owner."""
+MADE_BY: dict[Label, str] = {
+    "final": "submit labels from a viewer, or import some",
+    "instance": "submit objects from a viewer, or import some",
+    "classes": "run predict --studies, which makes it",
+    "predicted": "run instances from a viewer, or predict --studies --task instances",
+}
+"""How an item comes to each of them."""
 DATASETS: dict[Label, str] = {
     "final": "volumes/labels/semantic",
     "instance": "volumes/labels/neuron_ids",

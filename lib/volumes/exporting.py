@@ -11,7 +11,15 @@ import numpy as np
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, contains, whole_box
 from lib.volumes.contrast import LazyImage
 from lib.volumes.errors import VolumeError, disk_error
-from lib.volumes.export_values import DATASETS, OBJECTS, TAGS, Codes, ExportRequest, check_unknown
+from lib.volumes.export_values import (
+    DATASETS,
+    MADE_BY,
+    OBJECTS,
+    TAGS,
+    Codes,
+    ExportRequest,
+    check_unknown,
+)
 from lib.volumes.readers.opening import open_file, split_dataset
 from lib.volumes.study import StudyItem
 from lib.volumes.writers.chunked_target import N5Target, OmeZarrTarget, ZarrTarget
@@ -56,7 +64,10 @@ def export_item(
         VolumeError: no such label, a target of another frame or kind, or a full disk.
     """
     if values is None and not item.has_label(TAGS[request.label]):
-        raise VolumeError(item.study.root, f"item {item.id} has no {request.label} label")
+        raise VolumeError(
+            item.study.root, f"item {item.id} has no {request.label} label",
+            remedy=MADE_BY[request.label],
+        )  # fmt: skip
     check_unknown(request, item)
     frame, place = _frame(item, request.crop_only)
     kind = _target_kind(request.target)

@@ -145,7 +145,7 @@ def test_a_target_of_another_shape_is_only_replaced_when_asked(tmp_path, root, k
     [
         (["item0", "{}/x.png"], "a target that is not known"),
         (["item9", "{}/x.h5"], "no item 'item9'; items: bare, item0, item1"),
-        (["bare", "{}/x.h5"], "item bare has no final label"),
+        (["bare", "{}/x.h5"], "item bare has no final label; submit labels from a viewer"),
         (["item0", "precomputed://{}/p", "--encoding", "plan"], "Precomputed reads 0"),
         (["item0", "{}/text.h5"], "exists and cannot be opened"),
         (["item0", "{}/used.zarr"], "exists and is no array of this kind"),
@@ -197,7 +197,7 @@ def test_predictions_and_current_objects_of_a_whole_source(tmp_path, root, capsy
         alone = np.asarray(file["alone"]).T[x : x + a, y : y + b, z : z + c]
     np.testing.assert_array_equal(alone, np.maximum(first.read_instances(), 0))
     assert run("export", second.id, f"{out}:c", "--studies", root, "--label", "classes") == 1
-    assert "has no classes label" in capsys.readouterr().err
+    assert "has no classes label; run predict --studies" in capsys.readouterr().err
 
 
 def test_automatic_classes_are_written_in_canonical_codes(tmp_path, root):

@@ -31,7 +31,7 @@ from lib.clicks.said import Said, said_of
 from lib.clicks.scale import ball, depth_at
 from lib.clicks.source import Clicks, ClickSource
 from lib.clicks.starting import StartingMask, edited, stands_for
-from lib.volumes.boxes import Box, box_origin
+from lib.volumes.boxes import Box, box_origin, box_shape
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,12 @@ def _of_objects(
     mask = wanted
     if len(said.negative) or len(said.objects) > 1 or not reach.stands:
         mask = _cut(source, reach, clicks, said, standing, wanted)
+    shape = box_shape(reach.box)
     for touch in said.added:
-        near = ball(_at_origin(mask), touch.point, touch.radius, source.voxel_size_nm)
+        near = ball(shape, touch.point, touch.radius, source.voxel_size_nm)
         mask = mask | (near & ~wanted)
     for touch in said.removed:
-        mask = mask & ~ball(_at_origin(mask), touch.point, touch.radius, source.voxel_size_nm)
+        mask = mask & ~ball(shape, touch.point, touch.radius, source.voxel_size_nm)
     own = inside(positive, reach.box)
     mask[tuple(own.T)] = True  # a click never vanishes
     mask[tuple(inside(negative, reach.box).T)] = False
@@ -171,14 +172,12 @@ def _cut(
     mask: Mask = chosen[pieces.ids]
     size = source.voxel_size_nm
     adds, takes = (MIDDLE / max(1, n) for n in (len(said.positive) - 1, len(said.negative)))
-    denied = set(pieces.objects[negative].tolist())
     for number in positive[pieces.objects[positive] != said.base].tolist():
         own = said.positive[pieces.ids[tuple(said.positive.T)] == number]
-        in_middle = adds < MIDDLE or any(depth_at(standing, p, size).middle for p in own)
-        if in_middle and int(pieces.objects[number]) not in denied:
+        if adds < MIDDLE or any(depth_at(standing, p, size).middle for p in own):
             inner = (pieces.objects == pieces.objects[number]) & (holds <= 1)
             mask |= _meant(pieces, inner, number, own, size, adds, pieces.ids == number)
-        else:  # beside the other object's middle, or of an object that is denied elsewhere
+        else:  # deep in the other object, but beside its middle: at a border that it is beyond
             mask |= around_points(source, reach.box, pieces.ids == number, own[:0], own)
     for label, number in enumerate(negative.tolist(), 2):
         against = said.negative[pieces.ids[tuple(said.negative.T)] == number]
@@ -256,11 +255,6 @@ def _among(standing: Ids, objects: tuple[int, ...]) -> Mask:
 def _pieces_at(ids: Ids, points: Points) -> NDArray[np.int64]:
     found: NDArray[np.int64] = np.setdiff1d(ids[tuple(points.T)], 0).astype(np.int64)
     return found
-
-
-def _at_origin(mask: Mask) -> Box:
-    x, y, z = mask.shape
-    return (0, x), (0, y), (0, z)
 
 
 def _nothing() -> ClickAnswer:

@@ -22,7 +22,7 @@ from lib.clicks.scale import BEYOND, ball, depth_at
 from lib.clicks.source import Clicks, ClickSource
 from lib.clicks.windows import click_windows, growth_limit, may_grow, neighbours, touches
 from lib.prediction.classes import FINE_VALUE
-from lib.volumes.boxes import Box, box_origin, hull
+from lib.volumes.boxes import Box, box_origin, box_shape, hull
 
 MOST_WINDOWS = 4
 """Windows beyond those of the points into which an organelle is followed."""
@@ -79,7 +79,7 @@ def organelle_of(
     if not (named or (one and _lies_in_cells(source, mask, box, positive[on_it]))):
         return None
     for point, distance in near:
-        mask |= ball(_at_origin(mask), point.tolist(), distance + BEYOND, size)
+        mask |= ball(box_shape(box), point.tolist(), distance + BEYOND, size)
     return Organelle(mask, box, count)
 
 
@@ -109,13 +109,13 @@ def _followed(source: ClickSource, points: Points, section: int | None) -> tuple
 def _between(mask: Mask, own: Points, against: Points, voxel_size_nm: Sequence[float]) -> Mask:
     """A mask cut between points of both signs; those at its border take off a ball each."""
     central = []
-    out = mask.copy()
+    out, (x, y, z) = mask.copy(), mask.shape
     for point in against[mask[tuple(against.T)]]:
         depth = depth_at(mask, point, voxel_size_nm)
         if depth.middle:
             central.append(point)
         else:
-            out &= ~ball(_at_origin(mask), point, depth.own + BEYOND, voxel_size_nm)
+            out &= ~ball((x, y, z), point, depth.own + BEYOND, voxel_size_nm)
     own = own[mask[tuple(own.T)]]
     if central and len(own):
         out &= separate(mask, np.ones(mask.shape, np.float32), own, np.array(central))
@@ -182,8 +182,3 @@ def _seen(source: ClickSource, windows: list[Box], section: int | None) -> tuple
 
 def _flat(box: Box, section: int | None) -> Box:
     return box if section is None else (box[0], box[1], (section, section + 1))
-
-
-def _at_origin(mask: Mask) -> Box:
-    x, y, z = mask.shape
-    return (0, x), (0, y), (0, z)

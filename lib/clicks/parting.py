@@ -24,7 +24,7 @@ from lib.clicks.points import Points, inside
 from lib.clicks.ridges import ridges
 from lib.clicks.scale import ball, depth_at
 from lib.clicks.source import ClickSource
-from lib.volumes.boxes import Box, box_origin, box_slices, shift_box
+from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, shift_box
 
 AROUND = 3.0
 """How far a point against a fragment is heard, in its distance to the fragment's end."""
@@ -75,7 +75,7 @@ def regions(pieces: Pieces, inner: NDArray[np.bool_], piece: int) -> Iterator[ND
     if use.any():
         levels += np.quantile(pieces.logits[use], np.linspace(0.05, 1.0, STEPS)).tolist()
     count = size = len(inner)
-    for level in sorted(set(levels)):
+    for level in np.unique(np.maximum(levels, APART)):
         firm = use & (pieces.logits >= level)
         links = np.ones(int(firm.sum()), np.int8), (one[firm], other[firm])
         _, parts = connected_components(coo_matrix(links, (count, count)), directed=False)
@@ -112,11 +112,10 @@ def around_points(
         positive, negative: points in the piece, relative to the box.
     """
     gone = np.zeros(piece.shape, np.bool_)
-    at_origin: Box = ((0, piece.shape[0]), (0, piece.shape[1]), (0, piece.shape[2]))
     for point in negative:
         depth = max(depth_at(piece, point, source.voxel_size_nm).own, LEAST)
-        near = ball(at_origin, point, AROUND * depth, source.voxel_size_nm)
-        part = _hull(near)
+        near = ball(box_shape(box), point, AROUND * depth, source.voxel_size_nm)
+        part = _around_ball(near)
         here, heard = piece[box_slices(part)], near[box_slices(part)]
         own = np.concatenate((inside(positive, part), np.argwhere(here & ~heard)))
         lost = here.copy()
@@ -129,11 +128,10 @@ def around_points(
     return gone
 
 
-def _hull(mask: Mask) -> Box:
+def _around_ball(near: Mask) -> Box:
     """The box of a ball, one voxel larger: what lies beyond the ball is in it."""
-    spans: list[tuple[int, int]] = []
-    for axis, length in enumerate(mask.shape):
-        others: Sequence[int] = [a for a in range(3) if a != axis]
-        hit = np.flatnonzero(mask.any(axis=tuple(others)))
-        spans.append((max(int(hit[0]) - 1, 0), min(int(hit[-1]) + 2, length)))
-    return spans[0], spans[1], spans[2]
+    x, y, z = (
+        (max(span.start - 1, 0), min(span.stop + 1, length))
+        for span, length in zip(bounds(near), near.shape, strict=True)
+    )
+    return x, y, z

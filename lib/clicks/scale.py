@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.clicks.masks import Mask
-from lib.volumes.boxes import Box, box_origin
+from lib.volumes.boxes import Triple
 
 CENTRAL = 0.6
 """A click at this share of the greatest depth around it, or deeper, lies in the middle."""
@@ -69,20 +69,20 @@ def depth_at(objects: NDArray[Any], point: Sequence[int], voxel_size_nm: Sequenc
     return Depth(own, float(depth[_within(part.shape, at, 2 * own + 2, spacing)].max()))
 
 
-def ball(box: Box, point: Sequence[int], radius: float, voxel_size_nm: Sequence[float]) -> Mask:
-    """Voxels of a box within a distance of a point.
+def ball(
+    shape: Triple, point: Sequence[int], radius: float, voxel_size_nm: Sequence[float]
+) -> Mask:
+    """Voxels of an array within a distance of a point.
 
     Args:
-        box: voxels.
-        point: voxel, as the box counts them.
+        shape: of the array.
+        point: voxel of it.
         radius: in voxels of the finest axis.
         voxel_size_nm: (x, y, z).
     """
     spacing = [v / min(voxel_size_nm) for v in voxel_size_nm]
-    shape = tuple(b - a for a, b in box)
-    local = [p - o for p, o in zip(point, box_origin(box), strict=True)]
     out = np.zeros(shape, np.bool_)
-    spans, at = _around(local, radius, spacing, shape)
+    spans, at = _around(point, radius, spacing, shape)
     part = out[spans]
     part[_within(part.shape, at, radius, spacing)] = True
     return out

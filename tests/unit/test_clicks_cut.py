@@ -94,9 +94,8 @@ def test_depth_counts_voxels_of_the_finest_axis_and_no_border_of_the_image() -> 
 
 
 def test_a_ball_by_hand() -> None:
-    box = ((10, 17), (0, 5), (2, 5))
-    found = ball(box, (13, 2, 3), 2.0, (8.0, 8.0, 16.0))
-    axes = np.meshgrid(np.arange(10, 17) - 13, np.arange(5) - 2, 2 * (np.arange(2, 5) - 3))
+    found = ball((7, 5, 3), (3, 2, 1), 2.0, (8.0, 8.0, 16.0))
+    axes = np.meshgrid(np.arange(7) - 3, np.arange(5) - 2, 2 * (np.arange(3) - 1))
     distance = np.sqrt(sum(a.astype(float) ** 2 for a in axes)).transpose(1, 0, 2)
     np.testing.assert_array_equal(found, distance <= 2.0)
     assert found.sum() == 13 + 2

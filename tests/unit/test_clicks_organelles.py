@@ -76,3 +76,9 @@ def test_a_negative_point_in_one_and_a_positive_one_at_its_border() -> None:
     assert less[20:23, 20:26, 2:6].all() and not less[25, 22, 3]  # its border moves
     more = whole(segment_clicked(asked, Clicks([(22, 22, 3), (26, 22, 3)])), image)
     assert more[26, 22, 3] and 144 < more.sum() < 200
+
+
+def test_a_first_point_beside_one_means_the_cell_whatever_comes_after() -> None:
+    image, asked = inside_and_around()
+    later = segment_clicked(asked, Clicks([(26, 22, 3), (22, 22, 3)]))
+    assert whole(later, image).all()

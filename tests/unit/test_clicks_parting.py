@@ -68,6 +68,9 @@ def test_regions_shrink_and_hold_the_piece() -> None:
     inner = np.array([False, True, True, True, True, True])
     found = [np.flatnonzero(r).tolist() for r in regions(pieces, inner, 2)]
     assert found == [[1, 2, 3, 4, 5], [1, 2, 3], [1, 2]]
+    surely = chain([5.0, -5.0, -7.0, 4.0])  # two contacts are of two cells
+    found = [np.flatnonzero(r).tolist() for r in regions(surely, inner, 2)]
+    assert found == [[1, 2]]
     alone = np.array([False, False, True, False, False, False])
     assert [np.flatnonzero(r).tolist() for r in regions(pieces, alone, 2)] == [[2]]
 

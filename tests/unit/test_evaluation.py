@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from lib.commands import main
 from lib.configs.settings import InferenceSettings, ModelSettings, Settings
 from lib.engine.options import load_items
-from lib.evaluation.click_sessions import clickable_objects
+from lib.evaluation.click_sessions import Answers, app_answers, clickable_objects
 from lib.evaluation.evaluate import EvaluationOptions, evaluate
 from lib.evaluation.figures import pool_objects
 from lib.evaluation.table import evaluation_table
@@ -25,6 +26,7 @@ from lib.metrics.object_scores import best_overlaps, contingency, object_report
 from lib.metrics.spread import spread_of
 from lib.networks.model import build_network
 from lib.networks.weights import save_weights
+from lib.prediction.objects import Fragments
 from lib.prediction.predictor import Predictor
 from lib.volumes.boxes import box_slices
 from lib.volumes.options import existing_study
@@ -103,6 +105,20 @@ def test_fine_voxels_are_measured_on_the_images_own_grid(tmp_path: Path) -> None
     found = evaluate(made, [study], EvaluationOptions()).to_dict()
     assert found["items"]["a"]["classes"]["voxels"] == image.size
     assert made.objects(image, (4.0, 4.0, 40.0)).ids.shape == image.shape
+
+
+def test_clicks_start_from_the_fragments_of_the_objects_that_were_found(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Fragments | None] = []
+
+    def spied(*given: Any) -> Answers:
+        seen.append(given[3])
+        return app_answers(*given)
+
+    monkeypatch.setattr("lib.evaluation.evaluate.app_answers", spied)
+    evaluate(predictor(), [study], EvaluationOptions(items=("set-a",), clicks=1))
+    assert len(seen) == 1 and seen[0] is not None and seen[0].graph.count > 0
 
 
 def test_clicks_are_measured_on_objects_that_are_large_enough(study: Study) -> None:

@@ -62,7 +62,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         piece = make_study(Path(folder) / "studies")
-        app = make_app(Path(folder) / "app", options)
+        windows = f"click_window: {list(WINDOW)}, click_window_limit: {list(options.limit)}"
+        config = f"inference: {{{windows}}}\nqueries: {{score_at_start: false}}\n"
+        app = make_app(Path(folder) / "app", options.weights, config)
         print("| viewer | clicks start from | first | next, median | slowest | reply | object |")
         print("|---|---|" + "---:|" * 5)
         for objects in (False, True):
@@ -98,16 +100,14 @@ def make_study(root: Path) -> SyntheticVolume:
     return piece
 
 
-def make_app(app: Path, options: argparse.Namespace) -> Path:
-    """An app folder that shares the code."""
+def make_app(app: Path, weights: Path, config: str) -> Path:
+    """An app folder that shares the code, with weights and what goes with them."""
     (app / "model").mkdir(parents=True)
     for name in ("main.py", "lib"):
         (app / name).symlink_to(ROOT / name)
-    shutil.copy(options.weights, app / "model" / "neuropil.pt")
-    (app / "tiny.yaml").write_text(
-        f"inference: {{click_window: {list(WINDOW)}, click_window_limit: {list(options.limit)}}}\n"
-        "queries: {score_at_start: false}\n"
-    )
+    for file in weights.parent.glob(f"{weights.stem}*"):
+        shutil.copy(file, app / "model" / file.name.replace(weights.stem, "neuropil"))
+    (app / "tiny.yaml").write_text(config)
     return app
 
 

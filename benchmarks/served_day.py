@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.served_clicks import make_app  # noqa: E402
 from lib.labels.hierarchy import load_hierarchy  # noqa: E402
 from lib.metrics.clicks import Click, seeded_generator, simulate_clicks  # noqa: E402
 from lib.metrics.object_scores import adapted_rand_error, contingency  # noqa: E402
@@ -181,17 +181,6 @@ def clicked(server: Server, tissue: Tissue, folder: Path) -> tuple[list[float], 
     return after.mean(0).tolist(), lost, seconds
 
 
-def make_app(app: Path, weights: Path) -> Path:
-    """An app folder that shares the code."""
-    (app / "model").mkdir(parents=True)
-    for name in ("main.py", "lib"):
-        (app / name).symlink_to(ROOT / name)
-    for file in weights.parent.glob(f"{weights.stem}*"):
-        shutil.copy(file, app / "model" / file.name.replace(weights.stem, "neuropil"))
-    (app / "tiny.yaml").write_text("queries: {score_at_start: false}\n")
-    return app
-
-
 def day(server: Server, tissue: Tissue, folder: Path) -> None:
     """The session, told as it goes."""
     others = [z for z in range(DEPTH) if z not in PAINTED]
@@ -232,9 +221,8 @@ def main() -> int:
         study = Study(folder / "studies", HIERARCHY)
         study.add_item(ITEM, tissue.image, tissue.voxel_size_nm)
         variables = {"OMP_NUM_THREADS": "2"}
-        server = start_server(
-            make_app(folder / "app", args.weights), study.root, variables=variables
-        )
+        app = make_app(folder / "app", args.weights, "queries: {score_at_start: false}\n")
+        server = start_server(app, study.root, variables=variables)
         try:
             day(server, tissue, folder)
         finally:

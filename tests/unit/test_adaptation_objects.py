@@ -3,6 +3,7 @@
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +25,14 @@ from lib.adaptation.objects import (
 )
 from lib.configs.settings import AdaptationSettings
 from lib.metrics.object_scores import Contingency, adapted_rand_error
+from lib.networks.model import NeuropilNet
 from lib.networks.study_heads import BOUNDARY
 from lib.prediction.agglomeration import agglomerate
+from lib.prediction.evidence import Evidence, collect_ways
 from lib.prediction.graph import REACHES, FragmentGraph
 from lib.prediction.joining import JoinModel
 from lib.prediction.learned import load_heads
+from lib.prediction.ways import Way
 from lib.volumes.study import Study
 
 SIDE, HALF = 8, 4
@@ -206,7 +210,16 @@ def test_a_boundary_head_learns_what_its_rows_say() -> None:
         assert head(features, {}) == {}, "given only where it is asked for"
 
 
-def test_marked_objects_of_a_study_are_learned_or_refused_in_words(tmp_path: Path) -> None:
+def test_marked_objects_of_a_study_are_learned_or_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways: list[Way] = []
+
+    def spied(net: NeuropilNet, asked: list[Way], *more: Any, **named: Any) -> list[Evidence]:
+        ways.extend(asked)
+        return collect_ways(net, asked, *more, **named)
+
+    monkeypatch.setattr("lib.adaptation.grouping.collect_ways", spied)
     image, sets = striped()
     image, sets = image[:48, :32], sets[:48, :32]
     ids = np.broadcast_to((np.arange(48) // 4 + 1)[:, None, None], image.shape).astype(np.int64)
@@ -214,6 +227,9 @@ def test_marked_objects_of_a_study_are_learned_or_refused_in_words(tmp_path: Pat
     study.add_item("stripes", image, VOXEL, sets, ids, true_instances=True)
     settings = AdaptationSettings(steps=20, width=8, most_rows=1000)
     stored = StudyLearner(study, settings).learn(published())
+    fitted = [way for way in ways if way.boundary is not None]
+    assert len(fitted) == 3, "of either half of the marks, and of all"
+    assert all(way.alone for way in fitted), "the network knew too little of the tissue"
     assert "objects" in stored.learned.sentence
     in_use = re.search(
         r"marked objects(, boundaries from [\w ]+)?, in use", stored.learned.sentence

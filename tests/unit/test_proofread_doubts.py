@@ -8,7 +8,7 @@ from proofread_cases import current
 
 from lib.labels.hierarchy import load_hierarchy
 from lib.proofread.current import Placed
-from lib.proofread.doubts import doubts_of, region_around
+from lib.proofread.doubts import _pairs, doubts_of, region_around
 from lib.proofread.joins import (
     contacts,
     ends_of_map,
@@ -162,3 +162,11 @@ def test_a_map_alone_tells_by_classes_and_sizes(tmp_path):
 def test_regions_lie_inside():
     assert region_around((1, 50, 9), (100, 100, 10), (20, 20, 4)) == ((0, 20), (40, 60), (6, 10))
     assert region_around((5, 5, 0), (8, 8, 1), (20, 20, 4)) == ((0, 8), (0, 8), (0, 1))
+
+
+def test_pairs_that_a_correction_puts_right_by_hand() -> None:
+    sizes = np.array([[10.0, 4.0], [10.0, 10.0], [10.0, 10.0], [10.0, 10.0]])
+    changes = np.array([99, 3, 8, 0])  # the third part cannot be the smaller one
+    inner = np.array([False, True, True, False])
+    ends = np.array([False, False, False, True])
+    assert _pairs(sizes, changes, inner, ends).tolist() == [40.0, 3 * 7, 5 * 5, 100.0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,18 @@ import neuroglancer
 import numpy as np
 import pytest
 import requests
-from view_cases import LEFT, RIGHT, SETTINGS, SHAPE, SIZE_NM, H, desk_of_one, found_ids, press
+from view_cases import (  # noqa: F401
+    LEFT,
+    RIGHT,
+    SETTINGS,
+    SHAPE,
+    SIZE_NM,
+    H,
+    desk_of_one,
+    found_ids,
+    press,
+    stopped,
+)
 
 from lib.prediction.object_classes import classes_of_objects
 from lib.proofread.store import ObjectStore
@@ -22,14 +32,6 @@ from lib.view.neuroglancer.windows import Windows
 from lib.volumes.boxes import box_slices, whole_box
 
 AXON = H.class_names.index("axon")
-
-
-@pytest.fixture(autouse=True)
-def stopped() -> Iterator[None]:
-    """Neuroglancer's server ends with each test."""
-    yield
-    neuroglancer.stop()
-    neuroglancer.set_server_bind_address()
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import neuroglancer
 import numpy as np
-import pytest
 import tensorstore
-from view_cases import SETTINGS, SIZE_NM, H, desk_of_one, press
+from view_cases import SETTINGS, SIZE_NM, H, desk_of_one, press, stopped  # noqa: F401
 
 from lib.queries.heatmap import write_heat_map
 from lib.view.neuroglancer.places import around, screen_extent, voxel_of
@@ -23,14 +21,6 @@ from lib.volumes.readers.region import RegionOf
 from lib.volumes.regions import add_region
 
 AXON = H.class_names.index("axon")
-
-
-@pytest.fixture(autouse=True)
-def stopped() -> Iterator[None]:
-    """Neuroglancer's server ends with each test."""
-    yield
-    neuroglancer.stop()
-    neuroglancer.set_server_bind_address()
 
 
 def test_a_place_is_a_voxel_in_any_order_and_scale() -> None:

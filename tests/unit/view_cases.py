@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import neuroglancer
 import numpy as np
+import pytest
 import torch
 
 from lib.configs.settings import Settings
@@ -60,6 +62,14 @@ def found_ids() -> np.ndarray[Any, Any]:
     ids = np.zeros(SHAPE, np.uint32)
     ids[2:16, 2:22], ids[16:30, 2:22] = LEFT, RIGHT
     return ids
+
+
+@pytest.fixture(autouse=True)
+def stopped() -> Iterator[None]:
+    """Neuroglancer's server ends with each test of a module that imports this."""
+    yield
+    neuroglancer.stop()
+    neuroglancer.set_server_bind_address()
 
 
 def desk_of_one(root: Path, **more: Any) -> Desk:

@@ -5,14 +5,14 @@
 The last layers, of classes and of groups, learn from rows of training patches (drawn as training
 draws them); the backbone and every other head stay as they are, and so do fragments as far as
 they do not depend on classes. For labels that came or changed after a training: that the bodies
-of FIB-25 are neurites and no glia, for instance, which the last layer alone can learn. Joins and
-rehearsal rows hold for the weights before, so `benchmarks/fit_joining.py` goes after it.
+of FIB-25 are neurites and no glia, for instance, which the last layer alone can learn.
+Rehearsal rows are of the backbone and follow; joins see classes, so `benchmarks/fit_joining.py`
+goes after it.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,14 +24,15 @@ from torch.nn import functional
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.fit_joining import store  # noqa: E402
 from benchmarks.make_reservoir import make_reservoir  # noqa: E402
 from lib.adaptation.rehearsal import Reservoir  # noqa: E402
 from lib.adaptation.row_losses import GROUPS, Targets, voxel_losses  # noqa: E402
 from lib.labels.hierarchy import LabelHierarchy  # noqa: E402
-from lib.networks.digests import digest_of, place_weights  # noqa: E402
+from lib.networks.digests import digest_of  # noqa: E402
 from lib.networks.model import NeuropilNet  # noqa: E402
 from lib.networks.study_heads import CLASSES  # noqa: E402
-from lib.networks.weights import load_network, load_weights  # noqa: E402
+from lib.networks.weights import load_network  # noqa: E402
 
 BATCH = 8192
 COARSE = 0.2
@@ -116,16 +117,10 @@ def said(layer: nn.Module, hidden: Tensor) -> Tensor:
     return functional.linear(hidden, weight.flatten(1), bias)
 
 
-def store_layers(path: Path, net: NeuropilNet) -> None:
-    """Put a network's layers of classes and groups into a weights file."""
-    data = load_weights(path)
-    state = net.state_dict()
-    for name in (CLASSES, GROUPS):
-        for key in (k for k in state if k.startswith(f"task_heads.layers.{name}.")):
-            data["model"][key] = state[key].detach().clone()
-    written = io.BytesIO()
-    torch.save(data, written)
-    place_weights(path, written.getvalue())
+def layers_of(net: NeuropilNet) -> dict[str, Tensor]:
+    """The parameters of a network's layers of classes and groups, as files name them."""
+    heads = tuple(f"task_heads.layers.{name}." for name in (CLASSES, GROUPS))
+    return {k: v.detach().clone() for k, v in net.state_dict().items() if k.startswith(heads)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         net, settings, hierarchy, digest_of(args.weights), args.studies, args.patches, args.rows
     )
     fit_classes(net, rows, hierarchy, args.steps, hold=args.hold)
-    store_layers(args.weights, net)
+    store(args.weights, {}, layers_of(net))
     return 0
 
 

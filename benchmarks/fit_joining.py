@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -33,7 +34,7 @@ from lib.adaptation.rehearsal import Reservoir, reservoir_path  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.metrics.object_scores import adapted_rand_error, contingency  # noqa: E402
 from lib.networks.digests import digest_of  # noqa: E402
-from lib.networks.weights import rewrite_meta  # noqa: E402
+from lib.networks.weights import rewrite_weights  # noqa: E402
 from lib.prediction.join_fitting import KnownJoins, fit_joining, known_joins  # noqa: E402
 from lib.prediction.joining import JoinModel  # noqa: E402
 from lib.prediction.objects import Fragments  # noqa: E402
@@ -113,10 +114,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def store(weights: Path, fitted: Mapping[str, Any]) -> None:
-    """Put what was fitted into the file; rehearsal rows beside it, of the same weights, follow."""
+def store(
+    weights: Path, fitted: Mapping[str, Any], parameters: Mapping[str, Tensor] | None = None
+) -> None:
+    """Put what was fitted into the file; rehearsal rows beside it, of the same backbone, follow.
+
+    Args:
+        weights: the file.
+        fitted: for its meta data.
+        parameters: of heads that were fitted.
+    """
     before, rows = digest_of(weights), reservoir_path(weights)
-    rewrite_meta(weights, fitted)
+    rewrite_weights(weights, fitted, parameters)
     if rows.exists() and (kept := Reservoir.load(rows)).weights == before:
         replace(kept, weights=digest_of(weights)).save(rows)
 

@@ -81,14 +81,22 @@ def load_weights(path: Path | str) -> dict[str, Any]:
     return data
 
 
-def rewrite_meta(path: Path, more: Mapping[str, Any]) -> None:
-    """Add to the meta data of a weights file, atomically; its parameters stay as they are.
+def rewrite_weights(
+    path: Path, meta: Mapping[str, Any], parameters: Mapping[str, Tensor] | None = None
+) -> None:
+    """Change what was fitted to a weights file afterwards, atomically; all else stays as it is.
+
+    Args:
+        path: the file.
+        meta: added to its meta data, plain values.
+        parameters: that take the place of those of the same names.
 
     Raises:
         ValueError: see `load_weights`.
     """
     data = load_weights(path)
-    data["meta"] = {**data["meta"], **more}
+    data["meta"] = {**data["meta"], **meta}
+    data["model"] = {**data["model"], **(parameters or {})}
     written = io.BytesIO()
     torch.save(data, written)
     place_weights(path, written.getvalue())

@@ -14,9 +14,10 @@ from benchmarks.training_boxes import (
     training_boxes,
     training_items,
 )
-from lib.adaptation.rehearsal import Reservoir
+from lib.adaptation.rehearsal import Reservoir, reservoir_path
 from lib.configs.load import load_settings
 from lib.configs.settings import LossSettings, ModelSettings, Settings
+from lib.networks.digests import digest_of
 from lib.networks.model import NeuropilNet, build_network
 from lib.networks.study_heads import CLASSES
 from lib.networks.weights import load_network, save_weights
@@ -120,7 +121,9 @@ def test_class_heads_learn_what_new_labels_say_and_keep_what_was_known(tmp_path:
     assert changed == {
         f"task_heads.layers.{head}.{part}" for head in (CLASSES, "coarse") for part in PARTS
     }
-    fit_classes.store_layers(path, net)
+    Reservoir(features.half(), sets, digest_of(path)).save(reservoir_path(path))
+    fit_joining.store(path, {}, fit_classes.layers_of(net))
+    assert Reservoir.load(reservoir_path(path)).weights == digest_of(path), "rows follow"
     kept, _, _, meta = load_network(path)
     torch.testing.assert_close(of_rows(kept, features), new)
     assert meta["step"] == 7

@@ -24,6 +24,7 @@ from lib.server.models import mend_models
 from lib.server.pages import Shown, mend_pages
 from lib.server.proxy import mend_proxy
 from lib.server.routes import Pools, mend_router
+from lib.server.tasks import mend_tasks
 from lib.server.tokens import mend_tokens
 from lib.server.uploads import mend_uploads
 
@@ -79,6 +80,7 @@ def mend_server(app: Served, settings: ServerSettings) -> bool:
         mend_router(slow.router, pools.slow, checks)
     for quick in (activelearning, datastore, session, model, logs, login):
         mend_router(quick.router, pools.quick, checks)
+    mend_tasks()
     mend_inference(infer)
     mend_models(model)
     mend_download(datastore)

@@ -220,7 +220,8 @@ class ScoreStore:
                         weights=weights, image=self._seen(item), progress=tick,
                     )  # fmt: skip
                 except (ValueError, OSError, MemoryError) as error:
-                    unreadable.append(f"{item.image_path.name}: {error or type(error).__name__}")
+                    reason = str(error) or type(error).__name__
+                    unreadable.append(f"{item.image_path.name}: {reason}")
                     continue
                 save_scores(scores_path(self.study.root, item.id), scores)
                 self.known_share(item, scores.grid)

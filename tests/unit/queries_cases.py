@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lib.configs.settings import QuerySettings, Settings
 from lib.labels.hierarchy import load_hierarchy
+from lib.queries.acquisition import Candidates
 from lib.queries.regions import RegionGrid
 from lib.queries.scores import ItemScores, save_scores, scores_path
 from lib.queries.store import ScoreStore, fingerprint
@@ -116,3 +117,18 @@ def store_in(folder: Path, **queries: object) -> ScoreStore:
     return ScoreStore(
         Study(folder, HIERARCHY), QuerySettings.model_validate({"region": (8, 8, 2), **queries})
     )
+
+
+def candidates(n: int = 6, **given: object) -> Candidates:
+    """Figures of N regions of two classes; those that are not given are flat."""
+    flat: dict[str, object] = {
+        "entropy": np.full(n, 0.2),
+        "disagreement": np.full(n, 0.1),
+        "prompted": np.full(n, np.nan),
+        "class_entropy": np.full((n, 2), 0.1),
+        "class_share": np.full((n, 2), 0.5),
+        "features": np.zeros((n, 3)),
+        "known": np.zeros(n),
+        **given,
+    }
+    return Candidates(**{k: np.asarray(v, np.float32) for k, v in flat.items()})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from queries_cases import candidates
 
 from lib.configs.settings import QuerySettings
 from lib.queries.acquisition import (
-    Candidates,
     choose_disagreement,
     choose_diverse,
     choose_random,
@@ -17,20 +17,6 @@ from lib.queries.acquisition import (
 
 NAMES = ("a", "b")
 SETTLED = 10_000
-
-
-def candidates(n: int = 6, **given: object) -> Candidates:
-    flat: dict[str, object] = {
-        "entropy": np.full(n, 0.2),
-        "disagreement": np.full(n, 0.1),
-        "prompted": np.full(n, np.nan),
-        "class_entropy": np.full((n, 2), 0.1),
-        "class_share": np.full((n, 2), 0.5),
-        "features": np.zeros((n, 3)),
-        "known": np.zeros(n),
-        **given,
-    }
-    return Candidates(**{k: np.asarray(v, np.float32) for k, v in flat.items()})
 
 
 def test_uncertainty_by_class_finds_the_rare_class() -> None:

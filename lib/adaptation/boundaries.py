@@ -23,7 +23,9 @@ REACH = 3.0
 """Voxels of the finest axis: two objects so close to a voxel have it between them."""
 UNKNOWN, INSIDE, BETWEEN = -1, 0, 1
 BATCH, RATE = 1024, 1e-2
-LARGEST = np.iinfo(np.int64).max
+LARGEST = 1 << 53
+"""Above every id, and exact in the floats that SciPy's filters reckon in: the largest int64 is not,
+and came back from them as the smallest."""
 
 
 def boundary_targets(

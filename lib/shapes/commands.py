@@ -100,7 +100,7 @@ def chosen_ids(objects: ItemObjects, wanted: Sequence[str], item: StudyItem) -> 
     found: set[int] = set()
     for word in wanted:
         key = normalize_name(word)
-        mine = {int(key)} & present if key.isdigit() else set()
+        mine = {int(key)} & present if key.isdecimal() else set()
         mine |= {i for i, name in objects.names.items() if normalize_name(name) == key} & present
         mine |= {
             i for i, c in objects.classes.items()

@@ -43,7 +43,8 @@ def measure(
 
     `cell` is the cell that an organelle lies in: the one it has the largest contact with; a
     cell's own row names itself. `surface_um2` is the Crofton estimate (lib/shapes/surface.py):
-    right to a percent for round bodies, a tenth too little for boxes along the axes.
+    right to a percent for round bodies, a tenth too little for flat walls along the axes, up to
+    a third where sections are ten times as thick as pixels.
     `contact_um2` sums the voxels' faces, which are larger than a smooth membrane. Diameters,
     myelin and g-ratio are lib/shapes/fibres.py's; an axon is myelinated when half of what it
     touches, organelles apart, is sheath.
@@ -63,8 +64,8 @@ def measure(
     counts = np.asarray(found["voxel_counts"], np.int64)
     surfaces = surface_areas(ids, objects.voxel_size_nm)
     touching = contacts_of(ids, objects.voxel_size_nm)
-    cells = _cells(objects, touching, hierarchy)
     present = [int(i) for i in np.flatnonzero(counts) if i > 0]
+    cells = _cells(objects, present, touching, hierarchy)
     wanted = [i for i in present if not only or real[i] in set(only)]
     fibres = _fibres(objects, hierarchy, touching, cells, found["bounding_boxes"], wanted, progress)
     inside = _mitochondria(objects, hierarchy, cells)
@@ -133,11 +134,14 @@ def contacts_of(
 
 
 def _cells(
-    objects: ItemObjects, touching: dict[int, dict[int, float]], hierarchy: LabelHierarchy
+    objects: ItemObjects,
+    present: Sequence[int],
+    touching: dict[int, dict[int, float]],
+    hierarchy: LabelHierarchy,
 ) -> dict[int, int]:
     """Object -> the cell that it is or lies in."""
     cells = {}
-    for i in {*touching, *objects.classes}:
+    for i in present:
         if not _is_organelle(objects, i, hierarchy):
             cells[i] = i
             continue

@@ -23,6 +23,8 @@ ALONG = 3.0
 """Radii along which the direction of a skeleton is taken, to each side: voxels make it zigzag."""
 MOST_SECTIONS = 25
 """Cross-sections of one object."""
+LEAST = 1e-9
+"""Parts of a unit vector that are smaller are none."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,15 @@ def cross_section(
         nm^2; 0 where the border of the volume cuts the section.
 
     Source: the package `xs3d`: the exact area of the voxels that the plane cuts. It takes the
-    plane in voxels, so its normal there is the direction times the voxel size.
+    plane in voxels, so its normal there is the direction times the voxel size. A hair off an axis
+    (1e-25) ends the process, so what is less than LEAST counts as none.
     """
     normal = np.asarray(station.direction) * np.asarray(voxel_size_nm)
+    normal /= np.linalg.norm(normal)
     area, contact = xs3d.cross_sectional_area(
         mask,
         station.voxel,
-        (normal / np.linalg.norm(normal)).astype(np.float32),
+        np.where(np.abs(normal) < LEAST, 0.0, normal).astype(np.float32),
         np.asarray(voxel_size_nm, np.float32),
         return_contact=True,
     )

@@ -129,6 +129,7 @@ def pool_objects(reports: Sequence[ObjectReport]) -> ObjectReport:
         return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
 
     thresholds = reports[0].matches
+    shares = [r.largest_share for r in reports if not math.isnan(r.largest_share)]
     return ObjectReport(
         voxels=sum(weights),
         true_objects=sum(r.true_objects for r in reports),
@@ -137,5 +138,5 @@ def pool_objects(reports: Sequence[ObjectReport]) -> ObjectReport:
         voi_split=mean([r.voi_split for r in reports]),
         voi_merge=mean([r.voi_merge for r in reports]),
         matches={t: sum((r.matches[t] for r in reports), Matches(0, 0, 0)) for t in thresholds},
-        largest_share=max(r.largest_share for r in reports),
+        largest_share=max(shares, default=math.nan),
     )

@@ -25,7 +25,8 @@ class ClickReport:
         clicks_to: IoU target -> mean number of clicks to reach it (NoC); a session that does
             not reach it counts as LIMIT.
         failures: IoU target -> sessions that never reached it within LIMIT clicks.
-        lost: share of the clicks after the first that made the IoU worse by more than LOSS.
+        lost: share of the clicks after the first that made the IoU worse by more than LOSS; 0
+            without any such click.
     """
 
     objects: int
@@ -93,6 +94,7 @@ class ClickScores:
             raise ValueError("no session was recorded, so there are no click figures")
         after = {n: self.after(n) for n in AFTER}
         needed = {t: [_needed(s, t) for s in self.sessions] for t in TARGETS}
+        lost = [float(b < a - LOSS) for s in self.sessions for a, b in pairwise(s)]
         return ClickReport(
             objects=len(self.sessions),
             iou_after={n: _mean(v) for n, v in after.items()},
@@ -100,7 +102,7 @@ class ClickScores:
             area=_mean(self.curve()),
             clicks_to={t: _mean([n or LIMIT for n in found]) for t, found in needed.items()},
             failures={t: sum(n is None for n in found) for t, found in needed.items()},
-            lost=_mean([float(b < a - LOSS) for s in self.sessions for a, b in pairwise(s)]),
+            lost=_mean(lost) if lost else 0.0,
         )
 
 

@@ -106,24 +106,24 @@ def cell_ids(
     class_sets: Tensor,
     hierarchy: LabelHierarchy,
 ) -> Tensor:
-    """Instance ids with each organelle's voxels given to the cell around it.
+    """The cells of a batch: its objects, with each organelle's voxels given to the cell around it.
 
     The cell is the one that most faces of the organelle's voxels touch; an organelle without
     a cell beside it is unknown. Voxels of unknown id that can hold no object by their class
     have none.
 
     Args:
-        instance: (B, *S) int64, 0 none, negative unknown, objects as in `objects`.
+        instance: (B, *S) int64, 0 none, negative unknown.
         objects: of `instance`.
         object_class: (K,) int64, -1 unknown.
         class_sets: (B, *S) int32 bit masks.
         hierarchy: says which classes lie inside others, and which can be objects.
 
     Returns:
-        (B, *S) int64, 0 none, -1 unknown.
+        (B, *S) int64 numbers of `objects`, 0 none, -1 unknown.
     """
-    none = (instance < 0) & ((class_sets & hierarchy.object_set) == 0)
-    cells = torch.where(none, 0, instance.clamp_min(IGNORE_INDEX))
+    unknown = (instance < 0) & ((class_sets & hierarchy.object_set) != 0)
+    cells = torch.where(unknown, IGNORE_INDEX, objects.labels)
     is_inside = torch.tensor([c.inside for c in hierarchy.classes] + [False], device=cells.device)
     organelle = torch.cat([is_inside.new_zeros(1), is_inside[object_class]])
     if not bool(organelle.any()):

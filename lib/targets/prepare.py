@@ -179,9 +179,8 @@ def _pairs(
     """Pair targets, by ids that may hold within sections only where the batch has such."""
     ids = batch.get("section_ids", batch["instance"]).to(torch.int64)
     objects = index_objects(ids)
-    compact = torch.where(ids < 0, -1, objects.labels)
     classes = object_classes(fine, objects, hierarchy.num_classes)
-    cells = cell_ids(compact, objects, classes, class_sets, hierarchy)
+    cells = cell_ids(ids, objects, classes, class_sets, hierarchy)
     return pair_targets(cells, class_sets, voxel_size, hierarchy, batch.get("within_sections"))
 
 

@@ -143,3 +143,10 @@ def test_clicks_that_make_an_answer_much_worse_are_counted() -> None:
     scores.update([0.5, 0.41, 0.95])  # worse by less than a tenth
     scores.update([0.8])
     assert scores.result().lost == 0.25
+
+
+def test_sessions_of_one_click_have_figures() -> None:
+    scores = ClickScores()
+    scores.update([0.95])
+    report = scores.result()
+    assert report.lost == 0.0 and report.clicks_to[0.9] == 1 and report.area == 0.95

@@ -34,8 +34,8 @@ def load_settings(
     data: dict[str, Any] = {}
     if file is not None:
         try:
-            data = yaml.safe_load(Path(file).read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
+            data = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"configuration {file}: {error}") from error
         if not isinstance(data, dict):
             raise ValueError(f"configuration {file}: expected sections {', '.join(SECTIONS)}")

@@ -192,15 +192,20 @@ def hierarchy_from_dict(data: Mapping[str, Any]) -> LabelHierarchy:
         ValueError: unknown keys, or what LabelHierarchy refuses.
     """
     if unknown := set(data) - {"classes", "groups"}:
-        raise ValueError(f"unknown keys {sorted(unknown)}; known: classes, groups")
-    if not data.get("classes"):
-        raise ValueError("classes: at least one fine class is needed")
-    classes = tuple(_fine_class(i, entry) for i, entry in enumerate(data["classes"]))
+        raise ValueError(f"unknown keys {sorted(map(str, unknown))}; known: classes, groups")
+    entries, named = data.get("classes"), data.get("groups") or {}
+    if not isinstance(entries, list) or not entries:
+        raise ValueError("classes: a list of at least one fine class is needed")
+    if not isinstance(named, Mapping):
+        raise ValueError(f"groups: expected group names with lists of classes, got {named!r}")
+    classes = tuple(_fine_class(i, entry) for i, entry in enumerate(entries))
     index = {c.name: i for i, c in enumerate(classes)}
     groups = []
-    for name, members in (data.get("groups") or {}).items():
+    for name, members in named.items():
+        if not isinstance(members, list):
+            raise ValueError(f"groups.{name}: expected a list of classes, got {members!r}")
         for member in members:
-            if member not in index:
+            if not isinstance(member, str) or member not in index:
                 raise ValueError(
                     f"groups.{name}: {member!r} is no class; classes: {', '.join(index)}"
                 )
@@ -215,7 +220,7 @@ def load_hierarchy(path: Path | str = DEFAULT_HIERARCHY_FILE) -> LabelHierarchy:
         ValueError: the file's name and what is wrong in it.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text())
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         if not isinstance(data, dict):
             raise ValueError("expected a mapping with `classes` and `groups`")
         return hierarchy_from_dict(data)
@@ -237,15 +242,30 @@ def flat_hierarchy(num_classes: int) -> LabelHierarchy:
 def _fine_class(position: int, entry: Mapping[str, Any] | str) -> FineClass:
     if isinstance(entry, str):
         return FineClass(entry, True, _default_color(position))
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"classes[{position}]: expected a name or keys, got {entry!r}")
     if unknown := set(entry) - {"name", "object", "color", "inside"}:
-        raise ValueError(f"classes[{position}]: unknown keys {sorted(unknown)}")
+        raise ValueError(f"classes[{position}]: unknown keys {sorted(map(str, unknown))}")
     if "name" not in entry:
         raise ValueError(f"classes[{position}]: a name is needed")
-    color = tuple(int(c) for c in entry.get("color", _default_color(position)))
-    if len(color) != 3 or not all(0 <= c <= 255 for c in color):
-        raise ValueError(f"classes[{position}].color: expected three values 0..255, got {color}")
-    name, inside = str(entry["name"]), bool(entry.get("inside", False))
-    return FineClass(name, bool(entry.get("object", True)), color, inside)
+    color = entry.get("color", list(_default_color(position)))
+    if not _is_color(color):
+        raise ValueError(f"classes[{position}].color: expected three values 0..255, got {color!r}")
+    for key in ("object", "inside"):
+        if not isinstance(entry.get(key, False), bool):
+            raise ValueError(f"classes[{position}].{key}: expected true or false")
+    r, g, b = color
+    name, inside = str(entry["name"]), entry.get("inside", False)
+    return FineClass(name, entry.get("object", True), (r, g, b), inside)
+
+
+def _is_color(value: Any) -> bool:
+    """Whether it is a list of three whole numbers 0..255."""
+    return (
+        isinstance(value, list)
+        and [type(v) for v in value] == [int] * 3
+        and (min(value) >= 0 and max(value) <= 255)
+    )
 
 
 def _default_color(position: int) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lib.configs.settings import LossSettings
+from lib.targets.cells import pair_ends
 from lib.targets.pairs import pair_offsets
 from lib.targets.prepare import Targets
 from lib.targets.processes import process_count, sum_over_processes
@@ -67,7 +68,7 @@ class _Pairs(torch.autograd.Function):
         offsets: Sequence[Sequence[int]],
         loss: LossSettings,
     ) -> Tensor:
-        pairs = [_ends(instance, offset) for offset in offsets]
+        pairs = [pair_ends(instance, offset) for offset in offsets]
         known = [(one > 0) & (other > 0) for one, other in pairs]
         same = [one == other for one, other in pairs]
         counts = [(k & s).sum() for k, s in zip(known, same, strict=True)]
@@ -78,7 +79,7 @@ class _Pairs(torch.autograd.Function):
         value = embedding.new_zeros(())
         slope = torch.zeros_like(embedding)
         for k, offset in enumerate(offsets):
-            one, other = _ends(embedding, offset)
+            one, other = pair_ends(embedding, offset)
             difference = one - other
             distance = (difference.square().sum(1) + SMALLEST).sqrt_()
             share = torch.where(same[k], together[k], APART_SHARE * apart[k]) * known[k]
@@ -87,7 +88,7 @@ class _Pairs(torch.autograd.Function):
             scaled = excess * share
             value += torch.dot(scaled.flatten(), excess.flatten())
             difference *= (2 * scaled / distance).unsqueeze(1)
-            to_one, to_other = _ends(slope, offset)
+            to_one, to_other = pair_ends(slope, offset)
             to_one += difference
             to_other -= difference
         ctx.save_for_backward(slope)
@@ -98,10 +99,3 @@ class _Pairs(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         (slope,) = ctx.saved_tensors
         return slope * grad, None, None, None
-
-
-def _ends(values: Tensor, offset: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Both ends of all pairs `offset` apart, as views; axes X, Y, Z are the last."""
-    x, y, z = (n - d for n, d in zip(values.shape[-3:], offset, strict=True))
-    dx, dy, dz = offset
-    return values[..., :x, :y, :z], values[..., dx:, dy:, dz:]

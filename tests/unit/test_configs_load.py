@@ -98,6 +98,15 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str, told: str) -
         load_settings(tmp_path / "none.yaml")
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes("labels: {segment_names: {größer: axon}}".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"configuration .*mine\.yaml: "):
+        load_settings(path)
+    path.write_text("labels: {segment_names: {größer: axon}}", encoding="utf-8")
+    assert load_settings(path).labels.segment_names == {"größer": "axon"}
+
+
 def test_a_section_whose_keys_are_all_commented_out_is_empty(tmp_path: Path) -> None:
     path = written(tmp_path, "training:\n  # seed: 3\nloss:\n")
     assert load_settings(path) == Settings()

@@ -88,6 +88,22 @@ def test_classes_may_be_in_no_group_or_in_several():
         ({"classes": [{"name": "a", "color": [1, 2]}]}, "classes[0].color: expected three"),
         ({"classes": [{"name": "a", "color": [1, 2, 256]}]}, "classes[0].color: expected three"),
         ({"classes": [f"c{i}" for i in range(31)]}, "1 to 30 fine classes, got 31"),
+        ({"classes": "axon"}, "classes: a list of at least one fine class"),
+        ({"classes": {"a": 1}}, "classes: a list of at least one fine class"),
+        ({"classes": ["a", 5]}, "classes[1]: expected a name or keys, got 5"),
+        ({"classes": [None]}, "classes[0]: expected a name or keys, got None"),
+        ({"classes": [{"name": "a", 3: 4}]}, "classes[0]: unknown keys ['3']"),
+        ({"classes": [{"name": "a", "color": "red"}]}, "three values 0..255, got 'red'"),
+        ({"classes": [{"name": "a", "color": 7}]}, "three values 0..255, got 7"),
+        ({"classes": [{"name": "a", "color": [1, -1, 2]}]}, "three values 0..255, got [1, -1, 2]"),
+        ({"classes": [{"name": "a", "color": [1, 0.5, 2]}]}, "classes[0].color: expected three"),
+        ({"classes": [{"name": "a", "object": "no"}]}, "classes[0].object: expected true or false"),
+        ({"classes": [{"name": "a", "inside": 1}]}, "classes[0].inside: expected true or false"),
+        ({"classes": ["a"], "groups": ["a"]}, "groups: expected group names with lists"),
+        ({"classes": ["a"], "groups": {"g": "a"}}, "groups.g: expected a list of classes, got 'a'"),
+        ({"classes": ["a"], "groups": {"g": None}}, "groups.g: expected a list of classes"),
+        ({"classes": ["a"], "groups": {"g": [["a"]]}}, "groups.g: ['a'] is no class"),
+        ({"classes": ["a"], 1: 2}, "unknown keys ['1']"),
     ],
 )
 def test_what_is_no_hierarchy_is_refused(data, fault):
@@ -96,7 +112,7 @@ def test_what_is_no_hierarchy_is_refused(data, fault):
     assert fault in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["- a", "classes: [", "classes: []", ""])
+@pytest.mark.parametrize("text", ["- a", "classes: [", "classes: []", "", "classes: axon", "5"])
 def test_files_are_named_in_faults(tmp_path, text):
     path = tmp_path / "own.yaml"
     path.write_text(text)
@@ -104,6 +120,22 @@ def test_files_are_named_in_faults(tmp_path, text):
         load_hierarchy(path)
     with pytest.raises(ValueError, match=r"none\.yaml"):
         load_hierarchy(tmp_path / "none.yaml")
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_bytes("classes: [Größe]".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"label hierarchy .*own\.yaml: "):
+        load_hierarchy(path)
+    path.write_text("classes: [Größe]", encoding="utf-8")
+    assert load_hierarchy(path).class_names == ("Größe",)
+
+
+def test_every_class_has_a_colour_of_its_own():
+    made = hierarchy_from_dict({"classes": [f"c{i}" for i in range(30)]})
+    assert len({c.color for c in made.classes}) == 30
+    assert all(len(c.color) == 3 and min(c.color) >= 0 for c in made.classes)
+    assert all(max(c.color) == 242 for c in made.classes), "all as bright"
 
 
 def test_a_group_may_have_the_name_of_its_only_class():

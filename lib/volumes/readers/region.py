@@ -26,6 +26,7 @@ from lib.volumes.boxes import (
 )
 from lib.volumes.contents import foreign_content
 from lib.volumes.contrast import sample_boxes, values_window
+from lib.volumes.crop import widen
 from lib.volumes.errors import VolumeError
 from lib.volumes.source import Source
 
@@ -156,11 +157,7 @@ class RegionSource(Source):
         Args:
             margin: voxels on each side, as far as the volume goes.
         """
-        spans = [
-            (max(0, low - m), min(n, high + m))
-            for (low, high), m, n in zip(self.box, margin, self.outer.shape, strict=True)
-        ]
-        wide: Box = (spans[0], spans[1], spans[2])
+        wide = widen(self.box, margin, self.outer.shape)
         larger = RegionSource(self.outer, wide, self.contrast, self.info.voxel_size_nm)
         x, y, z = box_origin(wide)
         return larger, shift_box(self.box, (-x, -y, -z))

@@ -155,10 +155,10 @@ def test_a_batch_asks_as_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(request)
         return {}
 
-    BatchInfer()({"model": "m", "device": "cuda:0", "label_tag": "mine"}, Store(), infer)
+    BatchInfer()({"model": "m", "multi_gpu": True, "label_tag": "mine"}, Store(), infer)
     assert [r["image"] for r in asked] == ["a", "b"]
     assert {r["label_tag"] for r in asked} == {"mine"}
-    assert {r["device"] for r in asked} == {"cuda:0"}, "a device that there is stays"
+    assert not any(r["multi_gpu"] for r in asked), "one card is not shared out"
 
 
 def test_a_batch_names_a_fault_without_words_by_its_kind() -> None:

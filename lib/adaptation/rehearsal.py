@@ -29,6 +29,7 @@ from lib.prediction.window_grid import window_grid
 from lib.synthetic.generate import generate
 from lib.synthetic.partial import class_sets_of
 from lib.volumes.atomic import write_bytes
+from lib.volumes.errors import DAMAGED_ARRAYS
 
 logger = logging.getLogger("neuropil.adaptation")
 
@@ -75,7 +76,7 @@ class Reservoir:
             with np.load(path, allow_pickle=False) as data:
                 features, sets = data["features"], data["sets"].astype(np.int32)
                 found = str(data["weights"])
-        except (OSError, ValueError, KeyError) as error:
+        except DAMAGED_ARRAYS as error:
             raise ValueError(f"rehearsal rows {path}: cannot be read ({error})") from error
         return Reservoir(torch.from_numpy(features), torch.from_numpy(sets), found)
 

@@ -13,6 +13,7 @@ import numpy as np
 from lib.prediction.graph import FragmentGraph
 from lib.prediction.objects import Fragments
 from lib.volumes.atomic import StagedFiles
+from lib.volumes.errors import DAMAGED_ARRAYS
 
 FOLDER = "fragments"
 FORMAT = 1
@@ -66,5 +67,5 @@ def load_fragments(path: Path, made_of: str | None = None) -> Fragments | None:
                 return None
             graph = FragmentGraph(data["edges"], data["stats"].astype(np.float64), data["votes"])
             return Fragments(data["ids"], graph)
-    except (OSError, ValueError, KeyError, EOFError):
+    except DAMAGED_ARRAYS:
         return None

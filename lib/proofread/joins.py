@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import depth_first_order, minimum_spanning_tree
 
 from lib.volumes.atomic import write_bytes
 from lib.volumes.boxes import Triple
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import DAMAGED_ARRAYS, VolumeError
 
 Ids = NDArray[np.uint32]
 FAR = 64.0
@@ -79,7 +79,7 @@ def load_joins(path: Path) -> Joins:
     try:
         with np.load(path, allow_pickle=False) as data:
             return Joins(*(data[f.name] for f in fields(Joins)))
-    except (OSError, ValueError, KeyError) as error:
+    except DAMAGED_ARRAYS as error:
         raise VolumeError(path, f"cannot be read ({error})", remedy="run instances again") from None
 
 

@@ -8,7 +8,6 @@ computed with; when either changes they are stale.
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from lib.queries.regions import RegionGrid
 from lib.volumes.atomic import write_bytes
 from lib.volumes.boxes import Triple
+from lib.volumes.errors import DAMAGED_ARRAYS
 
 FORMAT = 1
 FOLDER = "scores"
@@ -107,7 +107,7 @@ def load_scores(path: Path) -> ItemScores | None:
                 heat_grid=_grid(data, "heat_grid"),
                 **{name: data[name] for name in _ROWS},
             )
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    except DAMAGED_ARRAYS:
         return None
 
 

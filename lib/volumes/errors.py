@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 
 from lib.volumes.contents import foreign_chunk, foreign_content
@@ -12,6 +15,11 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 TARGET_ERRORS = DISK_FULL | READ_ONLY
 """What a place says that takes no files; nothing is wrong with the file."""
+DAMAGED_ARRAYS = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
+"""What NumPy raises for a file of arrays (.npz) that was cut short, changed or is no such file."""
 _LOCKED = ("unable to lock file", "already open for write", "Resource temporarily unavailable")
 """How HDF5 says that a file is held by its writer."""
 _CHUNK = re.compile(r'local file "([^"]+)"')

@@ -51,7 +51,7 @@ def absorb(
 ) -> NDArray[np.int64]:
     """Give cells that cannot stand alone to the neighbour that most speaks for them.
 
-    What touches no other cell stays as it is.
+    What touches no other cell stays as it is, and so does a cell whose neighbour is smaller.
 
     Args:
         graph: of the volume.

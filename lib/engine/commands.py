@@ -25,6 +25,7 @@ from lib.engine.publish import restore_version
 from lib.engine.recipe import origins_of, with_recipe_of
 from lib.engine.run import RunOptions, RunResult, train
 from lib.networks.weights import load_weights
+from lib.volumes.options import existing_study
 
 
 def add_train_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -87,6 +88,8 @@ def run_train(args: argparse.Namespace) -> int:
     settings = settings_from(args)
     if not args.studies:
         raise ValueError("--studies: give at least one study folder")
+    for root in args.studies:  # before anything is started for it
+        existing_study(root, settings)
     try:
         with Parallel(backend=_backend()) as parallel:
             parallel.run(_process, settings, args)

@@ -10,12 +10,20 @@ from lib.evaluation.figures import Evaluation
 def evaluation_table(found: Evaluation) -> str:
     """Markdown tables: classes, objects and clicks, a row for each data set and item.
 
+    A data set of one item is that item, and has one row.
     Spreads are mean ± standard deviation (quartiles) over sections, or tiles of a single
     section, or over objects.
     """
     data = found.to_dict()
-    rows = [(f"**{name}**", figures) for name, figures in data["data_sets"].items()]
-    rows += list(data["items"].items())
+    members: dict[str, list[str]] = {}
+    for item, figures in data["items"].items():
+        members.setdefault(figures["data_set"], []).append(item)
+    rows = []
+    for name, figures in data["data_sets"].items():
+        own = members[name]
+        rows.append((f"**{name}** ({own[0]})" if len(own) == 1 else f"**{name}**", figures))
+    several = [item for own in members.values() if len(own) > 1 for item in own]
+    rows += [(item, data["items"][item]) for item in several]
     parts = [_classes(rows), _objects(rows), _clicks(rows)]
     return "\n\n".join(part for part in parts if part)
 

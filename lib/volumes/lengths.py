@@ -105,6 +105,8 @@ def stated_size(
         if not factor:
             return StatedSize()
         sizes.append(round(abs(float(length or 0.0)) * factor, 6))
+    if not any(sizes):  # what writers leave in a field that they do not fill
+        return StatedSize()
     if not all(math.isfinite(s) and s > 0 for s in sizes):
         return StatedSize(fault=f"a voxel size of {' x '.join(f'{s:g}' for s in sizes)} nm")
     x, y, z = sizes

@@ -152,3 +152,12 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("lib.demo.commands.run_demo", run)
     with pytest.raises(KeyError, match="ours"):
         main(["demo", "--studies", "x"])
+
+
+def test_a_study_that_is_not_there_is_named_before_a_run_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing, out = tmp_path / "nope", tmp_path / "run"
+    assert main(["train", "--studies", str(missing), "--out", str(out)]) == 1
+    assert f"study {missing}: no such folder" in capsys.readouterr().err
+    assert not out.exists()

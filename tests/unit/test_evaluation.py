@@ -126,7 +126,10 @@ def test_clicks_are_measured_on_objects_that_are_large_enough(study: Study) -> N
     found = evaluate(predictor(), [study], options)
     clicks = found.to_dict()["items"]["set-a"]["clicks"]
     assert clicks["objects"] == 1 and 0 <= clicks["iou_after"]["1"] <= 1
+    rows = [line for line in evaluation_table(found).splitlines() if line.startswith("| **set**")]
     assert "NoC@85" in evaluation_table(found)
+    assert len(rows) == 3 and all(r.startswith("| **set** (set-a) |") for r in rows), "each once"
+    assert "| set-a |" not in evaluation_table(found)
     ids = np.repeat([0, -1, 5, 6, 7], [9, 9, 3, 4, 5])
     assert clickable_objects(ids, 4) == [6, 7]
     assert clickable_objects(ids, 0, most=2) == [5, 7]

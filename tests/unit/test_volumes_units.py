@@ -14,7 +14,7 @@ import tifffile
 from import_cases import refusals, run
 from volume_files import SIZE_NM, chunked, nifti, volume
 
-from lib.volumes.lengths import stated_size, unit_nm
+from lib.volumes.lengths import UNSTATED, stated_size, unit_nm
 from lib.volumes.readers.opening import open_source
 
 SPELLINGS = {
@@ -50,6 +50,10 @@ def test_other_words_are_no_units(unit):
 def test_lengths_that_are_none(bad):
     size = stated_size((4, 5, bad))
     assert size.nm is None and "a voxel size of 4 x 5 x" in size.fault
+
+
+def test_zeros_are_what_nobody_filled_in():
+    assert stated_size((0, 0.0, 0)) == UNSTATED
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("micron", 1e3), ("mm", 1), ("meter", 1e9)])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.annotation.clicked import come_back
 from lib.annotation.provenance import Untouched
 from lib.annotation.segments import SubmissionTable
 from lib.annotation.shown import Shown
@@ -63,6 +64,7 @@ class Origin:
     Args:
         shown: what the annotator had been given.
         clicked: names of segments that they clicked.
+        asked: files of what they clicked for (`Clicked`).
         all_true: everything in it is a person's word, whatever was shown.
         names: normalised name -> id of the current objects.
         first_free: the least id for objects whose name brings none.
@@ -73,6 +75,7 @@ class Origin:
     all_true: bool = False
     names: Mapping[str, int] = field(default_factory=dict)
     first_free: int = 1
+    asked: Sequence[Path] = ()
 
 
 def stage_labels(
@@ -101,7 +104,9 @@ def stage_labels(
     table = _table(item, submitted, region, merge, mapping, full, origin)
     # Who declares a region, or everything, to be annotated has decided every voxel of it.
     declared = origin.all_true or full or roi is not None
-    untouched = Untouched([] if declared else origin.shown, origin.clicked, table, item.shape)
+    shown, kept = ((), ()) if declared else (origin.shown, origin.asked)
+    asked = tuple(come_back(kept, submitted.layers, table, item.shape))
+    untouched = Untouched(shown, origin.clicked, table, item.shape, asked)
     record_file = staged.create(record_path(item.study.root, item.id))
     writer = LabelWriter(staged, item, bool(untouched))
     conflicts, made = _write_slabs(writer, item, submitted, table, region, merge, untouched)

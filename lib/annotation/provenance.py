@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.annotation.clicked import Clicked
 from lib.annotation.segments import SubmissionTable
 from lib.annotation.shown import Shown
 from lib.labels.hierarchy import normalize_name
-from lib.volumes.boxes import Box, Triple
+from lib.volumes.boxes import Box, Triple, box_origin, box_slices, intersect, minus, shift_box
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.opening import open_file
 
@@ -29,6 +30,7 @@ class Untouched:
         clicked: names of segments that the annotator clicked: all of theirs is theirs.
         table: the submission's segments.
         shape: of the item; maps of another shape were shown of another image.
+        asked: voxels that were clicked for, under whatever name.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Untouched:
         clicked: Collection[str],
         table: SubmissionTable,
         shape: Triple,
+        asked: Sequence[Clicked] = (),
     ) -> None:
         self._table = table
+        self._asked = asked
         known = {normalize_name(name) for name in clicked}
         positions = {
             normalize_name(s.name): n
@@ -77,7 +81,17 @@ class Untouched:
         for s, o in zip(same, own, strict=True):
             painted |= o > 0
             untouched &= s | (o == 0)
-        return untouched & painted
+        untouched &= painted
+        for clicked in self._asked:
+            common = intersect(clicked.box, box)
+            if common is not None:
+                own_part = clicked.mask[_place_in(common, clicked.box)]
+                untouched[_place_in(common, box)] &= ~own_part
+        return untouched
+
+
+def _place_in(part: Box, whole: Box) -> tuple[slice, slice, slice]:
+    return box_slices(shift_box(part, minus(box_origin(whole))))
 
 
 def _positions_of(names: Mapping[str, int], positions: Mapping[str, int]) -> NDArray[np.int32]:

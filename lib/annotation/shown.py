@@ -3,6 +3,7 @@
     <root>/answers/<item>/<client>/<task>.nrrd   the map that a task answered, as it was sent
     <root>/answers/<item>/<client>/<task>.json   the names of its values
     <root>/answers/<item>/<client>/clicked.json  names of segments that were clicked since
+    <root>/answers/<item>/<client>/clicked-*.npz what was answered to clicks
 
 Viewers send back everything that they hold: most of it are the machine's own guesses, which
 nobody looked at. Files are linked, not copied, and the oldest go.
@@ -19,13 +20,14 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.annotation.clicked import Clicked
 from lib.labels.hierarchy import normalize_name
-from lib.volumes.atomic import aside_of, make_folder, write_json
+from lib.volumes.atomic import aside_of, make_folder, write_bytes, write_json
 from lib.volumes.errors import TARGET_ERRORS
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,9 @@ MOST_BYTES = 2 * 2**30
 """Of all answers of a study together."""
 SUFFIXES = (".seg.nrrd", ".nii.gz", ".nrrd", ".nii")
 CLICKED = "clicked"
+ASKED = f"{CLICKED}-*.npz"
+MOST_ASKED = 64
+"""Answers to clicks of one client on one item that are kept."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,25 @@ class LastAnswers:
 
         self._keep(item_id, client, write)
 
-    def note_click(self, item_id: str, client: str, name: str) -> None:
-        """A person clicked on a segment: what comes back under its name is theirs."""
+    def note_click(
+        self, item_id: str, client: str, name: str, found: Clicked | None = None, place: str = ""
+    ) -> None:
+        """A person clicked on a segment: what comes back under its name is theirs.
+
+        Args:
+            found: the answer, which is theirs under another name as well; it takes the place of
+                the last one of this name and place.
+            place: tells objects that were clicked without a name apart; "" with a name.
+        """
         if not name.strip():
             return
 
         def write(folder: Path) -> None:
+            if found is not None:
+                key = hashlib.sha256(f"{normalize_name(name)} {place}".encode()).hexdigest()[:16]
+                write_bytes(folder / f"{CLICKED}-{key}.npz", found.to_bytes())
+                for old in _by_age(folder.glob(ASKED))[:-MOST_ASKED]:
+                    old.unlink(missing_ok=True)
             before = _read(folder / f"{CLICKED}.json").get("names", [])
             if normalize_name(name) not in before:
                 names = sorted({*before, normalize_name(name)})
@@ -109,6 +127,10 @@ class LastAnswers:
             if path.stem != CLICKED and told.get("file") and file.exists():
                 shown.append(Shown(file, {str(k): int(v) for k, v in told["names"].items()}))
         return shown, list(_read(folder / f"{CLICKED}.json").get("names", []))
+
+    def asked(self, item_id: str, client: str) -> list[Path]:
+        """Files of what a client clicked for in an item (`Clicked`), oldest first."""
+        return _by_age(self._folder(item_id, client).glob(ASKED))
 
     def forget(self, item_id: str) -> None:
         """Drop everything of an item."""
@@ -162,11 +184,11 @@ def _link(file: Path, target: Path) -> None:
 
 def _make_room(newest: Path) -> None:
     """Remove the oldest of the folders beside a client's."""
-    of_item = _by_age(newest.parent.iterdir())
+    of_item = _by_age(f for f in newest.parent.iterdir() if f.is_dir())
     for folder in of_item[: max(0, len(of_item) - MOST_CLIENTS)]:
         if folder != newest:
             shutil.rmtree(folder, ignore_errors=True)
-    folders = _by_age(newest.parents[1].glob("*/*"))
+    folders = _by_age(f for f in newest.parents[1].glob("*/*") if f.is_dir())
     sizes = {f: sum(p.stat().st_size for p in f.iterdir() if p.is_file()) for f in folders}
     total = sum(sizes.values())
     for folder in folders:
@@ -176,8 +198,8 @@ def _make_room(newest: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _by_age(folders: Any) -> Sequence[Path]:
-    return sorted((f for f in folders if f.is_dir()), key=lambda f: f.stat().st_mtime)
+def _by_age(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.stat().st_mtime_ns)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -177,6 +177,10 @@ def _reject(folder: Path, version: Version, error: Exception) -> Exception:
     known = isinstance(error, ValueError) and not isinstance(error, UnicodeError)
     reason = str(error) if known else f"cannot be read ({type(error).__name__}: {error})"
     mark_rejected(folder, version, reason)
+    if isinstance(error, VolumeError) and error.where == str(folder / version.file):
+        # Where it is kept is no business of whoever sent it.
+        where = f"submission {version.number}"
+        return VolumeError(where, error.found, error.expected, error.remedy)
     if known:
         return error
     logger.error("submission %s: %s", folder / version.file, reason)

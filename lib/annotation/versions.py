@@ -54,6 +54,7 @@ class SubmissionOptions:
         clicked: names of segments that they clicked.
         names: normalised name -> id of the current objects.
         first_free: the least id for objects whose name brings none.
+        asked: files of what they clicked for (`Clicked`); kept with the version.
     """
 
     fully_annotated: bool | None = None
@@ -65,10 +66,13 @@ class SubmissionOptions:
     clicked: Sequence[str] = ()
     names: Mapping[str, int] = field(default_factory=dict)
     first_free: int = 1
+    asked: Sequence[Path] = ()
 
     def origin(self) -> Origin:
         """Where the submission comes from."""
-        return Origin(self.shown, self.clicked, self.truth == "all", self.names, self.first_free)
+        return Origin(
+            self.shown, self.clicked, self.truth == "all", self.names, self.first_free, self.asked
+        )
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,10 @@ def keep(
         file = folder / f"{number:04d}-shown-{shown.file.name}"
         _link(shown.file, file)
         kept.append(Shown(file, shown.names))
-    options = replace(options, shown=kept)
+    asked = [folder / f"{number:04d}-{file.name}" for file in options.asked]
+    for file, target in zip(options.asked, asked, strict=True):
+        _link(file, target)
+    options = replace(options, shown=kept, asked=asked)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     version = Version(number, f"{number:04d}{suffix}", label_info, options, now)
     with StagedFiles() as staged, label.open("rb") as source:
@@ -235,6 +242,7 @@ def _as_json(version: Version) -> dict[str, Any]:
     data["options"]["shown"] = [
         {"file": one.file.name, "names": dict(one.names)} for one in version.options.shown
     ]
+    data["options"]["asked"] = [file.name for file in version.options.asked]
     return data
 
 
@@ -246,6 +254,7 @@ def _read_version(path: Path) -> Version:
         box: Any = None if roi is None else tuple((int(a), int(b)) for a, b in roi)
         shown = [Shown(path.parent / s["file"], s["names"]) for s in options.pop("shown", [])]
         options["shown"] = shown
+        options["asked"] = [path.parent / name for name in options.pop("asked", [])]
         return Version(options=SubmissionOptions(roi=box, **options), **data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VolumeError(path, f"not a readable submission record ({error})") from error

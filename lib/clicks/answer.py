@@ -44,6 +44,7 @@ class ClickAnswer:
         warnings: for the annotator, sentences.
         windows: windows that the network looked at.
         fragments: whether it starts from objects that were found before.
+        organelle: class of the organelle that it is, -1: it is a cell.
     """
 
     mask: Mask
@@ -51,6 +52,7 @@ class ClickAnswer:
     warnings: tuple[str, ...] = ()
     windows: int = 1
     fragments: bool = False
+    organelle: int = -1
 
 
 def segment_clicked(
@@ -83,12 +85,17 @@ def segment_clicked(
     if not len(meant) and start is not None:
         meant = stands_for(start, negative, source.voxel_size_nm, section)
     if not len(meant):
-        warnings.append("no positive point inside the image; the answer is empty")
+        warnings.append("no positive point; the answer is empty")
         return _kept(_nothing(), start, positive, negative, section, warnings)
     inner = organelle_of(source, clicks, meant, negative, section)
     if inner is not None:
-        answer = ClickAnswer(inner.mask, inner.box, (), inner.windows)
+        answer = ClickAnswer(inner.mask, inner.box, (), inner.windows, organelle=inner.fine)
     else:
+        if clicks.kind == "organelle":
+            warnings.append(
+                "no organelle is seen at the points, so the cell is answered; set one in the "
+                "middle of the organelle, or paint it"
+            )
         answer = _of_objects(source, clicks, meant, negative, section)
     warnings += answer.warnings
     return _kept(answer, start, positive, negative, section, warnings)

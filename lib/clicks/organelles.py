@@ -1,8 +1,8 @@
 """Clicks on what lies inside cells: a mitochondrion is found by its class, not by the graph.
 
-Which of the two clicks mean, the organelle or the cell around it, their class says where the
-annotator named one; otherwise one point beyond organelles is enough for the cell, and so are
-points on two organelles that lie apart, so that a further click never shrinks a cell to an
+Which of the two clicks mean, the organelle or the cell around it, the annotator says (`Kind`).
+Where the points are to say it ("auto"), one point beyond organelles is enough for the cell, and so
+are points on two organelles that lie apart, so that a further click never shrinks a cell to an
 organelle.
 """
 
@@ -40,11 +40,13 @@ class Organelle:
         mask: bool on `box`.
         box: network voxels.
         windows: that were looked at.
+        fine: its class, where the first point on it lies.
     """
 
     mask: Mask
     box: Box
     windows: int
+    fine: int
 
 
 def organelle_of(
@@ -59,18 +61,19 @@ def organelle_of(
         section: only this section is looked at.
 
     Returns:
-        None where the cell is meant: a class says so, the first point lies on no organelle, a
-        further one where the network sees neither an organelle nor the border of one, two points
-        lie on different ones, or what the network sees is no organelle, since it spreads over the
-        cells around.
+        None where the cell is meant or no point lies on an organelle. Where the points say which
+        is meant, also where the first one lies on no organelle, a further one where the network
+        sees neither an organelle nor the border of one, two points lie on different ones, or what
+        the network sees is no organelle, since it spreads over the cells around.
     """
-    classes = source.hierarchy.classes
-    named = clicks.class_id >= 0
-    if not any(c.inside for c in classes) or (named and not classes[clicks.class_id].inside):
+    if clicks.kind == "cell" or not any(c.inside for c in source.hierarchy.classes):
         return None
-    on_it = np.array([_is_organelle(source, point) for point in positive])
+    named = clicks.kind == "organelle"
+    found = [_organelle_at(source, point) for point in positive]
+    on_it = np.array([fine is not None for fine in found])
     if not on_it.any() or not (named or on_it[0]):
         return None
+    fine = next(f for f in found if f is not None)
     box, mask, count = _followed(source, positive[on_it], section)
     size = source.voxel_size_nm
     mask = _between(mask, inside(positive[on_it], box), inside(negative, box), size)
@@ -80,7 +83,7 @@ def organelle_of(
         return None
     for point, distance in near:
         mask |= ball(box_shape(box), point.tolist(), distance + BEYOND, size)
-    return Organelle(mask, box, count)
+    return Organelle(mask, box, count, fine)
 
 
 def _followed(source: ClickSource, points: Points, section: int | None) -> tuple[Box, Mask, int]:
@@ -161,11 +164,12 @@ def _touching(
     return [(point, distance) for point, distance in found if distance <= NEAR * depth]
 
 
-def _is_organelle(source: ClickSource, point: Points) -> bool:
+def _organelle_at(source: ClickSource, point: Points) -> int | None:
+    """The class of the organelle that a point lies on."""
     window = click_windows([point.tolist()], source.window, source.shape)[0]
     at = tuple(point - np.array(box_origin(window)))
     value = int(source.classes(window)[at]) - FINE_VALUE
-    return value >= 0 and source.hierarchy.classes[value].inside
+    return value if value >= 0 and source.hierarchy.classes[value].inside else None
 
 
 def _seen(source: ClickSource, windows: list[Box], section: int | None) -> tuple[Box, Mask]:

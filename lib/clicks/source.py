@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,10 @@ from lib.prediction.objects import Fragments
 from lib.volumes.boxes import Box, Triple, box_shape, box_slices
 from lib.volumes.contrast import LazyImage, intensity_window, normalize
 
+Kind = Literal["cell", "organelle", "auto"]
+"""What points on an organelle mean: the cell around it; the organelle; or what the first point
+lies on, while no other speaks against it."""
+
 Kept = tuple[str, Callable[[], Fragments | None]]
 """A version, and what reads the fragments of the whole image."""
 
@@ -35,12 +40,16 @@ class Clicks:
             says which object is meant.
         class_id: fine class the object is said to have, -1 none.
         instance: the object is one instance (False: all of a class).
+        kind: of object. A cell unless somebody says otherwise: it is cells that are joined and
+            cut, a point in the middle of a neurite lies on a mitochondrion as often as not, and
+            an organelle that is accepted for its cell costs the cell.
     """
 
     positive: Sequence[Sequence[int]]
     negative: Sequence[Sequence[int]] = ()
     class_id: int = -1
     instance: bool = True
+    kind: Kind = "cell"
 
 
 @dataclass(frozen=True)

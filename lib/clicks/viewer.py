@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lib.clicks.answer import ClickAnswer, segment_clicked
 from lib.clicks.class_map import ClassAnswer, segment_classes
-from lib.clicks.source import Clicks, ClickSource, Kept
+from lib.clicks.source import Clicks, ClickSource, Kept, Kind
 from lib.clicks.starting import StartingMask
 from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.classes import Progress
@@ -33,6 +33,7 @@ class ViewerRequest:
         class_id: fine class that the segment's name names, -1 none.
         start: a mask made earlier (X, Y, Z), viewer grid, nonzero inside; None: none.
         section: (viewer axis, index) to answer in one section only; None: in 3D.
+        kind: of object that is meant.
     """
 
     positive: Points
@@ -40,6 +41,7 @@ class ViewerRequest:
     class_id: int = -1
     start: NDArray[np.generic] | None = None
     section: tuple[int, int] | None = None
+    kind: Kind = "cell"
 
 
 class FramedLabels:
@@ -118,6 +120,7 @@ def segment_in_viewer(
         frame.to_network(request.positive).tolist(),
         frame.to_network(request.negative).tolist(),
         request.class_id,
+        kind=request.kind,
     )
     section = _network_section(frame, request.section)
     start = None if request.start is None else starting_mask(frame, request.start)

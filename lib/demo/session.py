@@ -242,7 +242,9 @@ class _Session:
             predictor.hierarchy,
             predictor.joining,
         )
-        answer = segment_clicked(source, Clicks(frame.to_network([click.position]).tolist()))
+        answer = segment_clicked(
+            source, Clicks(frame.to_network([click.position]).tolist(), kind="auto")
+        )
         mask = np.zeros(image.shape, bool)
         mask[box_slices(frame.viewer_box(answer.box))] = frame.mask_to_viewer(
             answer.mask, answer.box

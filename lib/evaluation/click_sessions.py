@@ -85,10 +85,11 @@ def app_answers_on(
 
 
 def as_points(clicks: Sequence[Click]) -> Clicks:
-    """Clicks of an object whose class nobody named."""
+    """Clicks of a cell or an organelle, which of the two nobody named."""
     return Clicks(
         [c.position for c in clicks if c.positive],
         [c.position for c in clicks if not c.positive],
+        kind="auto",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from lib.annotation.clicked import Clicked
 from lib.configs.settings import Settings
 from lib.infers.viewer_labels import ViewerLabels
 from lib.prediction.feature_cache import FeatureCache
@@ -32,11 +33,13 @@ class Answer:
         file: the label map for the viewer, or None.
         params: what goes into the reply's JSON.
         stored: label tag -> file to keep in the datastore beside the reply.
+        clicked: name -> what was answered to clicks; not for the reply.
     """
 
     file: str | None
     params: dict[str, Any] = field(default_factory=dict)
     stored: dict[str, str] = field(default_factory=dict)
+    clicked: dict[str, Clicked] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class NeuropilTask(InferTask):
             params["warnings"] = [*answer.params.get("warnings", ()), *image.warnings]
         if answer.stored:
             params["stored"] = answer.stored  # taken out by the app, which knows the datastore
+        if answer.clicked:
+            params["clicked"] = answer.clicked  # likewise
         return answer.file, params
 
     def _image(self, request: dict[str, Any]) -> RequestImage:

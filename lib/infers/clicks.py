@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.clicks.points import clean_points
+from lib.clicks.source import Kind
 from lib.configs.settings import LabelSettings
 from lib.labels.hierarchy import LabelHierarchy
-from lib.labels.segment_names import parse_segment_name
+from lib.labels.segment_names import kind_named, parse_segment_name
 from lib.server.errors import refuse
 from lib.server.regions import is_coordinate
 from lib.volumes.boxes import Triple
@@ -41,6 +43,27 @@ def viewer_points(value: Any, what: str) -> list[list[int]]:
     return points
 
 
+def inside_image(
+    points: list[list[int]], shape: Triple, what: str, warnings: list[str]
+) -> list[list[int]]:
+    """The points in the image, those just beside it moved onto its border; of others it is told.
+
+    Raises:
+        HTTPException: 400 where there are points on the object and none is in the image: the
+            answer would be empty.
+    """
+    kind = "negative" if what == "background" else "positive"
+    found, told = clean_points(points, shape, kind)
+    if points and not len(found) and kind == "positive":
+        raise refuse(
+            f"{what}: {points[0]} lies outside the image, as do all of the {len(points)}; expected "
+            f"voxels [0, 0, 0] to {[n - 1 for n in shape]} of the image as loaded"
+        )
+    warnings += told
+    inner: list[list[int]] = found.tolist()
+    return inner
+
+
 def named_points(value: Any) -> dict[str, list[list[int]]]:
     """Points of several objects by their names: {"axon 3": [[i, j, k], ...], ...}.
 
@@ -65,6 +88,19 @@ def clicked_class(name: Any, hierarchy: LabelHierarchy, labels: LabelSettings) -
     meaning = parse_segment_name(name, hierarchy, labels.segment_names)
     members = hierarchy.members(meaning.class_set)
     return members[0] if len(members) == 1 and meaning.kind in ("class", "object") else -1
+
+
+def clicked_kind(
+    name: str, chosen: Kind, hierarchy: LabelHierarchy, labels: LabelSettings
+) -> tuple[Kind, str]:
+    """The kind of object that is meant, and what to tell where it is not the one chosen.
+
+    The name of the segment decides where it speaks of one: an answer is what its segment says.
+    """
+    said = kind_named(name, hierarchy, labels.segment_names)
+    if not said or chosen in (said, "auto", "cell"):
+        return said or chosen, ""
+    return said, f"{name!r} is a {said}, so kind={chosen} was not followed"
 
 
 def starting_mask(request: dict[str, Any], shape: Triple) -> NDArray[np.generic] | None:

@@ -13,12 +13,12 @@ from lib.clicks.class_map import segment_classes
 from lib.clicks.strokes import fewer_points
 from lib.clicks.viewer import click_source
 from lib.infers.base import Answer, NeuropilTask, Parts, log_progress
-from lib.infers.clicks import clicked_class, viewer_points
+from lib.infers.clicks import clicked_class, inside_image, viewer_points
 from lib.infers.writer import result_dtype, result_extension, write_label
 from lib.prediction.object_classes import name_cells
 from lib.proofread.object_level import ObjectLevel
 from lib.server.weights import Loaded
-from lib.volumes.boxes import whole_box
+from lib.volumes.boxes import Triple, whole_box
 from lib.volumes.opened import RequestImage
 
 MOST_CLASS_POINTS = 100
@@ -47,7 +47,7 @@ class ProofreadClasses(NeuropilTask):
         dtype = result_dtype(request, len(self.viewer_labels.names))
         predictor = loaded.predictor
         frame = predictor.frame(image.shape, image.voxel_size_nm)
-        clicks, warnings = self._clicks(request)
+        clicks, warnings = self._clicks(request, image.shape)
         given = sum(len(points) for points in clicks.values())
         if given > MOST_CLASS_POINTS:
             each = MOST_CLASS_POINTS // len(clicks)
@@ -106,13 +106,15 @@ class ProofreadClasses(NeuropilTask):
         values[changed] = clicked[changed]
         return values
 
-    def _clicks(self, request: dict[str, Any]) -> tuple[dict[int, list[list[int]]], list[str]]:
+    def _clicks(
+        self, request: dict[str, Any], shape: Triple
+    ) -> tuple[dict[int, list[list[int]]], list[str]]:
         """Fine class -> viewer voxels; viewers send one key for each label that they know."""
         clicks: dict[int, list[list[int]]] = {}
-        warnings = []
+        warnings: list[str] = []
         hierarchy = self.viewer_labels.hierarchy
         for name in self.viewer_labels.segments:
-            points = viewer_points(request.get(name), name)
+            points = inside_image(viewer_points(request.get(name), name), shape, name, warnings)
             if not points:
                 continue
             fine = clicked_class(name, hierarchy, self.settings.labels)

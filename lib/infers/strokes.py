@@ -53,7 +53,8 @@ class Strokes(Proofread):
         points, denied = stroke_points(positive, negative, turn.image.voxel_size_nm)
         if not points:
             raise refuse(f"label: nothing is painted in a segment {FOREGROUND!r}")
-        return ViewerRequest(points, denied, self._class_of(turn, request.get("label")))
+        fine, kind = self._class_of(turn, turn.name), self._kind_of(turn, turn.name)
+        return ViewerRequest(points, denied, fine, kind=kind)
 
 
 def _values(label_info: Any, present: list[int]) -> dict[str, int]:

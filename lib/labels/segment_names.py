@@ -137,6 +137,18 @@ def slip_told(
     return meant and f"{name!r} is one object of unknown class; was {meant!r} meant?"
 
 
+def kind_named(
+    name: str, hierarchy: LabelHierarchy, mapping: Mapping[str, str] | None = None
+) -> Literal["cell", "organelle", ""]:
+    """Whether a name speaks of a cell or of what lies inside cells; "" where it does not say."""
+    meaning = parse_segment_name(name, hierarchy, mapping) if name.strip() else None
+    if meaning is None or meaning.kind in ("uncertain", "ignored"):
+        return ""
+    if not meaning.class_set & ~hierarchy.inside_set:
+        return "organelle"
+    return "" if meaning.class_set & hierarchy.inside_set else "cell"
+
+
 def object_name(class_set: int, number: int, hierarchy: LabelHierarchy) -> str:
     """The name under which an object is shown, which `parse_segment_name` reads back.
 

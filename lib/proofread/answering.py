@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lib.clicks.answer import ClickAnswer
 from lib.clicks.masks import parts_holding
+from lib.clicks.source import Kind
 from lib.clicks.viewer import ViewerRequest
 from lib.proofread.current import CurrentObjects, Placed
 from lib.proofread.replay import NONE
@@ -18,29 +19,57 @@ from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, hull, minu
 
 Over = Literal["free", "all"]
 """Whether an answer may take voxels of accepted objects."""
+MOST_NAMED = 5
+"""Accepted objects that a sentence names."""
 Find = Callable[[ViewerRequest], ClickAnswer]
 """The network's answer to clicks, on the viewer's grid."""
 
 
+def of_kind(
+    objects: CurrentObjects,
+    positive: Sequence[Sequence[int]],
+    kind: Kind,
+    organelles: Collection[int],
+) -> CurrentObjects:
+    """The objects that points can mean: cells as if nothing lay in them, where cells are meant.
+
+    Args:
+        objects: of the item.
+        positive: points on what is meant, viewer voxels.
+        kind: of object that is meant.
+        organelles: the objects that are some.
+    """
+    cells = objects.without(organelles) if kind == "cell" else objects
+    return objects if NONE in cells.at(positive) else cells
+
+
 def answer_clicks(
-    objects: CurrentObjects | None, request: ViewerRequest, find: Find, over: Over = "free"
+    objects: CurrentObjects | None,
+    request: ViewerRequest,
+    find: Find,
+    over: Over = "free",
+    organelles: Collection[int] = (),
 ) -> ClickAnswer:
     """The object that clicks mean, given what stands.
 
     Where positive points lie in objects that people made, and no negative point does, these are
     the answer, voxel for voxel. Any other answer goes round the accepted objects, but for those
-    that hold a positive point.
+    that hold a positive point. An organelle is not looked for where a person made one, and is no
+    cell that a person made.
 
     Args:
-        objects: of the item; None: there are none.
+        objects: that the points can mean (`of_kind`); None: there are none.
         request: of the viewer.
         find: answers what the objects do not.
         over: "all" takes voxels of accepted objects as well.
+        organelles: the objects that are some.
     """
     if objects is None:
         return find(request)
     mine = set(objects.at(request.positive)) if len(request.positive) else set()
     made = mine <= objects.standing().touched and bool(mine)
+    if request.kind == "organelle":
+        made = made and mine.issubset(organelles)
     denied = bool(mine & set(objects.at(request.negative))) if len(request.negative) else False
     if made and not denied and request.start is None:
         return _as_made(objects, mine, request.section)
@@ -63,6 +92,52 @@ def _as_made(
     return ClickAnswer(mask, box, (), 0, True)
 
 
+def left_to_accepted(
+    objects: CurrentObjects, placed: Placed, taker: Collection[int], over: Over
+) -> tuple[Placed, str]:
+    """Voxels that an object is to have, without those of accepted objects.
+
+    Args:
+        objects: of the item.
+        placed: the voxels.
+        taker: the object itself, and what it may take voxels of.
+        over: "all" takes those of all.
+
+    Returns:
+        What is left of the voxels, and what to tell; "" where no accepted object has any.
+    """
+    locked = objects.locked(placed.box, sorted(taker)) & placed.mask
+    if not locked.any():
+        return placed, ""
+    standing = objects.standing()
+    found = np.unique(objects.read(placed.box)[locked]).tolist()
+    owners = ", ".join(standing.names.get(i) or f"object {i}" for i in found[:MOST_NAMED])
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    told = f"{int(locked.sum())} voxels of accepted objects ({owners}{more}) were"
+    if over == "all":
+        return placed, f"{told} taken from them"
+    told += " left to them; over=all takes them as well"
+    return Placed(placed.mask & ~locked, placed.box), told
+
+
+def with_inner(
+    objects: CurrentObjects, placed: Placed, object_id: int, organelles: Collection[int]
+) -> tuple[Placed, frozenset[int]]:
+    """A cell's voxels with those that it has beneath organelles, and which these are."""
+    if not organelles:
+        return placed, frozenset()
+    seen = objects.read(placed.box)
+    inner = np.isin(seen, list(organelles))
+    beneath = objects.without(organelles).read(placed.box) == object_id
+    mask = placed.mask | (inner & beneath)
+    return Placed(mask, placed.box), frozenset(np.unique(seen[inner & mask]).tolist())
+
+
+def all_of(objects: CurrentObjects, placed: Placed, inner: Collection[int]) -> bool:
+    """Whether nothing of some voxels would be seen above the organelles in them."""
+    return bool(np.isin(objects.read(placed.box)[placed.mask], list(inner)).all())
+
+
 def _round_locked(
     objects: CurrentObjects,
     found: ClickAnswer,
@@ -70,18 +145,14 @@ def _round_locked(
     positive: Sequence[Sequence[int]],
 ) -> ClickAnswer:
     """An answer without the accepted objects in which no positive point lies."""
-    locked = objects.locked(found.box, sorted(mine)) & found.mask
-    if not locked.any():
+    left, told = left_to_accepted(objects, Placed(found.mask, found.box), mine, "free")
+    if not told:
         return found
-    mask = found.mask & ~locked
+    mask = left.mask
     points = np.asarray(positive, np.int64).reshape(-1, 3) - np.array(box_origin(found.box))
     inside = ((points >= 0) & (points < mask.shape)).all(1)
     if (kept := parts_holding(mask, points[inside])).any():
         mask = kept  # what lay beyond an accepted object goes with it
-    told = (
-        f"{int(locked.sum())} voxels of accepted objects were left to them; "
-        "over=all takes them as well"
-    )
     return replace(found, mask=mask, warnings=(*found.warnings, told))
 
 
@@ -101,28 +172,23 @@ class ManyAnswer:
 
 
 def answer_many(
-    objects: CurrentObjects | None,
     named: Mapping[str, ViewerRequest],
-    find: Find,
+    find: Callable[[str, ViewerRequest], ClickAnswer],
     voxel_size_nm: Sequence[float],
-    over: Over = "free",
 ) -> ManyAnswer:
     """Points of several objects at once: the points of one deny the others.
 
     Args:
-        objects: of the item.
         named: name -> its points; negative ones hold for it alone.
-        find: answers what the objects do not.
+        find: answers one of them, by its name.
         voxel_size_nm: of the viewer's grid: a voxel that two answers hold goes to the object
             whose nearest point is nearer.
-        over: see `answer_clicks`.
     """
     answers: list[tuple[ClickAnswer, NDArray[np.int64]]] = []
     warnings: list[str] = []
     for name, request in named.items():
         others = [p for n, r in named.items() if n != name for p in r.positive]
-        asked = replace(request, negative=[*request.negative, *others])
-        found = answer_clicks(objects, asked, find, over)
+        found = find(name, replace(request, negative=[*request.negative, *others]))
         answers.append((found, np.asarray(request.positive, np.int64).reshape(-1, 3)))
         warnings += [f"{name}: {text}" for text in found.warnings]
     box = hull([found.box for found, _ in answers])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from lib.clicks.viewer import ViewerRequest, click_source, segment_in_viewer
 from lib.prediction.feature_cache import FeatureCache
 from lib.prediction.fragment_store import load_fragments
 from lib.prediction.predictor import Predictor
-from lib.proofread.answering import Over, answer_clicks
+from lib.proofread.answering import Over, answer_clicks, of_kind
 from lib.proofread.current import CurrentObjects, Placed
 from lib.proofread.drafts import WithDrafts
 from lib.volumes.contrast import LazyImage
@@ -52,6 +52,7 @@ class Asking:
         request: ViewerRequest,
         drafts: Sequence[Placed] = (),
         over: Over = "free",
+        organelles: Collection[int] = (),
     ) -> ClickAnswer:
         """The object that clicks mean, given what stands.
 
@@ -60,14 +61,17 @@ class Asking:
             request: of the viewer.
             drafts: what the same person was shown of other objects.
             over: "all" takes voxels of accepted objects as well.
+            organelles: the objects that are some.
         """
+        if objects is not None:
+            objects = of_kind(objects, request.positive, request.kind, organelles)
 
         def find(asked: ViewerRequest) -> ClickAnswer:
             frame = self.predictor.frame(self.image.shape, self.voxel_size_nm)
             with self.turn():
                 return segment_in_viewer(self._source(objects, drafts), frame, asked)
 
-        return answer_clicks(objects, request, find, over)
+        return answer_clicks(objects, request, find, over, organelles)
 
     def _source(self, objects: CurrentObjects | None, drafts: Sequence[Placed]) -> ClickSource:
         standing = None

@@ -6,7 +6,7 @@ map as it stands: the machine's ids through a table, and on them what edits drew
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,16 +37,37 @@ class CurrentObjects(StandingObjects):
         finally:
             self.standing()
 
-    def accept(self, placed: Placed, object_id: int, name: str = "", by: str = "") -> Edit:
-        """These voxels are the object, and right: it is locked from now on."""
-        return self._draw("accept", placed, object_id, name, by)
+    def accept(
+        self,
+        placed: Placed,
+        object_id: int,
+        name: str = "",
+        by: str = "",
+        above: Collection[int] = (),
+    ) -> Edit:
+        """These voxels are the object, and right: it is locked from now on.
+
+        Args:
+            above: objects that keep those of the voxels which people drew for them: a cell's
+                organelles.
+        """
+        return self._draw("accept", placed, object_id, name, by, above)
 
     def redraw(self, placed: Placed, object_id: int, name: str = "", by: str = "") -> Edit:
         """These voxels are the object; what it had besides becomes an object of its own."""
         return self._draw("redraw", placed, object_id, name, by)
 
-    def split(self, placed: Placed, object_id: int, by: str = "") -> Edit:
+    def split(
+        self,
+        placed: Placed,
+        object_id: int,
+        by: str = "",
+        called: Callable[[int], str] = lambda _: "",
+    ) -> Edit:
         """The part of an object that lies in some voxels becomes an object.
+
+        Args:
+            called: its name, by its id.
 
         Raises:
             ValueError: the object has no voxel there, or no other.
@@ -57,14 +78,16 @@ class CurrentObjects(StandingObjects):
             inside = replace(placed, mask=placed.mask & (self.read(placed.box) == object_id)).cut()
             if inside is None or not self._rest(object_id, inside):
                 raise ValueError(f"object {object_id}: a split needs a part of it, and a rest")
+            part = self.new_id()
             return Edit(
-                "split", self.new_id(), (object_id,), mask=self._keep(inside), box=inside.box, by=by
-            )
+                "split", part, (object_id,), mask=self._keep(inside), box=inside.box,
+                name=called(part), by=by,
+            )  # fmt: skip
 
         return self._act(made)
 
-    def merge(self, object_ids: Sequence[int], by: str = "") -> Edit:
-        """Several objects are one, which keeps the id of the first.
+    def merge(self, object_ids: Sequence[int], by: str = "", name: str = "") -> Edit:
+        """Several objects are one, which keeps the id of the first, and its name if none is given.
 
         Raises:
             ValueError: fewer than two objects.
@@ -76,7 +99,7 @@ class CurrentObjects(StandingObjects):
                 raise ValueError("a merge needs two objects or more; click into each of them")
             for object_id in distinct:
                 self._must_exist(object_id)
-            return Edit("merge", distinct[0], tuple(distinct[1:]), by=by)
+            return Edit("merge", distinct[0], tuple(distinct[1:]), name=name, by=by)
 
         return self._act(made)
 
@@ -89,7 +112,8 @@ class CurrentObjects(StandingObjects):
 
         def made() -> Edit:
             self._must_exist(object_id)
-            return Edit("delete", object_id, by=by)
+            name = self.standing().names.get(object_id, "")
+            return Edit("delete", object_id, name=name, by=by)
 
         return self._act(made)
 
@@ -114,7 +138,15 @@ class CurrentObjects(StandingObjects):
         """Bring back what the last undo took; it, or None where there is nothing."""
         return self._step("redo", lambda s: s.undone, by)
 
-    def _draw(self, op: Any, placed: Placed, object_id: int, name: str, by: str) -> Edit:
+    def _draw(
+        self,
+        op: Any,
+        placed: Placed,
+        object_id: int,
+        name: str,
+        by: str,
+        above: Collection[int] = (),
+    ) -> Edit:
         assert 0 < object_id <= LARGEST_ID, object_id
 
         def made() -> Edit:
@@ -124,7 +156,7 @@ class CurrentObjects(StandingObjects):
             left = self._rest(object_id, tight)
             rest = max(self.new_id(), object_id + 1) if left >= self.min_voxels else NONE
             return Edit(
-                op, object_id, rest=rest, mask=self._keep(tight), box=tight.box, name=name, by=by
+                op, object_id, tuple(sorted(above)), rest, self._keep(tight), tight.box, name, by=by
             )
 
         return self._act(made)

@@ -23,7 +23,8 @@ class Edit:
             (a part of an object becomes an object), "merge", "delete", "name", "undo" and "redo"
             (of the last edit that stands), "rebase" (the machine found new objects).
         object: the object it is about, by the id that it has afterwards.
-        others: ids of what is merged into it; of a split, the object that was cut.
+        others: ids of what is merged into it; of a split, the object that was cut; of an accepted
+            cell, the organelles that lie in it and stay what they are.
         rest: id of what a redraw leaves over of the object; 0: that becomes no object.
         mask: payload of the object's voxels on `box`; "" where the op needs none.
         box: voxels of the item.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from lib.labels.hierarchy import normalize_name
 from lib.proofread.edits import Edit
 from lib.volumes.boxes import Box
 
@@ -86,7 +87,7 @@ def replay(edits: Iterable[Edit]) -> Standing:
     table = _Table()
     for edit in active:
         table.apply(edit)
-    drawn = tuple(Drawn(b, m, table.owner[k]) for k, (b, m) in enumerate(table.drawn))
+    drawn = tuple(Drawn(*table.drawn[k], table.owner[k]) for k in table.order)
     return Standing(
         tuple(active), tuple(undone), rebases, frozenset(versions - {""}), dict(table.machine),
         drawn, frozenset(table.accepted), dict(table.names), frozenset(table.touched), highest,
@@ -100,6 +101,7 @@ class _Table:
         self.machine: dict[int, int] = {}
         self.drawn: list[tuple[Box, str]] = []
         self.owner: list[int] = []
+        self.order: list[int] = []  # of what was drawn, the uppermost last
         self.accepted: set[int] = set()
         self.names: dict[int, str] = {}
         self.touched: set[int] = set()
@@ -119,12 +121,20 @@ class _Table:
             self._move(one, edit.rest)
         if edit.mask and edit.box is not None:
             self._layers.setdefault(one, []).append(len(self.owner))
+            self.order.append(len(self.owner))
             self.drawn.append((edit.box, edit.mask))
             self.owner.append(one)
+        if edit.op == "accept":
+            above = {layer for other in edit.others for layer in self._layers.get(other, [])}
+            self.order.sort(key=above.__contains__)
         if edit.op == "delete":
             return
         if name:
             self.names[one] = name
+        if edit.op == "split":  # a name goes with the part that it was said of
+            for other in edit.others:
+                if normalize_name(self.names.get(other, "")) == normalize_name(name):
+                    self.names.pop(other, None)
         if edit.op == "accept":
             self.accepted.add(one)
         elif edit.op != "name":  # what is changed is not what was accepted

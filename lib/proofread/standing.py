@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import fastremap
 import numpy as np
@@ -85,6 +86,15 @@ class StandingObjects:
         self._counted = -1
         self._standing = Standing()
         self._here: Ids | None = None
+        self._without: frozenset[int] = frozenset()
+
+    def without(self, object_ids: Collection[int]) -> Self:
+        """The same objects where what edits drew of some is not there: what lies beneath is."""
+        if not object_ids:
+            return self
+        view = copy.copy(self)
+        view._without = frozenset(object_ids)
+        return view
 
     @property
     def shape(self) -> Triple:
@@ -118,7 +128,7 @@ class StandingObjects:
             ids = fastremap.remap(ids, standing.machine, preserve_missing_labels=True)
         for drawn in standing.drawn:
             common = intersect(drawn.box, box)
-            if common is not None:
+            if common is not None and drawn.object not in self._without:
                 mask = self._mask(drawn.mask, box_shape(drawn.box))
                 part = ids[box_slices(shift_box(common, minus(box_origin(box))))]
                 part[mask[box_slices(shift_box(common, minus(box_origin(drawn.box))))]] = (

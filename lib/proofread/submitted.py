@@ -17,10 +17,11 @@ from lib.annotation.submissions import submit
 from lib.annotation.versions import SubmissionOptions
 from lib.clicks.masks import parts_holding, place_in
 from lib.labels.hierarchy import normalize_name
-from lib.labels.segment_names import object_name
-from lib.proofread.answering import Over
+from lib.labels.segment_names import kind_named, object_name
+from lib.proofread.answering import Over, all_of, left_to_accepted, with_inner
 from lib.proofread.current import CurrentObjects, Placed
 from lib.proofread.machine import MachineObjects
+from lib.proofread.naming import organelles_of
 from lib.proofread.replay import NONE
 from lib.volumes.boxes import Box, box_origin, box_shape, box_slices, hull, intersect
 from lib.volumes.readers.opening import open_file
@@ -47,6 +48,7 @@ def accept_submitted(
     by: str = "",
     over: Over = "free",
     within: Box | None = None,
+    mapping: Mapping[str, str] | None = None,
 ) -> Accepted:
     """Accept objects of an item's `instance` label as they are there.
 
@@ -58,11 +60,14 @@ def accept_submitted(
         item: with the label that a submission has just made.
         made: id -> name of the objects that a person made.
         by: who submitted.
-        over: "free" leaves voxels of other accepted objects to them.
+        over: "free" leaves voxels of other accepted objects to them, but for those of cells that
+            an organelle lies in.
         within: the region that was submitted; None: all of the item.
+        mapping: names of the lab -> class or group names.
     """
     names: list[str] = []
     notes: list[str] = []
+    hierarchy, mapping = item.study.hierarchy, mapping or {}
     if not made:
         return Accepted(names, notes)
     source = open_file(item.label_path("instance"), item.study.spacing_unit)
@@ -76,7 +81,18 @@ def accept_submitted(
                 placed = Placed(submitted.read(box) == object_id, box)
                 if within is not None:
                     placed = _going_on(objects, placed, within)
-                if _accept(objects, object_id, name, placed, by, over, notes):
+                if _stands(objects, object_id, placed):
+                    names.append(name)
+                    continue
+                organelles = organelles_of(objects, hierarchy, mapping) - {object_id}
+                inner, takes = frozenset[int](), objects.standing().accepted - organelles
+                if kind_named(name, hierarchy, mapping) != "organelle":
+                    placed, inner = with_inner(objects, placed, object_id, organelles)
+                    takes = inner
+                placed, told = left_to_accepted(objects, placed, {object_id, *takes}, over)
+                notes += [f"{name}: {told}"] if told else []
+                if not all_of(objects, placed, inner):
+                    objects.accept(placed, object_id, name, by, inner)
                     names.append(name)
     finally:
         source.close()
@@ -168,32 +184,6 @@ def _going_on(objects: CurrentObjects, placed: Placed, within: Box) -> Placed:
     mask[place_in(placed.box, whole)] |= placed.mask
     points = np.argwhere(placed.mask) + np.subtract(box_origin(placed.box), box_origin(whole))
     return Placed(parts_holding(mask, points), whole).cut() or placed
-
-
-def _accept(
-    objects: CurrentObjects,
-    object_id: int,
-    name: str,
-    placed: Placed,
-    by: str,
-    over: Over,
-    notes: list[str],
-) -> bool:
-    """Accept one object; whether it stands as it was submitted."""
-    if _stands(objects, object_id, placed):
-        return True
-    if over == "free":
-        locked = objects.locked(placed.box, [object_id]) & placed.mask
-        if left := int(np.count_nonzero(locked)):
-            placed = Placed(placed.mask & ~locked, placed.box)
-            notes.append(
-                f"{name}: {left} voxels of accepted objects were left to them; "
-                "over=all takes them as well"
-            )
-    if not placed.mask.any():
-        return False
-    objects.accept(placed, object_id, name, by)
-    return True
 
 
 def _stands(objects: CurrentObjects, object_id: int, placed: Placed) -> bool:

@@ -18,7 +18,7 @@ from monailabel.interfaces.exception import (
 )
 
 from lib.volumes import errors
-from lib.volumes.errors import DiskError
+from lib.volumes.errors import DiskError, VolumeError
 
 BAD_REQUEST = 400
 FORBIDDEN = 403
@@ -60,16 +60,24 @@ def as_answer(error: Exception) -> HTTPException | None:
     if isinstance(error, TimeoutError):
         return refuse(str(error) or "the server is busy, try again", BUSY)
     if isinstance(error, DiskError):
-        return refuse(str(error), DISK_FULL if error.full else FORBIDDEN)
+        return refuse(_without_folder(error), DISK_FULL if error.full else FORBIDDEN)
     if isinstance(error, zipfile.BadZipFile | tarfile.TarError | shutil.ReadError):
         return refuse(f"archive: cannot be read: {error}")
     if isinstance(error, OSError):
         return _disk_answer(error)
     if isinstance(error, MemoryError):
         return refuse(f"this needs more memory than the server has ({error})", TOO_LARGE)
+    if isinstance(error, VolumeError):
+        return refuse(_without_folder(error))
     if isinstance(error, ValueError | OverflowError):
         return refuse(str(error))
     return None
+
+
+def _without_folder(error: VolumeError) -> str:
+    """The message, with files by their names: where a server keeps them tells a viewer nothing."""
+    file = Path(error.where.partition(":")[0])
+    return str(error).replace(f"{file.parent}/", "") if file.is_absolute() else str(error)
 
 
 def _disk_answer(error: OSError) -> HTTPException | None:

@@ -106,6 +106,7 @@ def run_task(app: Any, request: dict[str, Any], staged: str | None) -> dict[str,
     path = app.datastore().get_image_uri(image) if known else image
     file, params = task({**request, "image": path})
     stored: dict[str, str] = params.pop("stored", {})
+    clicked: dict[str, Any] = params.pop("clicked", {})
     info = {"model": name, "params": params}
     for tag, kept in stored.items():
         if known:  # without the names: thousands of objects would swell the index
@@ -115,7 +116,7 @@ def run_task(app: Any, request: dict[str, Any], staged: str | None) -> dict[str,
     if known:
         params |= label_accepted(app, str(image), str(request.get("client_id") or ""), params)
     if known and file:
-        app.submissions.note_answer(image, request, params, Path(file))
+        app.submissions.note_answer(image, request, params, Path(file), clicked)
     label = file
     if known and file and request.get("save_label"):
         tag = str(request.get("label_tag") or "original")

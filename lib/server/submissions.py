@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, cast
 
+from lib.annotation.clicked import Clicked
 from lib.annotation.deriving import Derived
 from lib.annotation.shown import LastAnswers, Shown
 from lib.annotation.submissions import Prepared, prepare_labels, recover, submit
@@ -135,6 +136,7 @@ class Submissions:
             str(info.get("client_id") or ""),
             cast(Over, _choice(info, "over")),
             options.roi,
+            self.mapping,
         )
         self.objects.drafts.forget(str(info.get("client_id") or ""), image_id)
         region_done = done_in(objects, options.roi)
@@ -142,7 +144,12 @@ class Submissions:
         return self._told(image_id, info, derived, accepted, region_done)
 
     def note_answer(
-        self, image_id: str, request: dict[str, Any], params: dict[str, Any], file: Path
+        self,
+        image_id: str,
+        request: dict[str, Any],
+        params: dict[str, Any],
+        file: Path,
+        clicked: Mapping[str, Clicked] | None = None,
     ) -> None:
         """Remember what a viewer is given, to tell afterwards what its annotator touched.
 
@@ -150,6 +157,7 @@ class Submissions:
             request: with `model` and `client_id`.
             params: of the reply, with `label_names`.
             file: the map that is sent.
+            clicked: what was answered to clicks, by name.
         """
         client, model = str(request.get("client_id") or ""), str(request["model"])
         if model in AUTOMATIC:
@@ -159,8 +167,11 @@ class Submissions:
                 return  # what points changed is not what the machine said
             self.answers.note(image_id, client, model, file, params["label_names"])
         elif model in CLICKED:
+            first = request.get("foreground") or request.get("roi") or [""]
+            place = "" if request.get("label") or request.get("objects") else str(first[0])
             for name in params["label_names"]:
-                self.answers.note_click(image_id, client, name)
+                found = (clicked or {}).get(name)
+                self.answers.note_click(image_id, client, name, found, place)
 
     def _options(
         self, item: StudyItem, info: dict[str, Any], objects: CurrentObjects
@@ -182,6 +193,7 @@ class Submissions:
             [*clicked, *self._accepted_names(objects)],
             names,
             objects.new_id(),
+            self.answers.asked(item.id, str(info.get("client_id") or "")),
         )
 
     def _accepted_names(self, objects: CurrentObjects) -> list[str]:

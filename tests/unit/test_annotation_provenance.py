@@ -11,11 +11,13 @@ import pytest
 from submission_cases import AXON, INFO, INSIDE, NAMES, ROI, SHAPE, H, strokes, upload
 
 from lib.annotation import shown as shown_module
+from lib.annotation.clicked import Clicked
 from lib.annotation.shown import MOST_CLIENTS, LastAnswers
 from lib.annotation.submissions import submit
 from lib.annotation.versions import SubmissionOptions, versions
 from lib.data.items import labelled_items
 from lib.volumes.atomic import write_json
+from lib.volumes.boxes import whole_box
 
 VALUES = {name: n for n, name in enumerate(NAMES, 1)}
 
@@ -27,7 +29,8 @@ def answers(study):
 
 def _options(answers: LastAnswers, client: str = "ann", **more) -> SubmissionOptions:
     shown, clicked = answers.of("one", client)
-    return SubmissionOptions(shown=shown, clicked=clicked, **more)
+    asked = answers.asked("one", client)
+    return SubmissionOptions(shown=shown, clicked=clicked, asked=asked, **more)
 
 
 def _shown(tmp_path: Path, answers: LastAnswers, data, task="segmentation", names=VALUES) -> None:
@@ -101,6 +104,46 @@ def test_a_clicked_segment_is_the_annotator_s(tmp_path, study, answers):
     assert derived.made == {17: "axon 17"}
     _shown(tmp_path, answers, machine)  # the new answer took its place in the viewer
     assert answers.of("one", "ann")[1] == []
+
+
+def test_what_was_clicked_is_the_annotator_s_under_another_name(tmp_path, study, answers):
+    machine = strokes()
+    _shown(tmp_path, answers, machine)
+    asked = Clicked(machine == 3, whole_box(SHAPE))
+    answers.note_click("one", "ann", "Segment_1", asked)
+    derived = submit(study, "one", upload(tmp_path, machine), INFO, _options(answers))
+    ids = study.item("one").read_instances()
+    np.testing.assert_array_equal(ids == 17, machine == 3)
+    assert derived.made == {17: "axon 17"}
+    assert derived.touched_share == pytest.approx((machine == 3).mean())
+    (version,) = versions(study, "one")
+    (kept,) = version.options.asked
+    assert Clicked.read(kept) is not None, "deriving again gives the same"
+
+
+def test_a_clicked_answer_that_was_thrown_away_says_nothing(tmp_path, study, answers):
+    machine = strokes()
+    _shown(tmp_path, answers, machine)
+    for n, start in enumerate((0, 6)):  # most of neither came back in one segment
+        box = ((start, start + 5), (0, 17), (0, 9))
+        answers.note_click("one", "ann", "object", Clicked(np.ones((5, 17, 9), bool), box), str(n))
+    assert len(answers.asked("one", "ann")) == 2
+    derived = submit(study, "one", upload(tmp_path, machine), INFO, _options(answers))
+    assert derived.touched_share == 0 and derived.made == {}
+
+
+def test_clicked_answers_are_bounded_and_damaged_ones_left_out(study, answers, monkeypatch):
+    monkeypatch.setattr(shown_module, "MOST_ASKED", 3)
+    one = Clicked(np.ones((2, 2, 1), bool), ((0, 2), (1, 3), (4, 5)))
+    for n in range(5):
+        answers.note_click("one", "ann", "object", one, str(n))
+        answers.note_click("one", "ann", "axon 3", one)  # again: in place of the last one
+    files = answers.asked("one", "ann")
+    assert len(files) == 3
+    kept = Clicked.read(files[0])
+    assert kept is not None and kept.box == one.box and kept.mask.all()
+    files[0].write_bytes(files[0].read_bytes()[:40])
+    assert Clicked.read(files[0]) is None
 
 
 def test_each_answer_counts_and_another_client_s_does_not(tmp_path, study, answers):

@@ -26,6 +26,7 @@ KEYS = (
     Key("positive", ("keyp", "alt+mousedown0"), "P, Alt+click", "a point on the object"),
     Key("negative", ("keyn", "alt+mousedown2"), "N, Alt+right click", "a point beside the object"),
     Key("answer", ("keyw",), "W", "answer again, with the lines drawn in `yes` and `no`"),
+    Key("kind", ("shift+keyw",), "Shift+W", "points mean organelles, or cells again"),
     Key("clear", ("escape",), "Escape", "forget the points and what was found"),
     Key("accept", ("keyf",), "F", "accept the answer; without points, the object under the mouse"),
     Key("merge", ("keym",), "M", "the objects under the points and the mouse are one"),

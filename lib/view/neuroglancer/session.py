@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.clicks.answer import ClickAnswer
+from lib.clicks.source import Kind
 from lib.clicks.strokes import fewer_points
 from lib.clicks.viewer import ViewerRequest
 from lib.labels.segment_names import object_name
@@ -20,6 +21,7 @@ from lib.proofread.answering import shown
 from lib.proofread.current import CurrentObjects, Placed
 from lib.proofread.doubts import Doubt, region_around
 from lib.proofread.editing import Editor, EditRequest
+from lib.proofread.naming import organelles_of
 from lib.proofread.replay import NONE
 from lib.proofread.submitted import declare_annotated
 from lib.queries.ledger import HandedOut, Ledger
@@ -68,6 +70,7 @@ class Session:
         doubt: the place that was last gone to.
         asked: a box that waits for being declared annotated by a second press.
         progress: told (windows done, windows in all) while a box is computed.
+        kind: of object that points on an organelle mean.
     """
 
     scene: Scene
@@ -81,6 +84,7 @@ class Session:
     doubt: Doubt | None = None
     asked: Box | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
+    kind: Kind = "cell"
     _seen: set[tuple[str, int, int, Triple]] = field(default_factory=set)
 
     @property
@@ -106,10 +110,21 @@ class Session:
             raise ValueError("no positive point yet: P on the object, or draw in the layer `yes`")
         begin = time.monotonic()
         objects = self._standing()
-        self.answer = self.scene.asking().answer(objects, ViewerRequest(positive, negative))
+        asked, organelles = ViewerRequest(positive, negative, kind=self.kind), frozenset[int]()
+        if objects is not None:
+            desk = self.scene.desk
+            organelles = organelles_of(objects, desk.hierarchy, desk.settings.labels.segment_names)
+        self.answer = self.scene.asking().answer(objects, asked, organelles=organelles)
         voxels, passed = int(self.answer.mask.sum()), time.monotonic() - begin
-        told = f"{voxels:,} voxels in {passed:.2f} s; F accepts, X splits, Escape clears"
+        what = "an organelle" if self.answer.organelle >= 0 else "a cell"
+        told = f"{what}, {voxels:,} voxels in {passed:.2f} s; F accepts, X splits, Escape clears"
         return "; ".join([told, *self.answer.warnings])
+
+    def other_kind(self) -> str:
+        """From now on points mean the organelle that they lie on, or again the cell around it."""
+        self.kind = "organelle" if self.kind == "cell" else "cell"
+        told = f"points mean {self.kind}s"
+        return f"{told}; {self.find()}" if self._points()[0] else told
 
     def clear(self) -> str:
         """Forget points, strokes, answer and what was found."""
@@ -139,7 +154,7 @@ class Session:
             self.find()
         edits = objects.standing().active
         pointed = [] if action in ("undo", "redo") else positive
-        asked = EditRequest(action, pointed, name, self.client)
+        asked = EditRequest(action, pointed, name, self.client, self.kind)
         _, told = self._editor().run(objects, asked, self._answered)
         self._forget(objects)
         done = f"{action}: {told[action]}" if action in told else told["edit"]["did"]

@@ -145,6 +145,8 @@ class LiveViewer:
             return session.click(voxel, name == "positive")
         if name == "answer":
             return session.find()
+        if name == "kind":
+            return session.other_kind()
         if name == "clear":
             self._screen.box = None
             return session.clear()

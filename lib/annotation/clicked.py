@@ -7,7 +7,6 @@ which it was asked for is gone. So the answers to clicks are kept with their vox
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from lib.annotation.segments import SubmissionTable
 from lib.volumes.boxes import Box, Triple, box_shape, box_slices, contains, whole_box
+from lib.volumes.errors import DAMAGED_ARRAYS
 
 MOSTLY = 0.8
 """Share of a clicked object that one segment must hold to be it, perhaps corrected since: of an
@@ -49,7 +49,7 @@ class Clicked:
             with np.load(path, allow_pickle=False) as kept:
                 x, y, z = ((int(a), int(b)) for a, b in kept["box"])
                 bits = kept["bits"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except DAMAGED_ARRAYS:
             return None
         box: Box = (x, y, z)
         count = int(np.prod(box_shape(box), dtype=np.int64))

@@ -90,7 +90,7 @@ def accept_submitted(
                     placed, inner = with_inner(objects, placed, object_id, organelles)
                     takes = inner
                 placed, told = left_to_accepted(objects, placed, {object_id, *takes}, over)
-                notes += [f"{name}: {told}"] if told else []
+                notes += [f"{name}: {told}; the labels are as submitted"] if told else []
                 if not all_of(objects, placed, inner):
                     objects.accept(placed, object_id, name, by, inner)
                     names.append(name)

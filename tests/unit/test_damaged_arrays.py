@@ -15,6 +15,7 @@ import torch
 from queries_cases import add_item, make_scores, store_in
 
 from lib.adaptation.rehearsal import Reservoir
+from lib.annotation.clicked import Clicked
 from lib.prediction.fragment_store import load_fragments, save_fragments
 from lib.prediction.graph import REACHES, FragmentGraph
 from lib.prediction.objects import Fragments
@@ -44,6 +45,10 @@ def write_joins(path: Path) -> None:
     joins_of_map(IDS).save(path)
 
 
+def write_clicked(path: Path) -> None:
+    path.write_bytes(Clicked(IDS % 2 == 1, ((0, 2), (3, 5), (0, 2))).to_bytes())
+
+
 Write = Callable[[Path], None]
 Load = Callable[[Path], Any]
 KINDS: dict[str, tuple[Write, Load]] = {
@@ -51,6 +56,7 @@ KINDS: dict[str, tuple[Write, Load]] = {
     "scores": (write_scores, load_scores),
     "rehearsal rows": (write_rows, Reservoir.load),
     "joins": (write_joins, load_joins),
+    "clicked": (write_clicked, Clicked.read),
 }
 
 

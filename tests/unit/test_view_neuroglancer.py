@@ -67,6 +67,14 @@ def test_points_are_answered_and_the_answer_is_a_layer(viewer: LiveViewer) -> No
     assert layers.ANSWER not in state.layers and not state.layers["yes"].layer.annotations
 
 
+def test_points_mean_cells_or_from_a_key_on_organelles(viewer: LiveViewer) -> None:
+    assert press(viewer, "kind") == "points mean organelles"
+    told = press(viewer, "positive", (8, 10, 4))
+    assert told.startswith("an organelle, ") or "no organelle is seen at the points" in told
+    told = press(viewer, "kind")
+    assert told.startswith("points mean cells; a cell, ")
+
+
 def test_an_accepted_object_is_locked_and_undone(viewer: LiveViewer) -> None:
     assert "accept" in press(viewer, "accept", (8, 10, 4))
     objects = viewer.scene.current()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -90,10 +90,11 @@ class WorstCases:
             "| picture | data set | figure | value | item | place |",
             "|---|---|---|--:|---|---|",
         ]
-        written = []
+        written: list[Path] = []
         for (data_set, figure), cases in sorted(self._kept.items()):
             for rank, case in enumerate(cases, 1):
-                path = folder / f"{_plain(data_set)}-{_plain(figure)}-{rank}.png"
+                stem = f"{_plain(data_set)}-{_plain(figure)}-{rank}"
+                path = _free(folder, stem, written)
                 write_bytes(path, _png(case.picture))
                 written.append(path)
                 cells = (data_set, figure, f"{case.value:.3f}", case.item, case.place)
@@ -183,6 +184,12 @@ def _png(picture: Rgb) -> bytes:
     data = BytesIO()
     Image.fromarray(np.rint(picture.clip(0, 1) * 255).astype(np.uint8)).save(data, "PNG")
     return data.getvalue()
+
+
+def _free(folder: Path, stem: str, taken: Sequence[Path]) -> Path:
+    """A name for a picture; data sets may differ only in what file names leave out."""
+    names = (f"{stem}{suffix}.png" for suffix in ("", *(f"-{n}" for n in range(2, 2 + len(taken)))))
+    return next(path for name in names if (path := folder / name) not in taken)
 
 
 def _plain(name: str) -> str:

@@ -162,6 +162,11 @@ def test_ids_come_back_from_the_disk(dtype) -> None:
     assert from_disk_ids(ids).dtype == np.int64
 
 
+def test_the_mark_of_unknown_is_read_in_whatever_type_holds_it() -> None:
+    for dtype in (np.uint32, np.int64, np.uint64, np.float64):
+        assert from_disk_ids(np.array([UNKNOWN_ID, 7], dtype)).tolist() == [-1, 7]
+
+
 @pytest.mark.parametrize(
     "stored",
     [

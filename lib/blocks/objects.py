@@ -1,6 +1,7 @@
 """The fragments of all blocks become objects: one graph, one join.
 
-.neuropil/graph.npz         the fragment graph, fragments numbered as in `names`
+.neuropil/graph.npz         fragments, which of them touch, by their places in `names` from 1 on,
+                            and their votes; the blocks' parts have what is known of contacts
 .neuropil/lut-*.npy         fragment -> object, sorted by fragment
 .neuropil/objects.npz       objects with their classes and sizes
 """
@@ -15,13 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.blocks.contacts import Ids
-from lib.blocks.parts import load_contacts, load_votes
+from lib.blocks.parts import PartContacts, load_votes
 from lib.blocks.plan import FOLDER
-from lib.prediction.graph import REACHES, BlockContacts, merge_contacts
+from lib.prediction.classes import FINE_VALUE
+from lib.prediction.graph import FragmentGraph, merge_contacts
 from lib.prediction.objects import Fragments
 from lib.prediction.predictor import Predictor
+from lib.prediction.scratch import Scratch
 from lib.volumes.atomic import StagedFiles
 
+IN_MEMORY = 2**26
+"""Bytes of what is known of contacts that are kept in memory; more lies on the disk."""
 GUARD = 0.5
 """From this share of all object voxels on, the largest object is told as a likely merge."""
 
@@ -32,13 +37,24 @@ def join_fragments(out: Path, predictor: Predictor) -> dict[str, Any]:
     Returns:
         How many there are, and the largest one's share.
     """
-    loaded = load_votes(out)
-    names, index = np.unique(np.concatenate([p["voted"] for p in loaded]), return_inverse=True)
-    votes = np.zeros((len(names) + 1, loaded[0]["votes"].shape[1]), np.int64)
-    np.add.at(votes, index + 1, np.concatenate([p["votes"] for p in loaded]))
-    votes[0] = sum(p["background"] for p in loaded)
-    contacts = [_numbered(part, names) for part in load_contacts(out)]
-    graph = merge_contacts(contacts, votes)
+    names, votes = _voted(out, predictor.hierarchy.num_classes + FINE_VALUE)
+    with Scratch(IN_MEMORY, out / FOLDER) as scratch:
+        graph = merge_contacts(PartContacts(out, names), votes, scratch)
+        return _join(out, predictor, names, graph)
+
+
+def _voted(out: Path, class_values: int) -> tuple[Ids, NDArray[np.int64]]:
+    """The fragments that have voxels, ascending, and their votes; row 0 is of what is in none."""
+    names = fastremap.unique(np.concatenate([voted for (voted,) in load_votes(out, "voted")]))
+    total = np.zeros((len(names) + 1, class_values), np.int64)
+    for voted, votes, background in load_votes(out, "voted", "votes", "background"):
+        total[np.searchsorted(names, voted) + 1] += votes  # a block tells of each once
+        total[0] += background
+    return names, total
+
+
+def _join(out: Path, predictor: Predictor, names: Ids, graph: FragmentGraph) -> dict[str, Any]:
+    """Join the fragments of a graph, and keep what came of it."""
     one_voxel_each = np.arange(len(names) + 1, dtype=np.uint32).reshape(-1, 1, 1)
     found = Fragments(one_voxel_each, graph).objects(
         predictor.joining, predictor.hierarchy, predictor.inference.min_object_voxels
@@ -49,9 +65,7 @@ def join_fragments(out: Path, predictor: Predictor) -> dict[str, Any]:
     named[0] = 0
     with StagedFiles() as staged:
         kept = staged.create(out / FOLDER / "graph.npz")
-        np.savez_compressed(
-            kept, names=names, edges=graph.edges, stats=graph.stats, votes=graph.votes
-        )
+        np.savez_compressed(kept, names=names, edges=graph.edges, votes=graph.votes)
         np.save(staged.create(out / FOLDER / "lut-fragments.npy"), names)
         np.save(staged.create(out / FOLDER / "lut-objects.npy"), named[cells])
         table = staged.create(out / FOLDER / "objects.npz")
@@ -74,18 +88,3 @@ def objects_of(out: Path, fragments: Ids) -> Ids:
     found[some] = objects[at]
     mapped: Ids = found[np.searchsorted(present, fragments)]
     return mapped
-
-
-def _numbered(part: dict[str, NDArray[Any]], names: Ids) -> BlockContacts:
-    """A part's contacts by number; those with a fragment that has no voxel of its own go."""
-    edges, keep = _numbers(part["edges"], names)
-    stats = []
-    for reach in range(len(REACHES)):
-        pairs, kept = _numbers(part[f"pairs{reach}"], names)
-        stats.append((pairs[kept], part[f"stats{reach}"][kept]))
-    return BlockContacts(edges[keep], tuple(stats))
-
-
-def _numbers(pairs: Ids, names: Ids) -> tuple[Ids, NDArray[np.bool_]]:
-    at = np.searchsorted(names, pairs).clip(max=len(names) - 1)
-    return (at + 1).astype(np.uint64), (names[at] == pairs).all(1)

@@ -8,17 +8,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.blocks.contacts import Contacts, Face, face_contacts, joined
+from lib.blocks.contacts import Contacts, Face, Ids, face_contacts, joined
 from lib.blocks.fragments import Part
 from lib.blocks.plan import FOLDER
-from lib.prediction.graph import REACHES
+from lib.prediction.graph import REACHES, BlockContacts
 from lib.volumes.atomic import StagedFiles
 from lib.volumes.boxes import Triple
 from lib.volumes.errors import VolumeError
@@ -100,30 +101,44 @@ def _path(out: Path, kind: str, index: Triple) -> Path:
     return out / FOLDER / "parts" / f"{index[0]}-{index[1]}-{index[2]}.{kind}.npz"
 
 
-Loaded = dict[str, NDArray[Any]]
-VOTES = ("voted", "votes", "background")
-CONTACTS = ("edges", *(f"{what}{r}" for r in range(len(REACHES)) for what in ("pairs", "stats")))
+def load_votes(out: Path, *names: str) -> Iterator[list[NDArray[Any]]]:
+    """Some of `voted`, `votes` and `background` of every block, one block after another."""
+    for path in _parts(out, "part"):
+        with np.load(path) as data:
+            yield [data[name] for name in names]
 
 
-def load_votes(out: Path) -> list[Loaded]:
-    """`voted`, `votes` and `background` of every block."""
-    return [_load(path, VOTES) for path in _parts(out, "part")]
+@dataclass(frozen=True)
+class PartContacts:
+    """The contacts inside of every block, then those between blocks, one block in hand at a time.
 
+    Args:
+        out: the output's folder.
+        names: ids of the fragments that have voxels of their own, ascending; contacts go by
+            their places among these, from 1 on, and those of other fragments are left out.
+    """
 
-def load_contacts(out: Path) -> Iterator[Loaded]:
-    """The contacts inside of every block, then those between blocks, one after another."""
-    for kind in ("part", "between"):
-        for path in _parts(out, kind):
-            yield _load(path, CONTACTS)
+    out: Path
+    names: Ids
+
+    def __iter__(self) -> Iterator[BlockContacts]:
+        """From the first block on, each time anew."""
+        for path in (*_parts(self.out, "part"), *_parts(self.out, "between")):
+            with np.load(path) as data:
+                edges, keep = self._numbers(data["edges"])
+                stats = []
+                for reach in range(len(REACHES)):
+                    pairs, kept = self._numbers(data[f"pairs{reach}"])
+                    stats.append((pairs[kept], data[f"stats{reach}"][kept]))
+            yield BlockContacts(edges[keep], tuple(stats))
+
+    def _numbers(self, pairs: Ids) -> tuple[Ids, NDArray[np.bool_]]:
+        at = np.searchsorted(self.names, pairs).clip(max=len(self.names) - 1)
+        return (at + 1).astype(np.uint64), (self.names[at] == pairs).all(1)
 
 
 def _parts(out: Path, kind: str) -> list[Path]:
     return sorted((out / FOLDER / "parts").glob(f"*.{kind}.npz"))
-
-
-def _load(path: Path, names: Sequence[str]) -> Loaded:
-    with np.load(path) as data:
-        return {name: data[name] for name in names}
 
 
 def remove_faces(out: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lib.blocks.cells import remove_votes
-from lib.blocks.engine import Engine, Work
+from lib.blocks.engine import Engine, OneProcess, Work
 from lib.blocks.ledger import Entry, Ledger, only_driver
 from lib.blocks.parts import remove_faces
 from lib.blocks.plan import FOLDER, BlockPlan, learned_path, plan_path, read_plan
@@ -125,7 +125,8 @@ def _drive_stage(
     outcome.kept += count
     if progress is not None:
         progress(stage.name, count, total, None)
-    for entry in engine.run(work, out, stage.name, todo):
+    where = OneProcess() if stage.whole else engine
+    for entry in where.run(work, out, stage.name, todo):
         if any(text in entry.error for text in FULL):
             raise VolumeError(
                 out, f"the disk filled up ({entry.error})",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lib.blocks.cells import classes_by_cells, count_votes, name_cells_of
@@ -41,10 +42,13 @@ class Stage:
     Args:
         name: in the ledger.
         blocks: indices.
+        whole: it is done at once, and where the driver is: it may take more memory than a worker
+            has for a block.
     """
 
     name: str
     blocks: list[Triple]
+    whole: bool = False
 
 
 def stages(plan: BlockPlan, out: Path) -> Iterator[Stage]:
@@ -53,12 +57,12 @@ def stages(plan: BlockPlan, out: Path) -> Iterator[Stage]:
     yield Stage("predict", first.blocks(0))
     if plan.joins:
         yield Stage("contacts", first.blocks(0))
-        yield Stage("join", [(0, 0, 0)])
+        yield Stage("join", [(0, 0, 0)], whole=True)
     if "objects" in plan.layers:
         yield Stage("objects", first.blocks(0))
     if plan.by_object:
         yield Stage("votes", first.blocks(0))
-        yield Stage("name", [(0, 0, 0)])
+        yield Stage("name", [(0, 0, 0)], whole=True)
         yield Stage("classes", first.blocks(0))
     for layer in plan.layers:
         image = plan.image(out, layer)
@@ -100,6 +104,14 @@ class Workspace:
     @cached_property
     def predictor(self) -> Predictor:
         """The weights, as the plan wants them run."""
+        return self._loaded(choose_device(self.plan.device or None))
+
+    @cached_property
+    def without_device(self) -> Predictor:
+        """The same where no network is run: cells are joined and named by what goes with it."""
+        return self._loaded(torch.device("cpu"))
+
+    def _loaded(self, device: torch.device) -> Predictor:
         plan, path = self.plan, Path(self.plan.weights)
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != plan.weights_sha256:
@@ -108,7 +120,7 @@ class Workspace:
             )
         inference = {**plan.inference, "tile_bytes": plan.tile_bytes}
         settings = Settings.model_validate({"inference": inference})
-        predictor = load_predictor(path, settings, choose_device(plan.device or None))
+        predictor = load_predictor(path, settings, device)
         return self._learned().on(predictor) if plan.learned else predictor
 
     def _learned(self) -> Stored:
@@ -151,7 +163,7 @@ def run_block(out: str, stage: str, index: Triple) -> dict[str, Any]:
         found = contacts_between(work.out, index, blocks, frame.network_voxel_size_nm)
         return {"contacts": found}
     if kind == "join":
-        return join_fragments(work.out, work.predictor)
+        return join_fragments(work.out, work.without_device)
     if kind == "objects":
         work.plan.image(work.out, "objects").write(index, _objects(work, index))
         return {}
@@ -170,7 +182,7 @@ def _objects(work: Workspace, index: Triple) -> Ids:
 
 def _by_cells(work: Workspace, stage: str, index: Triple) -> dict[str, Any]:
     """A step of the class map at the level of objects."""
-    out, image, predictor = work.out, work.plan.image(work.out, FINE), work.predictor
+    out, image, predictor = work.out, work.plan.image(work.out, FINE), work.without_device
     if stage == "name":
         return name_cells_of(out, image.blocks(0), predictor)
     fine, cells = image.read(image.block_box(0, index)), _objects(work, index)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from bioimage_cpp.graph import UndirectedGraph
 from bioimage_cpp.graph.multicut import GreedyAdditiveMulticut, MulticutObjective
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.classes import FINE_VALUE
@@ -15,6 +19,8 @@ from lib.prediction.graph import FragmentGraph
 SLIDER = 3.0
 """Log odds that `split_merge` of 1 adds to every contact, and -1 takes away."""
 ROUNDS = 8
+TOGETHER = 2**21
+"""Contacts that the solver is given at once, where they can be parted."""
 
 
 def agglomerate(
@@ -36,11 +42,45 @@ def agglomerate(
 
     Source: Keuper et al. 2015 (greedy additive edge contraction).
     """
-    if not len(graph.edges):
-        return np.arange(graph.count + 1, dtype=np.int64)
     costs = (logits + SLIDER * split_merge) * np.sqrt(graph.contact)
-    objective = MulticutObjective(graph.solver_graph(), costs)
-    return compact(np.asarray(GreedyAdditiveMulticut().optimize(objective)))
+    cells = np.arange(graph.count + 1, dtype=np.int64)
+    for edges in _apart(graph, costs > 0):
+        ends = graph.edges[edges]
+        used = np.zeros(len(cells), np.bool_)
+        used[ends] = True
+        nodes, number = np.flatnonzero(used), np.cumsum(used) - 1
+        solver = UndirectedGraph.from_unique_edges(len(nodes), number[ends].astype(np.uint64))
+        objective = MulticutObjective(solver, costs[edges])
+        del solver, ends  # the objective has its own
+        found = np.asarray(GreedyAdditiveMulticut().optimize(objective)).astype(np.int64)
+        # a cell is called by one of its fragments until all are known
+        _, first = np.unique(found, return_index=True)
+        cells[nodes] = nodes[first][np.searchsorted(found[first], found)]
+    return compact(cells)
+
+
+def _apart(graph: FragmentGraph, together: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
+    """Contacts that can be decided without the others, some at a time.
+
+    Between parts of a graph that no contact would join the sum of the contacts speaks against
+    it, whatever is joined in them; these contacts are left out.
+
+    Args:
+        graph: of the volume.
+        together: (E,) bool, contacts that speak for a join.
+    """
+    one, other = graph.edges[together].T
+    size = graph.count + 1
+    links = coo_array((np.ones(len(one), np.bool_), (one, other)), (size, size))
+    _, part = connected_components(links, directed=False)
+    within = np.flatnonzero(part[graph.edges[:, 0]] == part[graph.edges[:, 1]])
+    of = part[graph.edges[within, 0]]
+    order = np.argsort(of, kind="stable")
+    ends = np.cumsum(np.bincount(of))
+    cuts = ends[np.searchsorted(ends, np.arange(TOGETHER, len(of), TOGETHER))]
+    for piece in np.split(order, np.unique(cuts)):
+        if len(piece):
+            yield within[np.sort(piece)]
 
 
 def absorb(

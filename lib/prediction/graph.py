@@ -7,13 +7,15 @@ blocks add up exactly, so the graph of a volume does not depend on how contacts 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from bioimage_cpp.graph import UndirectedGraph, distributed
 from numpy.typing import NDArray
 
+from lib.prediction.scratch import Scratch, forget
 from lib.targets.pairs import NEAREST, Offset
 from lib.volumes.boxes import Box, box_shape
 
@@ -24,6 +26,8 @@ NEAR = 4.5
 """Partners up to so many of the finest voxels away are "near"."""
 COUNT, MEAN, SQUARES, LEAST, MOST = range(5)
 """Columns of `FragmentGraph.stats`; SQUARES is the sum of squared deviations from the mean."""
+ROWS = 2**14
+"""Contacts whose statistics are looked at together: those of a large volume stay on the disk."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ class FragmentGraph:
             pairs that cross a contact, by reach.
         votes: (N + 1, C) int64 voxels of each fragment by class value; row 0 is what is in no
             fragment.
+        scratch: where statistics lie, while it is open; None: in memory.
     """
 
     edges: NDArray[np.int64]
     stats: NDArray[np.float64]
     votes: NDArray[np.int64]
+    scratch: Scratch | None = None
 
     @property
     def count(self) -> int:
@@ -53,10 +59,20 @@ class FragmentGraph:
         found: NDArray[np.int64] = self.votes.sum(1)
         return found
 
-    @property
+    @cached_property
     def contact(self) -> NDArray[np.float64]:
         """(E,) pairs of next neighbours across each contact, at least 1."""
-        found: NDArray[np.float64] = np.maximum(self.stats[:, :2, COUNT].sum(1), 1.0)
+        found = np.ones(len(self.stats))
+        for rows in portions(len(found)):
+            np.maximum(self.stats[rows, :2, COUNT].sum(1), 1.0, out=found[rows])
+            forget(self.stats)
+        return found
+
+    @cached_property
+    def touched(self) -> NDArray[np.float64]:
+        """(N + 1,) pairs of next neighbours across all contacts of each fragment."""
+        ends = [np.bincount(end, self.contact, self.count + 1) for end in self.edges.T]
+        found: NDArray[np.float64] = np.asarray(ends, np.float64).sum(0)
         return found
 
     def mean_affinity(self) -> NDArray[np.float64]:
@@ -78,18 +94,19 @@ class FragmentGraph:
             these, the contact of the new graph that it is a part of.
         """
         count = int(cells.max(initial=0)) + 1
-        pairs = np.sort(cells[self.edges], 1)
-        between = pairs[:, 0] != pairs[:, 1]
-        keys, index = np.unique(pairs[between] @ [count, 1], return_inverse=True)
+        one, other = cells[self.edges[:, 0]], cells[self.edges[:, 1]]
+        between = one != other
+        keys = (np.minimum(one, other) * count + np.maximum(one, other))[between]
+        del one, other
+        keys, index = np.unique(keys, return_inverse=True)
         votes = np.zeros((count, self.votes.shape[1]), np.int64)
         np.add.at(votes, cells, self.votes)
         edges = np.stack(np.divmod(keys, count), 1).astype(np.int64)
-        stats = pooled(self.stats[between], index.ravel(), len(keys))
-        return FragmentGraph(edges, stats, votes), between, index.ravel()
-
-    def solver_graph(self) -> UndirectedGraph:
-        """The same edges, as the solvers take them."""
-        return UndirectedGraph.from_unique_edges(self.count + 1, self.edges.astype(np.uint64))
+        target = np.full(len(self.edges), -1, np.int64)
+        target[between] = index.ravel()
+        stats = room(self.scratch, (len(keys), *self.stats.shape[1:]))
+        pooled(self.stats, target, stats)
+        return FragmentGraph(edges, stats, votes, self.scratch), between, index.ravel()
 
 
 @dataclass(frozen=True)
@@ -136,51 +153,74 @@ def contacts_of_block(
     return BlockContacts(edges, tuple(found))
 
 
-def merge_contacts(blocks: Sequence[BlockContacts], votes: NDArray[np.int64]) -> FragmentGraph:
+def merge_contacts(
+    blocks: Iterable[BlockContacts], votes: NDArray[np.int64], scratch: Scratch | None = None
+) -> FragmentGraph:
     """The graph of a volume from the contacts of all its blocks.
 
     Args:
-        blocks: in any order.
+        blocks: in any order; they are gone through twice.
         votes: (N + 1, C) voxels of each fragment by class value.
+        scratch: where the statistics lie, while it is open; None: in memory.
     """
     edges = distributed.merge_edges([block.edges for block in blocks])
     edges = edges[edges[:, 0] > 0]  # 0 is no fragment
     graph = UndirectedGraph.from_unique_edges(len(votes), edges)
-    stats = np.zeros((len(edges), len(REACHES), 5))
-    for reach in range(len(REACHES)):
-        total = distributed.empty_edge_stats(len(edges))
-        for block in blocks:
+    stats = room(scratch, (len(REACHES), len(edges), 5))
+    for block in blocks:
+        for reach, total in enumerate(stats):
             distributed.merge_block_edge_stats(graph, total, *block.stats[reach])
-        stats[:, reach] = total
-    return FragmentGraph(edges.astype(np.int64), stats, votes)
+        forget(stats)
+    return FragmentGraph(edges.astype(np.int64), stats.transpose(1, 0, 2), votes, scratch)
 
 
-def pooled(stats: NDArray[np.float64], index: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def room(scratch: Scratch | None, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Zeros for statistics."""
+    return np.zeros(shape) if scratch is None else scratch.array(shape, np.float64)
+
+
+def portions(count: int) -> Iterator[slice]:
+    """Rows 0..count, some at a time."""
+    return (slice(start, min(start + ROWS, count)) for start in range(0, count, ROWS))
+
+
+def pooled(stats: NDArray[np.float64], index: NDArray[np.int64], out: NDArray[np.float64]) -> None:
     """Statistics of contacts, of all that belong together in one.
 
     Args:
         stats: (E, R, 5) of `FragmentGraph.stats`.
-        index: (E,) the one that each belongs to, below `count`.
-
-    Returns:
-        (count, R, 5), 0 where there are no pairs.
+        index: (E,) the row of `out` that each belongs to; -1: none.
+        out: (M, R, 5) zeros; they stay where there are no pairs.
 
     Source: Chan et al. 1979 (squared deviations of pooled samples).
     """
-    shape = (count, stats.shape[1])
-    number, total, squares = (np.zeros(shape) for _ in range(3))
-    least, most = np.full(shape, np.inf), np.full(shape, -np.inf)
-    any_pairs = stats[..., COUNT] > 0
-    np.add.at(number, index, stats[..., COUNT])
-    np.add.at(total, index, stats[..., COUNT] * stats[..., MEAN])
-    mean = total / np.maximum(number, 1.0)
-    moved = stats[..., COUNT] * (stats[..., MEAN] - mean[index]) ** 2
-    np.add.at(squares, index, stats[..., SQUARES] + moved)
-    np.minimum.at(least, index, np.where(any_pairs, stats[..., LEAST], np.inf))
-    np.maximum.at(most, index, np.where(any_pairs, stats[..., MOST], -np.inf))
-    found: NDArray[np.float64] = np.stack([number, mean, squares, least, most], -1)
-    found[number == 0] = 0.0
-    return found
+    out[..., LEAST] = np.inf  # the largest begins at 0: affinities lie in 0..1
+    for rows, at in _of_index(stats, index):
+        some = rows[..., COUNT] > 0
+        np.add.at(out[..., COUNT], at, rows[..., COUNT])
+        np.add.at(out[..., MEAN], at, rows[..., COUNT] * rows[..., MEAN])
+        np.minimum.at(out[..., LEAST], at, np.where(some, rows[..., LEAST], np.inf))
+        np.maximum.at(out[..., MOST], at, np.where(some, rows[..., MOST], 0.0))
+        forget(out)
+    for part in portions(len(out)):
+        found = out[part]
+        found[..., MEAN] /= np.maximum(found[..., COUNT], 1.0)
+        found[found[..., COUNT] == 0] = 0.0
+        forget(out)
+    for rows, at in _of_index(stats, index):
+        moved = rows[..., COUNT] * (rows[..., MEAN] - out[at][..., MEAN]) ** 2
+        np.add.at(out[..., SQUARES], at, rows[..., SQUARES] + moved)
+        forget(out)
+
+
+def _of_index(
+    stats: NDArray[np.float64], index: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """The statistics that belong somewhere, and where, some at a time."""
+    for rows in portions(len(index)):
+        use = index[rows] >= 0
+        yield stats[rows][use], index[rows][use]
+        forget(stats)
 
 
 def reach_of(offset: Offset, voxel_size_nm: Sequence[float]) -> int:

@@ -108,9 +108,7 @@ def fit_joining(
     of_set = {name: told[[n == name for n in names]].sum() for name in names}
     shares = [float(of_set[name] ** 0.5 / names.count(name)) for name in names]
     first = _fit(known, shares, steps, batch, seed)
-    joined = [
-        clustered(each, clusters(each.graph, first(join_features(each.graph)))) for each in known
-    ]
+    joined = [clustered(each, clusters(each.graph, first.of(each.graph))) for each in known]
     if not any((each.together >= 0).any() for each in joined):
         return JoinModel(first)
     return JoinModel(first, _fit(joined, shares, steps, batch, seed + MEMBERS))

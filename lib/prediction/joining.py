@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 
 from lib.networks.model import NeuropilNet
 from lib.prediction.agglomeration import agglomerate
-from lib.prediction.graph import COUNT, LEAST, MEAN, MOST, REACHES, SQUARES, FragmentGraph
+from lib.prediction.graph import (
+    COUNT,
+    LEAST,
+    MEAN,
+    MOST,
+    REACHES,
+    SQUARES,
+    FragmentGraph,
+    portions,
+)
+from lib.prediction.scratch import forget
 
 logger = logging.getLogger("neuropil.prediction")
 
@@ -33,7 +43,7 @@ WITHIN = 0.5
 """Least log odds of a contact inside a cluster, which its other contacts have spoken for."""
 
 
-def join_features(graph: FragmentGraph) -> NDArray[np.float32]:
+def join_features(graph: FragmentGraph, rows: slice = slice(None)) -> NDArray[np.float32]:
     """(E, FEATURES) what is known of each contact.
 
     By reach: mean, standard deviation, least and largest affinity, log of the number of pairs,
@@ -41,25 +51,29 @@ def join_features(graph: FragmentGraph) -> NDArray[np.float32]:
     voxels, and how alike the classes of the two are (Bhattacharyya coefficient, 1 alike). Then
     how much there is of the contact: its share of all that the smaller touches, and the larger,
     the logarithm of its pairs, and how much either touches for its size.
+
+    Args:
+        rows: the contacts that are asked for.
     """
+    edges, contact = graph.edges[rows], graph.contact[rows]
     columns: list[NDArray[np.float64]] = []
     for reach in range(len(REACHES)):
-        stats = graph.stats[:, reach]
+        stats = graph.stats[rows, reach]
         count, none = stats[:, COUNT], stats[:, COUNT] == 0
         spread = np.sqrt(np.maximum(stats[:, SQUARES], 0.0) / np.maximum(count, 1.0))
         for values in (stats[:, MEAN], spread, stats[:, LEAST], stats[:, MOST]):
             columns.append(np.where(none, 0.5, values))
         columns += [np.log1p(count), none.astype(np.float64)]
-    sizes = graph.sizes[graph.edges]
-    shares = np.sqrt(graph.votes / np.maximum(graph.sizes, 1)[:, None])
+    votes = graph.votes[edges]
+    sizes = votes.sum(2)
     columns += [np.log1p(sizes.min(1)), np.log1p(sizes.max(1))]
-    columns.append((shares[graph.edges[:, 0]] * shares[graph.edges[:, 1]]).sum(1))
-    contact = graph.contact
-    touched = np.bincount(graph.edges.ravel(), np.repeat(contact, 2), graph.count + 1)
-    by_size = np.take_along_axis(touched[graph.edges], sizes.argsort(1, kind="stable"), 1)
+    shares = np.sqrt(votes / np.maximum(sizes, 1)[..., None])
+    columns.append((shares[:, 0] * shares[:, 1]).sum(1))
+    by_size = np.take_along_axis(graph.touched[edges], sizes.argsort(1, kind="stable"), 1)
     columns += [contact / by_size[:, 0], contact / by_size[:, 1], np.log1p(contact)]
     surface = 2.0 / 3.0 * np.log1p(np.sort(sizes, 1))  # of a ball of that size, but for a constant
     columns += list((np.log1p(by_size) - surface).T)
+    forget(graph.stats)
     return np.stack(columns, 1).astype(np.float32)
 
 
@@ -85,6 +99,13 @@ class Perceptron:
                 values = np.maximum(values, 0.0)
         logits = values[:, 0].astype(np.float64)
         return np.asarray(np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT))
+
+    def of(self, graph: FragmentGraph) -> NDArray[np.float64]:
+        """(E,) log odds of all contacts of a graph, whose features are never held at once."""
+        logits = np.zeros(len(graph.edges))
+        for rows in portions(len(logits)):
+            logits[rows] = self(join_features(graph, rows))
+        return logits
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -135,13 +156,13 @@ class JoinModel:
         """(E,) the same before any calibration."""
         if self.first is None:
             return np.asarray(PLAIN_SLOPE * (graph.mean_affinity() - PLAIN_MIDDLE))
-        logits = self.first(join_features(graph))
+        logits = self.first.of(graph)
         if self.second is None or not len(graph.edges):
             return logits
         clustered, between, index = graph.contracted(clusters(graph, logits))
         if len(clustered.edges):
             logits = np.where(between, logits, np.maximum(logits, WITHIN))
-            logits[between] = self.second(join_features(clustered))[index]
+            logits[between] = self.second.of(clustered)[index]
         return logits
 
     def calibrated(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +17,11 @@ class Scratch:
     """Zeroed arrays, in memory up to a size and in temporary files beyond.
 
     Args:
-        memory_bytes: arrays up to this size stay in memory.
+        memory_bytes: arrays up to this size stay in memory; `math.inf`: all.
         folder: where the files go; the system's temporary folder when not given.
     """
 
-    def __init__(self, memory_bytes: int, folder: Path | None = None) -> None:
+    def __init__(self, memory_bytes: float, folder: Path | None = None) -> None:
         self.memory_bytes, self.folder = memory_bytes, folder
         self.files: list[Any] = []
 
@@ -44,3 +45,12 @@ class Scratch:
         file = tempfile.TemporaryFile(dir=self.folder, prefix="neuropil-")  # noqa: SIM115
         self.files.append(file)
         return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+
+
+def forget(array: NDArray[Any]) -> None:
+    """Let go of the memory by which an array in a file was read or written; its values stay."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from bioimage_cpp.graph import UndirectedGraph
+from bioimage_cpp.graph.multicut import GreedyAdditiveMulticut, MulticutObjective
 from joining_cases import chain
 
 from lib.labels.hierarchy import load_hierarchy
+from lib.prediction import agglomeration
 from lib.prediction.agglomeration import absorb, agglomerate, cannot_stand_alone, compact
 from lib.prediction.boundary import boundary_histogram, boundary_map, boundary_scale
 from lib.prediction.graph import (
@@ -77,6 +80,27 @@ def test_cells_follow_from_the_contacts_and_the_slider() -> None:
     assert agglomerate(graph, logits, 1.0).max() < agglomerate(graph, logits).max()
 
 
+@pytest.mark.parametrize("together", [1, 20, 10**6])
+def test_what_cannot_be_joined_is_decided_apart_as_in_one(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agglomeration, "TOGETHER", together)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        pairs = np.unique(np.sort(rng.integers(1, 61, (150, 2)), 1), axis=0)
+        edges = pairs[pairs[:, 0] < pairs[:, 1]]
+        stats = np.zeros((len(edges), 4, 5))
+        stats[:, 0, COUNT] = rng.integers(1, 30, len(edges))
+        graph = FragmentGraph(edges, stats, np.ones((61, 13), np.int64))
+        logits = rng.normal(-0.8, 2.0, len(edges))
+        whole = UndirectedGraph.from_unique_edges(61, edges.astype(np.uint64))
+        costs = logits * np.sqrt(graph.contact)
+        in_one = GreedyAdditiveMulticut().optimize(MulticutObjective(whole, costs))
+        found = agglomerate(graph, logits)
+        assert 5 < found.max() < 55
+        assert found.tolist() == compact(np.asarray(in_one)).tolist()
+
+
 def test_many_contacts_outvote_one() -> None:
     """Three fragments around a corner: the long boundary wins against the hole beside it."""
     edges = np.array([[1, 2], [1, 3], [2, 3]])
@@ -133,6 +157,8 @@ def test_pooling_is_what_all_values_together_give() -> None:
     parts = [rng.uniform(0, 1, n) for n in (1, 7, 30)]
     stats = np.array([[[len(p), p.mean(), p.var() * len(p), p.min(), p.max()]] for p in parts])
     whole = np.concatenate(parts)
-    found = pooled(stats, np.zeros(3, np.int64), 1)[0, 0]
+    out = np.zeros((1, 1, 5))
+    pooled(stats, np.zeros(3, np.int64), out)
+    found = out[0, 0]
     wanted = [38, whole.mean(), whole.var() * 38, whole.min(), whole.max()]
     np.testing.assert_allclose(found, wanted)

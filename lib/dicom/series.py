@@ -22,6 +22,13 @@ from pydicom.dataset import Dataset
 PRIVATE_GROUP = 0x0071
 PRIVATE_CREATOR = "NEUROPIL"
 RECORD_ELEMENT = 0x01
+_NEEDED = (
+    "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing", "BitsStored",
+    "ImageOrientationPatient", "ImagePositionPatient",
+)  # fmt: skip
+"""What each section must say for a series to be a grid."""
+_ALIKE = {"ImageOrientationPatient": 1e-3, "PixelSpacing": 1e-6, "BitsStored": 0.0}
+"""What all sections say alike, and how far they may differ: a localizer lies across."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +88,28 @@ def series_grid(headers: Iterable[Dataset]) -> SeriesGrid:
     """Order a series' headers along the normal and check that they form a grid.
 
     Raises:
-        ValueError: no section, several series, sections of different size or uneven spacing.
+        ValueError: no section, several series, sections without a place, of different size,
+            direction, pixel spacing or bits, or unevenly spaced.
     """
     found = list(headers)
     if not found:
         raise ValueError("DICOM series: no section found, expected at least one file")
+    for header in found:
+        if lacking := [name for name in _NEEDED if header.get(name) is None]:
+            raise ValueError(
+                f"DICOM series: a section has no {', '.join(lacking)}; expected an image series, "
+                "whose sections say where they lie"
+            )
     if len(series := {str(h.SeriesInstanceUID) for h in found}) > 1:
         raise ValueError(f"DICOM: {len(series)} series mixed, expected one; pass them one by one")
     if len(sizes := {(int(h.Rows), int(h.Columns)) for h in found}) > 1:
         raise ValueError(f"DICOM series: sections of different sizes (rows, columns) {sizes}")
+    for name, tolerance in _ALIKE.items():
+        if np.ptp([np.array(h.get(name), float) for h in found], axis=0).max() > tolerance:
+            raise ValueError(
+                f"DICOM series {found[0].SeriesInstanceUID}: sections of different {name}, "
+                "expected one grid; split the series"
+            )
     normal = np.cross(*_directions(found[0]))
     found.sort(key=lambda h: float(_position(h) @ normal))
     depth = np.array([_position(h) @ normal for h in found])

@@ -231,7 +231,7 @@ class NeuropilApp(MONAILabelApp):
         trainer = self._trainers[name]
         if reason := trainer.check():
             raise ValueError(reason)
-        trainer.plan({key: _first(value) for key, value in {**trainer.config(), **params}.items()})
+        trainer.plan(trainer.asked(params))
 
     def score_store(self) -> ScoreStore:
         """The scores of the study, and the study behind them."""
@@ -281,8 +281,3 @@ class NeuropilApp(MONAILabelApp):
             "scoring": self._scoring_methods,
         }
         return tasks[kind]
-
-
-def _first(value: Any) -> Any:
-    """The default of an option that has a list of choices."""
-    return value[0] if isinstance(value, list) and value else value

@@ -103,12 +103,12 @@ class Combined(TrainTask):
         """
         if reason := self.check():
             raise ValueError(reason)
-        asked = {**{k: _first(v) for k, v in self.config().items()}, **dict(request)}
-        settings, options = self.plan({key: _first(value) for key, value in asked.items()})
+        asked = self.asked(request)
+        settings, options = self.plan(asked)
         if options.start is not None:
             options = self._beside_what_is_there(options, settings)
         progress = _Progress(self.folder / "train_stats.json", settings)
-        tracker = Tracker.of(_first(asked["tracking"]), options.out_dir)
+        tracker = Tracker.of(asked["tracking"], options.out_dir)
         gpus = torch.cuda.device_count() if asked["multi_gpu"] and options.device is None else 0
         if gpus > 1:
             with Parallel(backend="nccl", nproc_per_node=gpus) as parallel:
@@ -127,8 +127,15 @@ class Combined(TrainTask):
             adapt=alone if self.settings.adaptation.enabled else None,
         )
 
+    def asked(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Every option of a run: as a request has it, else its default; no lists of choices."""
+        return {key: _first(value) for key, value in {**self.config(), **request}.items()}
+
     def plan(self, asked: Mapping[str, Any]) -> tuple[Settings, RunOptions]:
         """The run that a request asks for.
+
+        Args:
+            asked: see `asked`.
 
         Raises:
             ValueError: an option that is not offered; names it and the choices.

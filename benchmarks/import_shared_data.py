@@ -152,7 +152,7 @@ def _axons(label: Path, made: Path) -> str:
     """Each axon of an AxonDeepSeg image as an object; what else there may be is unknown."""
     axon = imageio.imread(label)
     grey = axon[..., 0] if axon.ndim == 3 else axon  # beside an alpha channel
-    ids = cc3d.connected_components(grey >= AXON, connectivity=8)
+    ids = cc3d.connected_components((grey >= AXON).astype(np.uint8), connectivity=8)
     ids = ids.astype(np.uint32)
     ids[ids == 0] = UNKNOWN_ID
     target = made / f"{label.stem}_axons.tif"

@@ -66,6 +66,22 @@ def test_each_kind_of_fault_has_its_status_and_its_words(
     assert found[0] == status and told in found[1]
 
 
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("/data/study/a.nii", "a.nii: cut short"),
+        ("/data/v.h5:volumes/raw", "v.h5:volumes/raw: cut"),
+    ],
+)
+def test_a_viewer_is_not_told_where_the_server_keeps_files(where: str, told: str) -> None:
+    """The command line says it: there it tells which file to mend."""
+    error = VolumeError(where, "cut short", remedy=f"see {where}")
+    assert str(error).startswith(where)
+    for found in (error, DiskError(where, "cut short", full=True)):
+        words = answered(found)[1]
+        assert words.startswith(told) and "/data" not in words
+
+
 def test_words_that_are_no_json_are_a_fault_of_params() -> None:
     with pytest.raises(json.JSONDecodeError) as caught:
         json.loads("{")

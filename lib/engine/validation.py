@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lib.configs.settings import Settings
-from lib.data.batches import collate, to_device
+from lib.data.batches import Batch, collate, to_device
 from lib.data.items import DataItem, Patch
 from lib.data.patch_shapes import patch_shape
 from lib.engine.patch_objects import group_patch
@@ -211,37 +211,41 @@ def validate(
                 logger.warning("not validated: %s %s: %s", place.item.id, place.box, error)
                 continue
             batch = to_device(collate([patch], net.spatial_dims), device)
-            beside = beside_of(net, batch["image"], batch["voxel_size_nm"])
-            with autocast():
-                features = net.features(batch["image"])
-                outputs = net.heads(features, beside=beside)
-            targets = prepare_targets(batch, hierarchy, loss)
-            losses = criterion(outputs, targets)
-            tally.losses.append({k: float(v) for k, v in losses.items()})
-            tally.scores.update(
-                targets.class_sets[0].cpu().numpy(), outputs["semantic"][0].argmax(0).cpu().numpy()
-            )
-            if number < GROUPED_PLACES and bool((batch["instance"] > 0).any()):
-                found = group_patch(net, features, outputs, batch, hierarchy, settings.inference)
-                truth = cells_only(
-                    batch["instance"][0].cpu().numpy(),
-                    targets.class_sets[0].cpu().numpy(),
-                    hierarchy,
-                )
-                table = contingency(truth, found.numpy())
-                tally.rand_errors.append(adapted_rand_error(table))
-            tally.prompted += score_prompts(
-                net,
-                features,
-                outputs,
-                batch,
-                settings,
-                hierarchy,
-                autocast,
-                int(place.rank * 2**31),
-            )
+            grouped = number < GROUPED_PLACES
+            seed = int(place.rank * 2**31)
+            _count(tally, net, batch, criterion, settings, hierarchy, autocast, grouped, seed)
     net.train(training)
     return _report([tally] if alone else _gather(tally), hierarchy)
+
+
+def _count(
+    tally: _Tally,
+    net: NeuropilNet,
+    batch: Batch,
+    criterion: Criterion,
+    settings: Settings,
+    hierarchy: LabelHierarchy,
+    autocast: Autocast,
+    grouped: bool,
+    seed: int,
+) -> None:
+    """Add the figures of one place, a batch of one patch; its objects where it is grouped."""
+    beside = beside_of(net, batch["image"], batch["voxel_size_nm"])
+    with autocast():
+        features = net.features(batch["image"])
+        outputs = net.heads(features, beside=beside)
+    targets = prepare_targets(batch, hierarchy, criterion.loss)
+    losses = criterion(outputs, targets)
+    tally.losses.append({k: float(v) for k, v in losses.items()})
+    sets = targets.class_sets[0].cpu().numpy()
+    tally.scores.update(sets, outputs["semantic"][0].argmax(0).cpu().numpy())
+    if grouped and bool((batch["instance"] > 0).any()):
+        found = group_patch(net, features, outputs, batch, hierarchy, settings.inference)
+        truth = cells_only(batch["instance"][0].cpu().numpy(), sets, hierarchy)
+        tally.rand_errors.append(adapted_rand_error(contingency(truth, found.numpy())))
+    tally.prompted += score_prompts(
+        net, features, outputs, batch, settings, hierarchy, autocast, seed
+    )
 
 
 def _gather(tally: _Tally) -> list[_Tally]:

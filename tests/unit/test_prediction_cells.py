@@ -66,6 +66,15 @@ def test_cells_have_no_gaps_and_the_slider_of_all_merges_all_that_touch(
     assert (together[graph.edges[:, 0]] == together[graph.edges[:, 1]]).all()
 
 
+def test_the_slider_adds_three_log_odds_at_its_ends() -> None:
+    graph = chain([0.5])
+    joined = ((-2.9, 1.0), (3.1, -1.0), (-1.4, 0.5))
+    apart = ((-3.1, 1.0), (2.9, -1.0), (-1.6, 0.5))
+    for logit, place in (*joined, *apart):
+        found = agglomerate(graph, np.array([logit]), place)
+        assert (found[1] == found[2]) == ((logit, place) in joined)
+
+
 def test_what_a_contact_weighs_grows_with_the_root_of_its_pairs() -> None:
     """A triangle: 3 from one contact of 9 pairs, against 1 + 1.5 from contacts of one."""
     edges = np.array([[1, 2], [1, 3], [2, 3]])

@@ -87,19 +87,24 @@ def run(url: str, cases: int, start: int, stop: tuple[str, ...]) -> tuple[Counte
     faults: dict[str, str] = {}
     chance = random.Random(start)
 
+    def fault(kind: str, told: str) -> None:
+        if kind not in faults:  # told at once: a run may be stopped before its end
+            print(f"fault: {kind} {told}", file=sys.stderr, flush=True)
+        faults.setdefault(kind, told)
+
     def ask(name: str, case: Any) -> None:
         known_values(case, session, chance)
         try:
             answer = case.call(base_url=url, timeout=SECONDS)
         except (requests.Timeout, requests.ConnectionError) as error:
-            faults.setdefault(f"{name}: {type(error).__name__}", str(error)[:300])
+            fault(f"{name}: {type(error).__name__}", str(error)[:300])
             return
         except (requests.RequestException, ValueError):
             return  # what cannot be sent at all asks nothing of the server
         statuses[str(answer.status_code)] += 1
         if answer.status_code >= 500 and answer.status_code not in BUSY:
             told = f"{answer.request.url} {str(answer.request.body)[:300]} {answer.text[:200]}"
-            faults.setdefault(f"{name}: {answer.status_code}", told)
+            fault(f"{name}: {answer.status_code}", told)
 
     def asker(name: str) -> Callable[[Any], None]:
         def once(case: Any) -> None:  # hypothesis wants a function with a name
@@ -113,9 +118,10 @@ def run(url: str, cases: int, start: int, stop: tuple[str, ...]) -> tuple[Counte
             max_examples=each, deadline=None, database=None, phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )  # fmt: skip
-        begin = time.monotonic()
+        begin, before = time.monotonic(), statuses.copy()
         every(seed(start)(given(case=operation.as_strategy())(asker(name))))()
-        print(f"{name}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+        passed, own = time.monotonic() - begin, dict(sorted((statuses - before).items()))
+        print(f"{name}: {passed:.0f} s, {own}", file=sys.stderr, flush=True)
     return statuses, [f"{name} {told}" for name, told in sorted(faults.items())]
 
 

@@ -135,6 +135,16 @@ def tracebacks(log: str) -> list[str]:
     return found
 
 
+def report(statuses: Counter[str], faults: list[str], traces: list[str]) -> None:
+    """Print what a run found."""
+    told = f"{dict(sorted(statuses.items()))}, traces {len(traces)}"
+    print(f"{sum(statuses.values())} requests: {told}")
+    for trace in traces:
+        print(f"trace: {trace}")
+    for fault in faults:
+        print(f"fault: {fault}")
+
+
 def main() -> int:
     """Run it; exit status 1 where an answer was a 5xx or none came."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -155,15 +165,10 @@ def main() -> int:
             statuses, faults = run(url, args.cases, args.seed, left_out)
             lives = requests.get(f"{url}/info/", timeout=SECONDS).ok
             traces = tracebacks(Path(log.strip()).read_text(errors="replace"))
+            report(statuses, faults, traces)  # before the server is stopped, which may take long
         finally:
             server.stdin.close()
-            server.wait(60)
-    told = f"{dict(sorted(statuses.items()))}, traces {len(traces)}"
-    print(f"{sum(statuses.values())} requests: {told}")
-    for trace in traces:
-        print(f"trace: {trace}")
-    for fault in faults:
-        print(f"fault: {fault}")
+            server.wait(10 * SECONDS)
     return 0 if lives and not faults else 1
 
 

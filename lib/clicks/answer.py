@@ -2,7 +2,7 @@
 
     points -> the objects and fragments that they lie in, as far as these reach
     -> where these fall apart between points of both signs (lib/clicks/parting.py)
-    -> what each point means: the largest region that it lies in the middle of -> mask
+    -> of all that each point may mean, what it does (lib/clicks/meaning.py) -> mask
 
 An object that nobody has seen yet is less firm: the network's answer to the points may take
 fragments off it (lib/clicks/cheapest.py).
@@ -19,16 +19,16 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.clicks.cheapest import Pieces, cheapest, pieces_of
+from lib.clicks.cheapest import cheapest, pieces_of
 from lib.clicks.ground import Ids
 from lib.clicks.masks import CONNECTIVITY, Mask, parts_with
+from lib.clicks.meaning import Answer, corrected, meaning_of
 from lib.clicks.organelles import organelle_of
-from lib.clicks.parting import MIDDLE, around_points, in_the_middle, parted, regions
+from lib.clicks.parting import around_points
 from lib.clicks.points import Points, clean_points, inside, without
 from lib.clicks.prompted import prompted_costs
 from lib.clicks.reach import Reach
-from lib.clicks.said import Said, said_of
-from lib.clicks.scale import ball, depth_at
+from lib.clicks.scale import BEYOND, ball, depth_at
 from lib.clicks.source import Clicks, ClickSource
 from lib.clicks.starting import StartingMask, edited, stands_for
 from lib.volumes.boxes import Box, box_origin, box_shape
@@ -112,22 +112,17 @@ def _of_objects(
     reach = Reach(source, positive, negative, section)
     while True:
         standing = reach.standing()
-        said = said_of(standing, reach.box, positive, negative, source.voxel_size_nm)
-        wanted = _among(standing, said.objects)
+        own, against = inside(positive, reach.box), inside(negative, reach.box)
+        wanted = _among(standing, standing[tuple(own.T)])
         if not reach.follow(wanted):
             break
     mask = wanted
-    if len(said.negative) or len(said.objects) > 1 or not reach.stands:
-        mask = _cut(source, reach, clicks, said, standing, wanted)
-    shape = box_shape(reach.box)
-    for touch in said.added:
-        near = ball(shape, touch.point, touch.radius, source.voxel_size_nm)
-        mask = mask | (near & ~wanted)
-    for touch in said.removed:
-        mask = mask & ~ball(shape, touch.point, touch.radius, source.voxel_size_nm)
-    own = inside(positive, reach.box)
+    if len(own) > 1 or len(against) or not reach.stands:
+        mask = _corrected(source, reach, clicks, standing, wanted, own, against)
+    if not standing[tuple(own[0])]:
+        mask = mask | ball(box_shape(reach.box), own[0], BEYOND, source.voxel_size_nm)
     mask[tuple(own.T)] = True  # a click never vanishes
-    mask[tuple(inside(negative, reach.box).T)] = False
+    mask[tuple(against.T)] = False
     mask, parts = _parts_kept(mask, own, wanted)
     warnings = []
     if reach.limited:
@@ -152,88 +147,35 @@ def _parts_kept(mask: Mask, own: Points, wanted: Mask) -> tuple[Mask, int]:
     return found | stays[rest], parts
 
 
-def _cut(
+def _corrected(
     source: ClickSource,
     reach: Reach,
     clicks: Clicks,
-    said: Said,
     standing: Ids,
     wanted: Mask,
+    own: Points,
+    against: Points,
 ) -> Mask:
-    """The change of the objects in question that honours all points."""
-    pieces = pieces_of(reach.ground, reach.box, standing, wanted)
-    positive, negative = (_pieces_at(pieces.ids, p) for p in (said.positive, said.negative))
-    disputed = np.intersect1d(positive, negative)
+    """The object of the first point, changed by what each of the others means."""
+    size, box = source.voxel_size_nm, reach.box
+    pieces = pieces_of(reach.ground, box, standing, wanted)
+    speaking = np.array([depth_at(standing, p, size).central for p in against], np.bool_)
+    disputed = np.intersect1d(_at(pieces.ids, own), _at(pieces.ids, against[speaking]))
     if len(disputed):  # a fragment of two objects: cut it first
-        beyond = _disputed(source, reach.box, pieces, disputed, said)
-        pieces = pieces_of(reach.ground, reach.box, standing, wanted, beyond)
-        positive, negative = (_pieces_at(pieces.ids, p) for p in (said.positive, said.negative))
-    negative = np.setdiff1d(negative, positive)
-    holds = parted(pieces, positive, negative)
-    chosen = (pieces.objects == said.base) & (pieces.objects > 0)
+        beyond = np.zeros(pieces.ids.shape, np.bool_)
+        for number in disputed.tolist():
+            piece = pieces.ids == number
+            here, there = (p[piece[tuple(p.T)]] for p in (own, against[speaking]))
+            beyond |= around_points(source, box, piece, here, there)
+        pieces = pieces_of(reach.ground, box, standing, wanted, beyond)
+    base = int(standing[tuple(own[0])])
+    chosen = (pieces.objects == base) & (pieces.objects > 0)
     if not reach.stands:
-        low = np.array(box_origin(reach.box))
-        asked = said.positive + low, said.negative + low
-        answer = prompted_costs(source, clicks, *asked, pieces.ids, reach.box)
-        chosen = cheapest(pieces, said.base, positive, answer)
-    mask: Mask = chosen[pieces.ids]
-    size = source.voxel_size_nm
-    adds, takes = (MIDDLE / max(1, n) for n in (len(said.positive) - 1, len(said.negative)))
-    for number in positive[pieces.objects[positive] != said.base].tolist():
-        own = said.positive[pieces.ids[tuple(said.positive.T)] == number]
-        if adds < MIDDLE or any(depth_at(standing, p, size).middle for p in own):
-            inner = (pieces.objects == pieces.objects[number]) & (holds <= 1)
-            mask |= _meant(pieces, inner, number, own, size, adds, pieces.ids == number)
-        else:  # deep in the other object, but beside its middle: at a border that it is beyond
-            mask |= around_points(source, reach.box, pieces.ids == number, own[:0], own)
-    for label, number in enumerate(negative.tolist(), 2):
-        against = said.negative[pieces.ids[tuple(said.negative.T)] == number]
-        least = _around(source, reach.box, pieces, np.array([number]), said)
-        mask &= ~_meant(pieces, holds == label, number, against, size, takes, least)
-    return mask
-
-
-def _meant(
-    pieces: Pieces,
-    inner: NDArray[np.bool_],
-    number: int,
-    points: Points,
-    voxel_size_nm: tuple[float, float, float],
-    share: float,
-    least: Mask,
-) -> Mask:
-    """The largest of the regions that points lie in the middle of."""
-    for region in regions(pieces, inner, number):
-        found: Mask = region[pieces.ids]
-        if in_the_middle(found, points, voxel_size_nm, share):
-            return found
-    return least
-
-
-def _disputed(
-    source: ClickSource, box: Box, pieces: Pieces, chosen: NDArray[np.int64], said: Said
-) -> Mask:
-    """What of pieces with points of both signs is not the object: of its own what lies around the
-    points against it, of others all but what lies around those for it."""
-    own = chosen[pieces.objects[chosen] == said.base]
-    gone = _around(source, box, pieces, own, said)
-    swapped = replace(said, positive=said.negative, negative=said.positive)
-    for number in np.setdiff1d(chosen, own).tolist():
-        kept = _around(source, box, pieces, np.array([number]), swapped)
-        gone |= (pieces.ids == number) & ~kept
-    return gone
-
-
-def _around(
-    source: ClickSource, box: Box, pieces: Pieces, chosen: NDArray[np.int64], said: Said
-) -> Mask:
-    """What of some pieces belongs to the points against the object in them."""
-    gone = np.zeros(pieces.ids.shape, np.bool_)
-    for number in chosen.tolist():
-        piece = pieces.ids == number
-        own, against = (p[piece[tuple(p.T)]] for p in (said.positive, said.negative))
-        gone |= around_points(source, box, piece, own, against)
-    return gone
+        low = np.array(box_origin(box))
+        said = prompted_costs(source, clicks, own + low, against + low, pieces.ids, box)
+        chosen = cheapest(pieces, base, _at(pieces.ids, own), said)
+    choose = meaning_of(source.net).choose
+    return corrected(Answer(pieces, base, chosen), own, against, size, choose)
 
 
 def _kept(
@@ -252,14 +194,14 @@ def _kept(
     return replace(answer, mask=found.mask, box=found.box, warnings=told)
 
 
-def _among(standing: Ids, objects: tuple[int, ...]) -> Mask:
+def _among(standing: Ids, objects: Ids) -> Mask:
     table = np.zeros(int(standing.max(initial=0)) + 1, np.bool_)
-    table[list(objects)] = True
+    table[objects[objects > 0]] = True
     mask: Mask = table[standing]
     return mask
 
 
-def _pieces_at(ids: Ids, points: Points) -> NDArray[np.int64]:
+def _at(ids: Ids, points: Points) -> NDArray[np.int64]:
     found: NDArray[np.int64] = np.setdiff1d(ids[tuple(points.T)], 0).astype(np.int64)
     return found
 

@@ -1,22 +1,16 @@
-"""Where objects fall apart between points of both signs, and how much a point speaks of.
+"""Where objects fall apart between points of both signs, and where a fragment does.
 
 The pieces of an object go to the point that they hang together with best: contacts are followed
 from the firmest on, and none joins what holds to a point for the object with what holds to one
 against it. (A cheapest cut likes small sides, and left of a good object the fragment that was
-clicked on.) Of what holds to a point, the point means the largest region that it lies in the
-middle of; where there is none, what lies around it in its fragment.
+clicked on.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-import edt
 import numpy as np
 from bioimage_cpp.graph import UndirectedGraph, edge_weighted_watershed
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from lib.clicks.cheapest import Pieces
 from lib.clicks.masks import Mask, bounds, separate
@@ -30,14 +24,6 @@ AROUND = 3.0
 """How far a point against a fragment is heard, in its distance to the fragment's end."""
 LEAST = 2.0
 """The same in voxels of the finest axis, at least, before `AROUND` multiplies it."""
-MIDDLE = 0.7
-"""Share of a region's greatest depth at which a point lies in its middle: people click in the
-middle of what they want changed. Divided by the number of corrections: who clicks again means
-more than what one click took."""
-APART = -4.0
-"""Log odds below which pieces are surely of two cells."""
-STEPS = 8
-"""Regions that a point against may mean, at most."""
 
 
 def parted(
@@ -58,43 +44,6 @@ def parted(
     seeds[negative] = 2 + np.arange(len(negative))  # they need not be of one object
     found: NDArray[np.uint64] = np.asarray(edge_weighted_watershed(graph, -pieces.logits, seeds))
     return found
-
-
-def regions(pieces: Pieces, inner: NDArray[np.bool_], piece: int) -> Iterator[NDArray[np.bool_]]:
-    """What a point may mean: all of some pieces but what is surely another cell, then what hangs
-    together ever more firmly.
-
-    Args:
-        pieces: of the objects that hold points.
-        inner: (P + 1,) the pieces in question.
-        piece: the one with the point.
-    """
-    one, other = pieces.edges.T
-    use = inner[one] & inner[other]
-    levels = [APART]
-    if use.any():
-        levels += np.quantile(pieces.logits[use], np.linspace(0.05, 1.0, STEPS)).tolist()
-    count = size = len(inner)
-    for level in np.unique(np.maximum(levels, APART)):
-        firm = use & (pieces.logits >= level)
-        links = np.ones(int(firm.sum()), np.int8), (one[firm], other[firm])
-        _, parts = connected_components(coo_matrix(links, (count, count)), directed=False)
-        found: NDArray[np.bool_] = parts == parts[piece]
-        if int(found.sum()) < size:
-            size = int(found.sum())
-            yield found
-
-
-def in_the_middle(
-    region: Mask, points: Points, voxel_size_nm: Sequence[float], share: float = MIDDLE
-) -> bool:
-    """Whether one of some points lies in the middle of a region, at a share of its depth."""
-    spans = bounds(region)
-    part = np.ascontiguousarray(np.pad(region[spans], 1))
-    spacing = tuple(v / min(voxel_size_nm) for v in voxel_size_nm)
-    depth = edt.edt(part, anisotropy=spacing, black_border=False)
-    at = points - np.array([s.start for s in spans]) + 1
-    return bool(depth[tuple(at.T)].max() >= share * depth.max())
 
 
 def around_points(

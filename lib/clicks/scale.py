@@ -51,19 +51,25 @@ class Depth:
         return self.middle or self.own > DEEP
 
 
-def depth_at(objects: NDArray[Any], point: Sequence[int], voxel_size_nm: Sequence[float]) -> Depth:
+def depth_at(
+    objects: NDArray[Any],
+    point: Sequence[int],
+    voxel_size_nm: Sequence[float],
+    reach: float = REACH,
+) -> Depth:
     """Where a point lies in its object; the array's ends are no end of the object.
 
     Args:
         objects: (x, y, z) ids, or a mask.
         point: voxel.
         voxel_size_nm: (x, y, z).
+        reach: voxels of the finest axis up to which depth is looked at.
     """
     spacing = [v / min(voxel_size_nm) for v in voxel_size_nm]
-    spans, at = _around(point, REACH, spacing, objects.shape)
+    spans, at = around(point, reach, spacing, objects.shape)
     part = np.ascontiguousarray(objects[spans] == objects[spans][at])
     if part.all():
-        return Depth(REACH, REACH)
+        return Depth(reach, reach)
     depth = edt.edt(part, anisotropy=tuple(spacing), black_border=False)
     own = float(depth[at])
     return Depth(own, float(depth[_within(part.shape, at, 2 * own + 2, spacing)].max()))
@@ -82,13 +88,13 @@ def ball(
     """
     spacing = [v / min(voxel_size_nm) for v in voxel_size_nm]
     out = np.zeros(shape, np.bool_)
-    spans, at = _around(point, radius, spacing, shape)
+    spans, at = around(point, radius, spacing, shape)
     part = out[spans]
     part[_within(part.shape, at, radius, spacing)] = True
     return out
 
 
-def _around(
+def around(
     point: Sequence[int], radius: float, spacing: Sequence[float], shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], tuple[int, ...]]:
     """The part of an array around a point, and the point in it."""

@@ -50,9 +50,11 @@ class NeuropilNet(nn.Module):
             groups=math.gcd(4, model.head_size),
         )
         # What was fitted to these weights afterwards, as plain values: how fragments join
-        # (lib/prediction/joining.py), where boundaries are (lib/prediction/ways.py).
+        # (lib/prediction/joining.py), where boundaries are (lib/prediction/ways.py), what a
+        # corrective click means (lib/clicks/meaning.py).
         self.joining: Mapping[str, Any] | None = None
         self.boundary: Mapping[str, Any] | None = None
+        self.meaning: Mapping[str, Any] | None = None
         # Names of the classes that real tissue taught; None: not known, so all count.
         self.classes_learned: tuple[str, ...] | None = None
         self.task_heads = Heads(
@@ -65,7 +67,7 @@ class NeuropilNet(nn.Module):
     @property
     def fitted(self) -> dict[str, Any]:
         """What is known of the weights beside them; it goes wherever they go."""
-        found = {"joining": self.joining, "boundary": self.boundary}
+        found = {"joining": self.joining, "boundary": self.boundary, "meaning": self.meaning}
         told: dict[str, Any] = {k: dict(v) for k, v in found.items() if v is not None}
         if self.classes_learned is not None:
             told["classes_learned"] = list(self.classes_learned)
@@ -74,6 +76,7 @@ class NeuropilNet(nn.Module):
     def take_fitted(self, meta: Mapping[str, Any]) -> None:
         """Take over what a weights file's meta data hold of `fitted`."""
         self.joining, self.boundary = meta.get("joining"), meta.get("boundary")
+        self.meaning = meta.get("meaning")
         learned = meta.get("classes_learned")
         self.classes_learned = None if learned is None else tuple(learned)
 

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from lib.metrics.object_scores import contingency
 from lib.prediction.graph import FragmentGraph
-from lib.prediction.joining import FEATURES, JoinModel, Perceptron, clusters, join_features
+from lib.prediction.joining import FEATURES, JoinModel, clusters, join_features, odds
+from lib.prediction.perceptron import Perceptron
 
 Layers = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
 """Weight and bias of each layer."""
@@ -108,7 +109,7 @@ def fit_joining(
     of_set = {name: told[[n == name for n in names]].sum() for name in names}
     shares = [float(of_set[name] ** 0.5 / names.count(name)) for name in names]
     first = _fit(known, shares, steps, batch, seed)
-    joined = [clustered(each, clusters(each.graph, first.of(each.graph))) for each in known]
+    joined = [clustered(each, clusters(each.graph, odds(first, each.graph))) for each in known]
     if not any((each.together >= 0).any() for each in joined):
         return JoinModel(first)
     return JoinModel(first, _fit(joined, shares, steps, batch, seed + MEMBERS))

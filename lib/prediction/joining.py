@@ -28,6 +28,7 @@ from lib.prediction.graph import (
     FragmentGraph,
     portions,
 )
+from lib.prediction.perceptron import LARGEST_LOGIT, Perceptron
 from lib.prediction.scratch import forget
 
 logger = logging.getLogger("neuropil.prediction")
@@ -36,7 +37,6 @@ FEATURES = 6 * len(REACHES) + 8
 PLAIN_SLOPE = 12.0
 """Without a fitted model: log odds for each unit of mean affinity above PLAIN_MIDDLE."""
 PLAIN_MIDDLE = 0.7
-LARGEST_LOGIT = 8.0
 CAUTION = 1.8
 """Log odds taken from every contact before fragments are joined to clusters."""
 WITHIN = 0.5
@@ -77,60 +77,12 @@ def join_features(graph: FragmentGraph, rows: slice = slice(None)) -> NDArray[np
     return np.stack(columns, 1).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Perceptron:
-    """Log odds from the features of a contact.
-
-    Args:
-        layers: (weight, bias) of each layer, ReLU between them.
-        shift, scale: of the features, before the first layer.
-    """
-
-    layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
-    shift: NDArray[np.float32]
-    scale: NDArray[np.float32]
-
-    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(E, FEATURES) -> (E,), within +-LARGEST_LOGIT."""
-        values = (features - self.shift) / self.scale
-        for i, (weight, bias) in enumerate(self.layers):
-            values = values @ weight.T + bias
-            if i + 1 < len(self.layers):
-                values = np.maximum(values, 0.0)
-        logits = values[:, 0].astype(np.float64)
-        return np.asarray(np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT))
-
-    def of(self, graph: FragmentGraph) -> NDArray[np.float64]:
-        """(E,) log odds of all contacts of a graph, whose features are never held at once."""
-        logits = np.zeros(len(graph.edges))
-        for rows in portions(len(logits)):
-            logits[rows] = self(join_features(graph, rows))
-        return logits
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "layers": [[w.tolist(), b.tolist()] for w, b in self.layers],
-            "shift": self.shift.tolist(),
-            "scale": self.scale.tolist(),
-        }
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Perceptron:
-        """The one of `to_dict`.
-
-        Raises:
-            ValueError: it is for other features than this version computes.
-        """
-        layers = tuple(
-            (np.asarray(w, np.float32), np.asarray(b, np.float32)) for w, b in data["layers"]
-        )
-        if layers[0][0].shape[1] != FEATURES:
-            raise ValueError(
-                f"join model for {layers[0][0].shape[1]} features of a contact, this version "
-                f"has {FEATURES}; fit it again with benchmarks/fit_joining.py"
-            )
-        return Perceptron(layers, *(np.asarray(data[k], np.float32) for k in ("shift", "scale")))
+def odds(judge: Perceptron, graph: FragmentGraph) -> NDArray[np.float64]:
+    """(E,) log odds of all contacts of a graph, whose features are never held at once."""
+    logits = np.zeros(len(graph.edges))
+    for rows in portions(len(logits)):
+        logits[rows] = judge(join_features(graph, rows))
+    return logits
 
 
 @dataclass(frozen=True)
@@ -156,13 +108,13 @@ class JoinModel:
         """(E,) the same before any calibration."""
         if self.first is None:
             return np.asarray(PLAIN_SLOPE * (graph.mean_affinity() - PLAIN_MIDDLE))
-        logits = self.first.of(graph)
+        logits = odds(self.first, graph)
         if self.second is None or not len(graph.edges):
             return logits
         clustered, between, index = graph.contracted(clusters(graph, logits))
         if len(clustered.edges):
             logits = np.where(between, logits, np.maximum(logits, WITHIN))
-            logits[between] = self.second.of(clustered)[index]
+            logits[between] = odds(self.second, clustered)[index]
         return logits
 
     def calibrated(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -188,8 +140,8 @@ class JoinModel:
         """
         second = data.get("second")
         return JoinModel(
-            Perceptron.from_dict(data.get("first", data)),
-            None if second is None else Perceptron.from_dict(second),
+            _of_this_version(data.get("first", data)),
+            None if second is None else _of_this_version(second),
             float(data["slope"]),
             float(data["offset"]),
         )
@@ -197,6 +149,16 @@ class JoinModel:
 
 PLAIN = JoinModel()
 """Mean affinity alone."""
+
+
+def _of_this_version(data: Mapping[str, Any]) -> Perceptron:
+    found = Perceptron.from_dict(data)
+    if found.width != FEATURES:
+        raise ValueError(
+            f"join model for {found.width} features of a contact, this version "
+            f"has {FEATURES}; fit it again with benchmarks/fit_joining.py"
+        )
+    return found
 
 
 def clusters(graph: FragmentGraph, logits: NDArray[np.float64]) -> NDArray[np.int64]:

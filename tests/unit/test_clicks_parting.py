@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 from click_cases import grey_network, source
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lib.clicks.cheapest import Pieces
-from lib.clicks.parting import around_points, in_the_middle, parted, regions
-
-CUBE = (8.0, 8.0, 8.0)
+from lib.clicks.parting import around_points, parted
 
 
 def chain(logits: list[float]) -> Pieces:
@@ -61,27 +58,6 @@ def test_whatever_is_said_points_keep_their_pieces(
     found = held(pieces, positive, negative)
     assert all(found[p - 1] == 1 for p in positive)
     assert [found[n - 1] for n in negative] == list(range(2, 2 + len(negative)))
-
-
-def test_regions_shrink_and_hold_the_piece() -> None:
-    pieces = chain([5.0, 3.0, 1.0, 4.0])
-    inner = np.array([False, True, True, True, True, True])
-    found = [np.flatnonzero(r).tolist() for r in regions(pieces, inner, 2)]
-    assert found == [[1, 2, 3, 4, 5], [1, 2, 3], [1, 2]]
-    surely = chain([5.0, -5.0, -7.0, 4.0])  # two contacts are of two cells
-    found = [np.flatnonzero(r).tolist() for r in regions(surely, inner, 2)]
-    assert found == [[1, 2]]
-    alone = np.array([False, False, True, False, False, False])
-    assert [np.flatnonzero(r).tolist() for r in regions(pieces, alone, 2)] == [[2]]
-
-
-@pytest.mark.parametrize(("x", "middle"), [(4, True), (3, True), (2, False), (0, False)])
-def test_people_click_in_the_middle_of_what_they_mean(x: int, middle: bool) -> None:
-    region = np.zeros((14, 9, 9), bool)
-    region[2:11] = True  # nine thick; its middle is at 6
-    assert in_the_middle(region, np.array([[x + 2, 4, 4]]), CUBE) == middle
-    both = np.array([[x + 2, 4, 4], [6, 4, 4]])
-    assert in_the_middle(region, both, CUBE), "one point is enough"
 
 
 def around(piece: NDArray[np.bool_], own: list[list[int]], against: list[list[int]]) -> Any:

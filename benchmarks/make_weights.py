@@ -141,6 +141,7 @@ def main() -> int:
     if args.minutes is None:  # a slice more may come
         weights, named = ["--weights", str(args.publish.resolve())], [*map(str, studies)]
         run("benchmarks/fit_joining.py", *named, *weights)
+        run("benchmarks/fit_clicks.py", *named, *weights)
         run("benchmarks/make_reservoir.py", "--studies", *named, *weights)
     return 0
 

@@ -58,7 +58,7 @@ BEST = 0.6
 """Share of the clicks that are taken for what they are best taken for; the others at random, so
 that answers of all qualities are seen."""
 HIDDEN = 32
-LOSS = 2.0
+LOSS = 4.0
 """How much more a loss weighs than a gain: people mind a good object that is spoilt."""
 OPEN = 0.002
 """Weight of the choice's entropy, which keeps it open while it learns."""

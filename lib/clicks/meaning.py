@@ -139,7 +139,11 @@ def corrected(
     voxel_size_nm: Sequence[float],
     choose: Choose,
 ) -> Mask:
-    """The answer, changed by what each point means: those for the object first, then the others.
+    """The answer, changed by what each point means.
+
+    Requests tell points of the two signs apart and not their order. So those for what is not the
+    object yet come first, then those against it, and then those for what these took too much of:
+    the order in which people would have set them.
 
     Args:
         answer: before any correction; it changes.
@@ -148,19 +152,25 @@ def corrected(
         choose: which of the changes is meant.
     """
     ids = answer.pieces.ids
-    own, against = (np.setdiff1d(ids[tuple(p.T)], 0).astype(np.int64) for p in (positive, negative))
-    signs = [(point, True) for point in positive[1:]] + [(point, False) for point in negative]
+    own, against = (ids[tuple(p.T)].astype(np.int64) for p in (positive, negative))
+    brought = ~answer.mask[tuple(positive.T)]
+    brought[:1] = True  # it is what everything else corrects
     count = {True: 0, False: 0}
-    for point, adds in signs:
-        count[adds] += 1
-        x, y, z = (int(v) for v in point)
-        if answer.mask[x, y, z] == adds:
-            continue
-        depth, inner = answer.depths((x, y, z), voxel_size_nm)
-        opposed = against if adds else own
-        correction = Correction((x, y, z), adds, depth, inner, count[adds], opposed)
-        changes = changes_of(answer, correction, voxel_size_nm)
-        answer.take(changes[choose(answer, correction, changes)], adds)
+    for points, adds, opposed in (
+        (positive, True, against),
+        (negative, False, own[brought]),
+        (positive, True, against),  # for what those against it took too much of
+    ):
+        for point in points[1:] if adds else points:
+            x, y, z = (int(v) for v in point)
+            if answer.mask[x, y, z] == adds:
+                continue
+            count[adds] += 1
+            depth, inner = answer.depths((x, y, z), voxel_size_nm)
+            others = np.setdiff1d(opposed, 0)
+            correction = Correction((x, y, z), adds, depth, inner, count[adds], others)
+            changes = changes_of(answer, correction, voxel_size_nm)
+            answer.take(changes[choose(answer, correction, changes)], adds)
     return answer.mask
 
 

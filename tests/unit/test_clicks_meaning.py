@@ -155,6 +155,22 @@ def test_points_for_the_object_come_first_and_each_is_counted() -> None:
     assert mask[:10].all() and not mask[10:20].any() and mask[20:].all()
 
 
+def test_a_point_for_what_one_against_it_took_too_much_of_comes_after_it() -> None:
+    pieces = row([5.0, 3.0, 5.0, 4.0], [1] * 5)
+    seen = []
+
+    def choose(answer: Answer, correction: Correction, changes: Any) -> int:
+        seen.append((correction.point[0], correction.adds, correction.opposed.tolist()))
+        return len(changes) - 1
+
+    # 4 and 5 are meant to go; what is taken first reaches to 3 as well
+    mask = corrected(
+        answer_of(pieces), points((2, 4, 4), (25, 4, 4)), points((45, 4, 4)), CUBE, choose
+    )
+    assert seen == [(45, False, [1]), (25, True, [5])], "it was the answer, so it opposes nothing"
+    assert mask[:40].all() and not mask[40:].any(), "up to where it holds to the point against it"
+
+
 def test_without_a_fitted_model_the_middle_means_all_and_the_border_a_ball() -> None:
     pieces = row([5.0, -3.0, 5.0], [1, 1, 2, 2])
     middle = corrected(

@@ -37,6 +37,7 @@ from matplotlib import pyplot  # noqa: E402
 from benchmarks.click_baselines import AutomaticPick, PointWatershed, boundary_map  # noqa: E402
 from benchmarks.proofread_errors import heal  # noqa: E402
 from benchmarks.proofread_variants import Session, replay, variants  # noqa: E402
+from lib.clicks.source import Kind  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.evaluation.click_sessions import Answers, app_answers_on, clickable_objects  # noqa: E402
 from lib.metrics.click_scores import AFTER, TARGETS, ClickScores  # noqa: E402
@@ -72,6 +73,7 @@ class DataSet:
     ids: NDArray[np.int64]
     voxel_size_nm: tuple[float, float, float]
     min_voxels: int
+    kind: Kind = "cell"
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,10 @@ def vnc(data: Path) -> DataSet:
         for name, role in (("raw", "image"), ("labels", "semantic"))
     )
     ids = cc3d.connected_components(classes == VNC_MITOCHONDRIA, connectivity=26)
-    return DataSet("VNC dev, mitochondria", raw, ids.astype(np.int64), (4.6, 4.6, 50.0), MIN_VOXELS)
+    voxel = (4.6, 4.6, 50.0)
+    return DataSet(
+        "VNC dev, mitochondria", raw, ids.astype(np.int64), voxel, MIN_VOXELS, "organelle"
+    )
 
 
 def synthetic() -> DataSet:
@@ -134,7 +139,9 @@ def scene(predictor: Predictor, data: DataSet) -> Scene:
         fragments,
         {
             "automatic instance": AutomaticPick(automatic),
-            "app": app_answers_on(predictor, image, voxel, data.name, automatic, fragments),
+            "app": app_answers_on(
+                predictor, image, voxel, data.name, automatic, fragments, data.kind
+            ),
             "point watershed": PointWatershed(boundary),
         },
     )
@@ -260,7 +267,10 @@ class Tables:
                 self._ablate(predictor, view, some)
 
     def _ablate(self, predictor: Predictor, view: Scene, sessions: list[Session]) -> None:
-        ways = variants(predictor, view.image, view.voxel_size_nm, view.automatic, view.fragments)
+        ways = variants(
+            predictor, view.image, view.voxel_size_nm, view.automatic, view.fragments,
+            view.data.kind,
+        )  # fmt: skip
         for name, answer in ways.items():
             cells = " | ".join(f"{v:.3f}" for v in replay(answer, sessions, view.ids).values())
             self.ablation.append(f"| {view.data.name} | {name} | {len(sessions)} | {cells} |")

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.clicks import prompted, scale
+from lib.clicks import answer, prompted
+from lib.clicks.meaning import PLAIN
+from lib.clicks.source import Kind
 from lib.evaluation.click_sessions import Answers, app_answers_on
 from lib.metrics.click_scores import AFTER
 from lib.metrics.clicks import Click, Mask, mask_iou
@@ -30,6 +32,7 @@ def variants(
     voxel_size_nm: tuple[float, float, float],
     automatic: LazyImage,
     fragments: Fragments,
+    kind: Kind,
 ) -> dict[str, Answers]:
     """Name -> a way of answering clicks on an image in the network's frame.
 
@@ -39,10 +42,11 @@ def variants(
         voxel_size_nm: of it.
         automatic: (X, Y, Z) ids of the objects found without clicks.
         fragments: that they are made of.
+        kind: of object that is clicked on.
     """
 
     def app(*given: Any) -> Answers:
-        return app_answers_on(predictor, image, voxel_size_nm, "variant", *given)
+        return app_answers_on(predictor, image, voxel_size_nm, "variant", *given, kind=kind)
 
     return {
         "the app's": app(automatic, fragments),
@@ -52,12 +56,14 @@ def variants(
         "its answer ten times as heavy": _with(
             app(automatic, fragments), prompted, "WEIGHT", 10 * prompted.WEIGHT
         ),
-        "every click means its object": _with(app(automatic, fragments), scale, "CENTRAL", 0.0),
+        "the middle means all, the border a ball": _with(
+            app(automatic, fragments), answer, "meaning_of", lambda net: PLAIN
+        ),
     }
 
 
-def _with(answer: Answers, module: Any, name: str, value: float) -> Answers:
-    """A way of answering with another constant."""
+def _with(answers: Answers, module: Any, name: str, value: Any) -> Answers:
+    """A way of answering with another constant, or function, of a module."""
 
     @contextmanager
     def other() -> Any:
@@ -70,7 +76,7 @@ def _with(answer: Answers, module: Any, name: str, value: float) -> Answers:
 
     def answered(clicks: Sequence[Click]) -> Mask:
         with other():
-            return answer(clicks)
+            return answers(clicks)
 
     return answered
 

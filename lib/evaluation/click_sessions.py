@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.clicks.answer import segment_clicked
-from lib.clicks.source import Clicks, ClickSource
+from lib.clicks.source import Clicks, ClickSource, Kind
 from lib.clicks.viewer import FramedLabels
 from lib.metrics.clicks import Click, Mask, seeded_generator, simulate_clicks
 from lib.prediction.feature_cache import FeatureCache
@@ -50,6 +50,7 @@ def app_answers_on(
     image_key: str,
     objects: LazyImage | None = None,
     fragments: Fragments | None = None,
+    kind: Kind = "cell",
 ) -> Answers:
     """What the `proofread` task answers on an image in the network's frame.
 
@@ -60,6 +61,7 @@ def app_answers_on(
         image_key: its identity.
         objects: automatic objects in the network's frame; None: none were found before.
         fragments: that they are made of; None: made anew around the clicks.
+        kind: of object that is clicked on.
     """
     source = ClickSource(
         predictor.net,
@@ -76,7 +78,7 @@ def app_answers_on(
     )
 
     def answer(clicks: Sequence[Click]) -> Mask:
-        found = segment_clicked(source, as_points(clicks))
+        found = segment_clicked(source, as_points(clicks, kind))
         mask = np.zeros(source.shape, bool)
         mask[box_slices(found.box)] = found.mask
         return mask
@@ -84,12 +86,12 @@ def app_answers_on(
     return answer
 
 
-def as_points(clicks: Sequence[Click]) -> Clicks:
-    """Clicks of a cell or an organelle, which of the two nobody named."""
+def as_points(clicks: Sequence[Click], kind: Kind = "cell") -> Clicks:
+    """Clicks of an object whose class nobody named."""
     return Clicks(
         [c.position for c in clicks if c.positive],
         [c.position for c in clicks if not c.positive],
-        kind="auto",
+        kind=kind,
     )
 
 

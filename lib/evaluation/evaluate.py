@@ -153,7 +153,7 @@ def evaluate_item(
         speckle = speckle_of(truth.instances, predicted, predictor.hierarchy)
         are_parts = _measure_sections(item, truth, ids, parts, worst)
         if options.clicks:
-            clicks = _measure_clicks(predictor, item, truth, found, options, step, worst)
+            clicks = _measure_clicks(predictor, item, cells, found, options, step, worst)
     return ItemFigures(
         item.id, data_set_of(item), classes, objects, clicks,
         class_parts, are_parts, tuple(overlaps.values()), speckle,
@@ -226,21 +226,19 @@ def _measure_sections(
 def _measure_clicks(
     predictor: Predictor,
     item: StudyItem,
-    truth: Truth,
+    cells: NDArray[np.int64],
     found: Objects,
     options: EvaluationOptions,
     step: Callable[[int, int], None],
     worst: WorstCases,
 ) -> ClickScores:
-    """Sessions on the true objects of an item, from the objects that were found in it."""
+    """Sessions on the true cells of an item, from the objects that were found in it."""
     frame = predictor.frame(item.shape, item.voxel_size_nm)
     view = frame.view(item.open_image())
     answer = app_answers(predictor, item, found.ids, found.fragments)
     least = options.min_voxels if options.click_voxels is None else options.click_voxels
     scores = ClickScores()
-    for session in click_sessions(
-        answer, frame, truth.instances, item.id, options.clicks, least, step
-    ):
+    for session in click_sessions(answer, frame, cells, item.id, options.clicks, least, step):
         scores.update(session.quality)
         clicks = session.clicks[:WORST_AFTER]
         worst.offer(

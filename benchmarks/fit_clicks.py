@@ -29,18 +29,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.fit_joining import store  # noqa: E402
 from benchmarks.training_boxes import MOST_ITEMS, training_boxes, training_items  # noqa: E402
+from lib.clicks.changes import Answer, Change, Correction  # noqa: E402
 from lib.clicks.cheapest import Pieces  # noqa: E402
 from lib.clicks.masks import Mask  # noqa: E402
-from lib.clicks.meaning import (  # noqa: E402
-    PLAIN,
-    Answer,
-    Change,
-    Choose,
-    Correction,
-    Meaning,
-    corrected,
-    seen_of,
-)
+from lib.clicks.meaning import PLAIN, Choose, Meaning, corrected, seen_of  # noqa: E402
 from lib.clicks.scale import BEYOND, ball  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.evaluation.click_sessions import clickable_objects  # noqa: E402

@@ -19,10 +19,11 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.clicks.changes import Answer
 from lib.clicks.cheapest import cheapest, pieces_of
 from lib.clicks.ground import Ids
 from lib.clicks.masks import CONNECTIVITY, Mask, parts_with
-from lib.clicks.meaning import Answer, corrected, meaning_of
+from lib.clicks.meaning import corrected, meaning_of
 from lib.clicks.organelles import organelle_of
 from lib.clicks.parting import around_points
 from lib.clicks.points import Points, clean_points, inside, without

@@ -14,8 +14,9 @@ from test_benchmark_fits import study, weights
 
 from benchmarks import fit_clicks
 from benchmarks.fit_clicks import Decision, Example, answered, fit_meaning, gains_of
+from lib.clicks.changes import Answer, Change, Correction
 from lib.clicks.cheapest import Pieces
-from lib.clicks.meaning import FEATURES, Answer, Change, Correction, Meaning, meaning_of
+from lib.clicks.meaning import FEATURES, Meaning, meaning_of
 from lib.clicks.scale import Depth
 from lib.metrics.clicks import Click, mask_iou
 from lib.networks.weights import load_network

@@ -13,21 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lib.clicks.changes import KINDS, Answer, Change, Correction, changes_of, regions
 from lib.clicks.cheapest import Pieces
-from lib.clicks.meaning import (
-    FEATURES,
-    KINDS,
-    PLAIN,
-    Answer,
-    Change,
-    Correction,
-    Meaning,
-    changes_of,
-    corrected,
-    meaning_of,
-    regions,
-    seen_of,
-)
+from lib.clicks.meaning import FEATURES, PLAIN, Meaning, corrected, meaning_of, seen_of
 from lib.clicks.scale import Depth
 from lib.prediction.perceptron import Perceptron
 
@@ -205,9 +193,26 @@ def test_what_is_seen_of_changes_by_hand() -> None:
     assert region[8:14] == pytest.approx([-3, -3, np.log1p(81), 2, 2, np.log1p(81)])
     assert region[14:17].tolist() == [8.0, 2.0, 0.5]
     assert region[17:22] == pytest.approx([5, np.log1p(5), 0.5, np.log1p(4), 0.8])
-    assert region[22:25] == pytest.approx([0, 2, np.log(1620)])
+    assert region[22:26] == pytest.approx([0, 2, np.log(1620), 0])
     against = Correction((25, 4, 4), False, Depth(5, 10), Depth(4, 5), 1, np.zeros(0, np.int64))
     assert not seen_of(answer, against, changes)[:, FEATURES // 2 :].any()
+
+
+def test_what_a_correction_has_changed_is_seen_by_the_next() -> None:
+    pieces = row([5.0, 5.0, 5.0], [1] * 4)
+    answer = answer_of(pieces)
+    some = np.array([False, False, True, True, False])
+    answer.take(Change(2, some), adds=False)
+    assert not answer.mask[10:30].any() and answer.told.tolist() == some.tolist()
+    at = Correction((25, 4, 4), True, Depth(5, 5), Depth(5, 5), 1, np.zeros(0, np.int64))
+    half = np.zeros(pieces.ids.shape, bool)
+    half[25:35] = True
+    all_of_it = Change(2, np.array([False, True, True, True, True]))
+    seen = seen_of(answer, at, [all_of_it, Change(0, voxels=half)])
+    assert seen[:, 25].tolist() == [1.0, 1.0], "what moves had been taken"
+    answer.take(Change(2, np.array([False, True, False, False, False])), adds=True)
+    assert not answer.told[1], "it was there already"
+    assert not answer_of(pieces).told.any()
 
 
 def weighing(column: int, weight: float = 1.0) -> Meaning:

@@ -37,6 +37,7 @@ from lib.clicks.scale import BEYOND, ball  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.evaluation.click_sessions import clickable_objects  # noqa: E402
 from lib.metrics.clicks import Click, seeded_generator, simulate_clicks  # noqa: E402
+from lib.prediction.join_fitting import Layers, averaged  # noqa: E402
 from lib.prediction.perceptron import Perceptron  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 
@@ -49,7 +50,7 @@ CLICKS = 7
 BEST = 0.6
 """Share of the clicks that are taken for what they are best taken for; the others at random, so
 that answers of all qualities are seen."""
-HIDDEN = 32
+HIDDEN, MEMBERS = 32, 3
 LOSS = 4.0
 """How much more a loss weighs than a gain: people mind a good object that is spoilt."""
 OPEN = 0.002
@@ -221,7 +222,7 @@ def fit_meaning(decisions: Sequence[Decision], steps: int = 2000, seed: int = 0)
     Args:
         decisions: of sessions; data sets count alike by the root of their decisions.
         steps: of AdamW.
-        seed: of weights and batches.
+        seed: of weights and batches. The mean of several fits decides, which err in other places.
     """
     rows = np.concatenate([d.seen for d in decisions])
     shift, scale = rows.mean(0), rows.std(0) + 1e-3
@@ -237,6 +238,15 @@ def fit_meaning(decisions: Sequence[Decision], steps: int = 2000, seed: int = 0)
     gains = torch.where(gains < 0, LOSS * gains, gains)
     names = [d.group for d in decisions]
     weights = torch.tensor([names.count(n) ** -0.5 for n in names])
+    members = [_member(x, gains, there, weights, steps, seed + n) for n in range(MEMBERS)]
+    return Meaning(
+        Perceptron(averaged(members), shift.astype(np.float32), scale.astype(np.float32))
+    )
+
+
+def _member(
+    x: Tensor, gains: Tensor, there: Tensor, weights: Tensor, steps: int, seed: int
+) -> Layers:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     net = nn.Sequential(
@@ -252,12 +262,11 @@ def fit_meaning(decisions: Sequence[Decision], steps: int = 2000, seed: int = 0)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-    layers = tuple(
+    return tuple(
         (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
         for layer in net
         if isinstance(layer, nn.Linear)
     )
-    return Meaning(Perceptron(layers, shift.astype(np.float32), scale.astype(np.float32)))
 
 
 def _regret(scores: Tensor, gains: Tensor, there: Tensor) -> Tensor:

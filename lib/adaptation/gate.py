@@ -4,22 +4,23 @@ Every row is judged by the heads that were fitted without its part. The figures 
 known voxels: of each class, and of each set of classes that was annotated as such. Blocks are
 drawn anew many times, which says how sure a gain is. IoU grows by calling everything the class
 where labels say nothing about the image, so the correlation of answer and label has to grow as
-much. Where only one side of a class is known - a painted organelle and nothing said of the rest -
-neither sees what is found too much; there the recall's square over the predicted share has to
-grow as well.
+much. Where only one side of a class is known - one clicked cell and nothing said of the rest -
+neither sees what is found too much: an answer that calls everything so has an IoU of 1. Such a
+class cannot be judged and stays as it was.
 
-Source: bootstrap over blocks, Efron 1979; correlation of two binary variables, Matthews 1975;
-    positive and unlabelled data, Lee & Liu 2003 (recall^2 / P(found)).
+Source: bootstrap over blocks, Efron 1979; correlation of two binary variables, Matthews 1975.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from lib.adaptation.judged import Judged, correlation, iou, plausible, union
+from lib.adaptation.judged import Judged, correlation, iou, union
 from lib.adaptation.one_sided import one_sided
 from lib.adaptation.row_losses import Logits
 from lib.adaptation.rows import Rows
@@ -33,8 +34,6 @@ SURE = 0.9
 LEAST_GAIN = 0.03
 """IoU and correlation that a class must gain: blocks of one box are more alike than the rest of a
 volume is, and a smaller gain within it has been a loss outside (benchmarks/first-day.md)."""
-ONE_SIDED_GAIN = 0.1
-"""IoU that a class must gain of which nothing is known that it is not."""
 DRAWS = 300
 LARGEST_LOSS = 0.005
 """IoU that a class may lose while others gain."""
@@ -51,7 +50,8 @@ class Figure:
         sure: share of the bootstrap's draws in which it gained enough.
         voxels: known voxels of it.
         used: whether the refit is used for it.
-        one_sided: whether next to nothing is known that is not of it.
+        one_sided: whether next to nothing is known that is not of it; it is not used then, and
+            the IoUs say only how much of it was found.
     """
 
     name: str
@@ -113,8 +113,9 @@ def judge(
         0.0,
         reason=reason,
     )
-    if not kinds:
-        return nothing
+    allowed = [k for k in kinds if not one_sided(rows, k, hierarchy)]
+    if not allowed:
+        return nothing if reason else replace(nothing, reason=_lacking(judged, kinds))
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(int(block.max()) + 1, (DRAWS, int(block.max()) + 1), generator=generator)
     times = torch.zeros((DRAWS, int(block.max()) + 1), dtype=torch.float64)
@@ -123,7 +124,7 @@ def judge(
     best_gain = 0.0
     shown: tuple[Figure, ...] = ()
     for strength in STRENGTHS:
-        verdict = _decide(judged, kinds, strength, times)
+        verdict = _decide(judged, kinds, allowed, strength, times)
         shown = shown or verdict.figures
         gain = sum(f.after - f.before for f in verdict.figures if f.used)
         if verdict.passed and gain > best_gain:
@@ -160,21 +161,31 @@ def _kinds(judged: Judged) -> tuple[list[int], str]:
     )
 
 
-def _decide(judged: Judged, kinds: list[int], strength: float, times: Tensor) -> Verdict:
-    """Use the change for all annotated classes; leave out the worst until none is harmed."""
+def _lacking(judged: Judged, kinds: list[int]) -> str:
+    """What is to be annotated before any of some one-sided kinds can be judged."""
+    every = functools.reduce(operator.or_, kinds)
+    widest = [k for k in kinds if not any(k != o and k & ~o == 0 for o in kinds)]
+    names = " or ".join(judged.hierarchy.describe(kind) for kind in widest)
+    if bool((judged.sets & every == 0).any()):
+        what = f"hardly anything but {names} is annotated; mark more that is not {names}"
+    else:
+        what = f"only {names} is annotated; mark something that is not {names}"
+    return f"{what}, then it can be judged"
+
+
+def _decide(
+    judged: Judged, kinds: list[int], able: list[int], strength: float, times: Tensor
+) -> Verdict:
+    """Use the change for all kinds that can be judged; leave out the worst until none is harmed."""
     classes = judged.hierarchy.num_classes
     whole = judged.guess(0.0, torch.zeros(classes, dtype=torch.bool))
     old = judged.counts(whole, kinds)
-    allowed = list(kinds)
+    allowed = list(able)
     figures: tuple[Figure, ...] = ()
     while True:
         used = union(allowed, classes)
-        guess = judged.guess(strength, used)
-        new = judged.counts(guess, kinds)
+        new = judged.counts(judged.guess(strength, used), kinds)
         figures, worst = _figures(judged, kinds, allowed, old, new, times)
-        for kind in allowed:
-            if not plausible(judged, kind, whole, guess):
-                worst = kind
         if worst is None:
             break
         if worst not in allowed:  # a class that is not changed suffers from those that are
@@ -201,17 +212,14 @@ def _figures(
     figures, worst, least = [], None, SURE
     for k, kind in enumerate(kinds):
         one, other = times @ old[k], times @ new[k]
-        blind = one_sided(judged.rows, kind, judged.hierarchy)
-        if blind:
-            gained = iou(other) - iou(one) > ONE_SIDED_GAIN
-        else:
-            gained = iou(other) - iou(one) > LEAST_GAIN
-            gained &= correlation(other) - correlation(one) > LEAST_GAIN
+        gained = iou(other) - iou(one) > LEAST_GAIN
+        gained &= correlation(other) - correlation(one) > LEAST_GAIN
         sure = float(gained.double().mean())
         before, after = (float(iou(c[k].sum(0))) for c in (old, new))
         used = kind in allowed
         voxels = round(float(old[k][:, (0, 2)].sum()))
         name = judged.hierarchy.describe(kind)
+        blind = one_sided(judged.rows, kind, judged.hierarchy)
         figures.append(Figure(name, before, after, sure, voxels, used, blind))
         harmed = not used and after < before - LARGEST_LOSS
         if (used and sure < least) or harmed:

@@ -223,15 +223,13 @@ def sentence(verdict: Verdict, items: int, voxels: int) -> str:
 
 
 def _told(figure: Figure) -> str:
-    change = f"{figure.name} IoU {figure.before:.2f} -> {figure.after:.2f}"
-    if figure.used:
-        return f"{change}, in use"
-    if figure.one_sided and figure.after > figure.before:
+    if figure.one_sided:
         return (
-            f"{change}, left as it was, since next to nothing is known that is not {figure.name} "
-            "(paint some of what else is there, or declare a region fully annotated)"
+            f"{figure.name} left as it was, since next to nothing is known that is not "
+            f"{figure.name} (mark more of what else is there, or declare a region fully annotated)"
         )
-    return f"{change}, left as it was"
+    change = f"{figure.name} IoU {figure.before:.2f} -> {figure.after:.2f}"
+    return f"{change}, in use" if figure.used else f"{change}, left as it was"
 
 
 def _trains(item: StudyItem) -> bool:

@@ -1,5 +1,6 @@
 """The gate: gains on held-back parts pass, harm and chance do not, class by class."""
 
+import pytest
 import torch
 from adaptation_cases import AXON, DENDRITE, HIERARCHY, MYELIN, UNKNOWN, rows_of, saying
 
@@ -96,20 +97,60 @@ def test_too_little_says_so() -> None:
     assert not nothing.passed and "no class" in nothing.reason
 
 
-def test_painted_objects_alone_do_not_let_everything_become_the_class() -> None:
-    """Axon is painted and nothing else is known: recall of 1 by calling everything axon."""
+def test_one_class_alone_judges_nothing_and_what_is_missing_is_said() -> None:
+    """One clicked axon and nothing said of the rest: IoU 1 by calling everything axon."""
     truth = torch.full((COUNT,), UNKNOWN)
     truth[: COUNT // 4] = 1 << AXON
     before = torch.full((COUNT,), DENDRITE)
     before[: COUNT // 8] = AXON
-    before[COUNT // 4 : COUNT // 4 + 40] = AXON
-    refused = case(truth, before, torch.full((COUNT,), AXON))
-    assert not refused.passed
-    told = sentence(refused, 1, COUNT)
-    assert "not axon (paint some of what else" in told and "region fully annotated" in told
-    honest = before.clone()
-    honest[: COUNT // 4] = AXON  # what is painted is found, and nothing more elsewhere
-    assert case(truth, before, honest).passed
+    found = before.clone()
+    found[: COUNT // 4] = AXON  # all that is known of it, and nothing more elsewhere
+    for after in (torch.full((COUNT,), AXON), found):
+        refused = case(truth, before, after)
+        assert not refused.passed and not refused.figures
+        assert sentence(refused, 1, COUNT) == (
+            "Not used, from 1,600 labelled voxels in 1 item: only axon is annotated; mark "
+            "something that is not axon, then it can be judged."
+        )
+
+
+@pytest.mark.parametrize("other", [1 << DENDRITE, (1 << DENDRITE) | (1 << MYELIN)])
+def test_what_cannot_be_the_class_is_its_other_side(other: int) -> None:
+    truth = torch.full((COUNT,), UNKNOWN)
+    truth[: COUNT // 4] = 1 << AXON
+    truth[COUNT // 4 : COUNT // 2] = other
+    before = torch.full((COUNT,), DENDRITE)
+    before[: COUNT // 8] = AXON
+    right = before.clone()
+    right[: COUNT // 4] = AXON
+    assert bool(case(truth, before, right).used[AXON])
+    assert not case(truth, before, torch.full((COUNT,), AXON)).passed
+
+
+def test_a_wider_set_is_no_other_side_and_too_little_of_one_is_said() -> None:
+    """ "Axon or dendrite" may be axon."""
+    pair = (1 << AXON) | (1 << DENDRITE)
+    truth = torch.tensor([1 << AXON, pair]).repeat_interleave(COUNT // 2)
+    before, after = (torch.full((COUNT,), c) for c in (MYELIN, AXON))
+    told = case(truth, before, after).reason
+    assert told.startswith(
+        "only dendrite or axon is annotated; mark something that is not dendrite"
+    )
+    truth = torch.full((COUNT,), 1 << AXON)
+    truth[:16] = 1 << MYELIN  # fewer voxels than can be judged
+    told = case(truth, before, after).reason
+    assert told.startswith("hardly anything but axon is annotated; mark more that is not axon")
+
+
+def test_one_that_cannot_be_judged_stays_beside_one_that_can() -> None:
+    """Of dendrite the other side is known, of axon it is not; the change gains for both."""
+    truth = torch.full((COUNT,), AXON)
+    truth[:128] = DENDRITE
+    before = mistaken(mistaken(truth, 0.5, MYELIN, AXON), 0.5, MYELIN, DENDRITE, seed=1)
+    verdict = case(1 << truth, before, truth)
+    assert bool(verdict.used[DENDRITE]) and not bool(verdict.used[AXON])
+    told = {f.name: (f.used, f.one_sided) for f in verdict.figures}
+    assert told == {"axon": (False, True), "dendrite": (True, False)}
 
 
 def test_an_annotated_set_of_classes_is_judged_as_one() -> None:

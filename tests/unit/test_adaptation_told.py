@@ -65,14 +65,15 @@ def test_what_is_not_in_use_is_told_with_its_reason() -> None:
     assert sentence(bare, 3, 0).startswith("Nothing to learn from: no voxel of a known class")
 
 
-def test_one_sided_labels_are_told_what_to_paint_where_that_would_help() -> None:
-    painted = figure(used=False, one_sided=True)
-    told = sentence(Verdict(NO, NO, 0.0, (painted,), "why"), 1, 5)
-    assert "nothing is known that is not axon" in told and "paint some of what else" in told
-    worse = figure(used=False, one_sided=True, after=0.1)
-    assert "paint" not in sentence(Verdict(NO, NO, 0.0, (worse,), "why"), 1, 5)
-    in_use = figure(one_sided=True)
-    assert "paint" not in sentence(Verdict(YES, YES, 1.0, (in_use,)), 1, 5)
+def test_a_one_sided_class_beside_others_is_told_what_to_mark() -> None:
+    """And no IoU: one of nearly 1 would be read as a success."""
+    judged = figure("glia", before=0.1)
+    verdict = Verdict(YES, YES, 1.0, (figure(used=False, one_sided=True), judged))
+    assert sentence(verdict, 1, 5) == (
+        "Learned from 5 labelled voxels in 1 item, judged on parts held back: axon left as it "
+        "was, since next to nothing is known that is not axon (mark more of what else is there, "
+        "or declare a region fully annotated); glia IoU 0.10 -> 0.50, in use."
+    )
 
 
 def test_objects_are_told_after_classes() -> None:

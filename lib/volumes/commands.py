@@ -105,7 +105,7 @@ def run_import(args: argparse.Namespace) -> int:
         crop=args.crop,
         splits=tuple(args.split),
         tiles=tuple(args.tiles) if args.tiles else None,
-        voxel_size_nm=_voxel_size(args.voxel_size_nm),
+        voxel_size_nm=tuple(args.voxel_size_nm or ()),
         semantic=args.semantic,
         instance=args.instance,
         encoding=args.encoding,
@@ -155,17 +155,6 @@ def summary(item: StudyItem, counts: LabelCounts) -> str:
         kind = "" if record.true_instances else " (derived)"
         lines.append(f"  objects: {len(counts.objects)}{kind}, unknown {share:.2%} of the voxels")
     return "\n".join(lines)
-
-
-def _voxel_size(numbers: list[float] | None) -> tuple[float, float, float] | None:
-    if numbers is None:
-        return None
-    if len(numbers) not in (1, 2, 3):
-        raise ValueError(f"--voxel-size-nm: expected 1, 2 or 3 lengths, found {len(numbers)}")
-    if len(numbers) == 2:
-        return numbers[0], numbers[1], numbers[0]
-    x, y, z = numbers * 3 if len(numbers) == 1 else numbers
-    return x, y, z
 
 
 def _count(text: str) -> int:

@@ -67,7 +67,7 @@ class ImportRequest:
     crop: str = ""
     splits: tuple[str, ...] = ()
     tiles: Triple | None = None
-    voxel_size_nm: tuple[float, float, float] | None = None
+    voxel_size_nm: tuple[float, ...] = ()
     semantic: str = ""
     instance: str = ""
     encoding: EncodingName = "canonical"
@@ -142,14 +142,14 @@ def plan_import(request: ImportRequest, study: Study) -> ImportPlan:
         raise ValueError("--lazy copies nothing, and labels are copied; import these without it")
     image = open_source(request.source, "image", request.spacing_unit, request.gaps)
     dtype = grey_type(image)
-    size = request.voxel_size_nm or image.info.voxel_size_nm
+    size = stated_size(request.voxel_size_nm, image) or image.info.voxel_size_nm
     if size is None:
         raise VolumeError(
             image.info.where, image.info.size_fault or "no voxel size in the file", "one in nm",
             "give it with --voxel-size-nm X Y Z",
         )  # fmt: skip
     check_voxel_size(size, image.info.where)
-    options = LabelOptions(request.voxel_size_nm is not None, request.spacing_unit, request.gaps)
+    options = LabelOptions(bool(request.voxel_size_nm), request.spacing_unit, request.gaps)
     semantic = open_label(request.semantic, "semantic", image, options)
     values = None
     if semantic is not None:
@@ -165,6 +165,31 @@ def plan_import(request: ImportRequest, study: Study) -> ImportPlan:
     if not request.lazy:
         _check_space(study.root, plan.voxels * dtype.itemsize)
     return plan
+
+
+def stated_size(lengths: Sequence[float], image: Source) -> tuple[float, float, float] | None:
+    """The voxel size (x, y, z) in nm that a user's lengths mean; None where none are given.
+
+    Raises:
+        ValueError: so many lengths do not say the size of the image's voxels.
+    """
+    match tuple(lengths):
+        case ():
+            return None
+        case (x, y, z):
+            return x, y, z
+        case (x, y) if image.shape[2] == 1:
+            return x, y, x
+        case (x,):
+            return x, x, x
+    depth = image.shape[2]
+    expected = (
+        "1 for all axes, 2 (x y) or 3 (x y z)" if depth == 1 else "1 for all axes or 3 (x y z)"
+    )
+    raise ValueError(
+        f"--voxel-size-nm: found {len(lengths)} lengths, expected {expected}, since "
+        f"{image.info.where} has {depth} section{'s' * (depth > 1)} along z; give X Y Z"
+    )
 
 
 def default_id(source: str) -> str:

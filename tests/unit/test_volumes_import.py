@@ -127,6 +127,17 @@ def test_two_dimensional_images_take_two_sizes(tmp_path, root):
     assert items(root)[0].voxel_size_nm == (7.0, 8.0, 7.0)
 
 
+@pytest.mark.parametrize("lengths", [(8, 8), (8, 8, 30, 1)])
+def test_a_stack_takes_no_two_sizes(tmp_path, root, capsys, lengths):
+    """Its thickness was invented: that of a voxel in the section."""
+    source = hdf5(tmp_path / "v.h5", volume((6, 5, 4)))
+    assert run("import", source, "--studies", root, "--voxel-size-nm", *lengths) == 1
+    told = capsys.readouterr().err
+    assert f"found {len(lengths)} lengths, expected 1 for all axes or 3 (x y z)" in told
+    assert "4 sections" in told
+    assert not items(root)
+
+
 def test_a_stated_voxel_size_wins(tmp_path, root):
     source = hdf5(tmp_path / "v.h5", volume(SHAPE))
     assert run("import", source, "--studies", root, "--voxel-size-nm", 9) == 0

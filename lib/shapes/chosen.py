@@ -24,6 +24,10 @@ Which = Literal["current", "predicted", "instance"]
 AUTOMATIC = "original"
 
 
+class NoObjects(VolumeError):
+    """An item has no objects of the kind asked for; other items may."""
+
+
 @dataclass(frozen=True)
 class ItemObjects:
     """Objects with what is known of them.
@@ -49,7 +53,8 @@ def lazy_objects(item: StudyItem, which: Which) -> LazyImage:
     """The map of an item's objects, (X, Y, Z) uint32, read box by box.
 
     Raises:
-        VolumeError: there is none, or it does not fit.
+        NoObjects: there is none.
+        VolumeError: it does not fit.
     """
     if which == "instance":
         return _Known(item)
@@ -58,13 +63,13 @@ def lazy_objects(item: StudyItem, which: Which) -> LazyImage:
         raise VolumeError(item.label_path(MACHINE_TAG), warnings[0])
     if which == "predicted":
         if objects.machine is None:
-            raise VolumeError(
+            raise NoObjects(
                 item.study.root, f"item {item.id} has no objects of the machine",
                 remedy=f"run `main.py predict --task instances --items {item.id}`",
             )  # fmt: skip
         return _Machine(objects.machine.ids, item.shape)
     if objects.empty:
-        raise VolumeError(
+        raise NoObjects(
             item.study.root, f"item {item.id} has no current objects",
             remedy="predict instances, or accept objects in a viewer; --objects instance takes "
             "the annotated ones",
@@ -76,7 +81,7 @@ def objects_of(item: StudyItem, which: Which) -> ItemObjects:
     """An item's objects, in memory.
 
     Raises:
-        VolumeError: there are none.
+        NoObjects: there are none.
     """
     source = lazy_objects(item, which)
     ids = np.zeros(item.shape, np.uint32, order="F")
@@ -101,7 +106,11 @@ class _Known:
 
     def __init__(self, item: StudyItem) -> None:
         if not item.has_label("instance"):
-            raise VolumeError(item.study.root, f"item {item.id} has no instance label")
+            raise NoObjects(
+                item.study.root, f"item {item.id} has no instance label",
+                remedy="annotate objects, or import them with --instance; --objects current "
+                "takes those of the machine, as people corrected them",
+            )  # fmt: skip
         self._item = item
         self.shape, self.dtype = item.shape, np.dtype(np.uint32)
 

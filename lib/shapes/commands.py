@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from lib.configs.options import add_settings_options, settings_from
 from lib.labels.hierarchy import normalize_name
-from lib.shapes.chosen import ItemObjects, objects_of
+from lib.shapes.chosen import ItemObjects, NoObjects, objects_of
 from lib.shapes.measuring import measure
 from lib.shapes.meshes import meshes_of, name_meshes, write_mesh
 from lib.shapes.skeletons import skeletons_of, write_swc
@@ -56,13 +57,13 @@ def add_measure_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run_measure(args: argparse.Namespace) -> int:
-    """Measure as the command line says.
+    """Measure as the command line says; items without such objects are named and left out.
 
     Returns:
         0.
 
     Raises:
-        ValueError: an item without such objects, or a table of another kind.
+        ValueError: no item has such objects, or a table of another kind.
     """
     study = existing_study(args.studies, settings_from(args))
     targets = args.out or [Path("objects.csv")]
@@ -70,8 +71,13 @@ def run_measure(args: argparse.Namespace) -> int:
         raise ValueError(f"--out {bad[0]}: expected a name that ends in {' or '.join(SUFFIXES)}")
     items = [study.item(i) for i in args.items] or study.items()
     rows = []
+    lacking: list[NoObjects] = []
     for item in items:
-        found = objects_of(item, args.objects)
+        try:
+            found = objects_of(item, args.objects)
+        except NoObjects as error:
+            lacking.append(error)
+            continue
         only = chosen_ids(found, args.only, item)
         with tqdm(desc=f"measure {item.id}", unit="axon", disable=None) as bar:
 
@@ -83,9 +89,13 @@ def run_measure(args: argparse.Namespace) -> int:
                 {"item": item.id, **row} for row in measure(found, study.hierarchy, only, progress)
             ]
         _write_shapes(args, item, found, only)
+    if lacking and len(lacking) == len(items):
+        raise lacking[0]
+    for error in lacking:
+        print(f"left out: {error}", file=sys.stderr)
     for path in targets:
         write_table(path, rows)
-        print(f"{path}: {len(rows)} objects of {len(items)} items")
+        print(f"{path}: {len(rows)} objects of {len(items) - len(lacking)} items")
     return 0
 
 

@@ -14,8 +14,7 @@ from typing import Any
 from lib.configs.options import add_settings_options, settings_from
 from lib.dicom.labels import export_item as export_series_of
 from lib.labels.value_maps import ENCODINGS
-from lib.shapes.chosen import lazy_objects
-from lib.volumes.errors import VolumeError
+from lib.shapes.chosen import NoObjects, lazy_objects
 from lib.volumes.export_values import DATASETS, OBJECTS, TAGS, ExportRequest
 from lib.volumes.exporting import export_item
 from lib.volumes.options import add_study_option, existing_study, voxel_bar
@@ -120,7 +119,7 @@ def has_label(item: StudyItem, label: str) -> bool:
         return item.has_label(TAGS[label])  # type: ignore[index]
     try:
         lazy_objects(item, "current")
-    except VolumeError:
+    except NoObjects:
         return False
     return True
 

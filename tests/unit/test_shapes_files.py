@@ -157,6 +157,18 @@ def test_an_item_without_objects_is_told_by_its_name(study: Study, tmp_path: Pat
     assert not (tmp_path / "t.csv").exists()
 
 
+def test_an_item_without_objects_stops_none_of_the_others(
+    study: Study, tmp_path: Path, capsys
+) -> None:
+    words = ["measure", "--studies", str(study.root), "--objects", "instance"]
+    assert main([*words, "--out", str(tmp_path / "t.csv")]) == 0
+    out, told = capsys.readouterr()
+    assert "objects of 2 items" in out
+    assert "left out" in told and "item c has no instance label" in told
+    with (tmp_path / "t.csv").open() as file:
+        assert {row["item"] for row in csv.DictReader(file)} == {"a", "b"}
+
+
 def test_skeletons_and_meshes_of_each_item_lie_in_a_folder_of_its_own(
     study: Study, tmp_path: Path, capsys
 ) -> None:

@@ -14,7 +14,7 @@ from monailabel.utils.async_tasks import task as stock
 from monailabel.utils.async_tasks import utils
 
 from lib.server import tasks
-from lib.server.tasks import answered_once_started
+from lib.server.tasks import answered_once_started, busy
 
 
 class App:
@@ -61,8 +61,22 @@ def test_of_requests_at_one_moment_one_is_taken(slow_start):
         answers = list(pool.map(press, range(4)))
     taken = [task for task, _ in answers if task is not None]
     assert len(taken) == len(slow_start) == 1
-    assert sum("Already Running" in (said or "") for _, said in answers) == 3
+    assert [said for task, said in answers if task is None] == [
+        "a training of 'combined' is running; stop it or wait"
+    ] * 3
     assert taken[0]["status"] == "RUNNING" or taken[0]["id"] in utils.processes("train")
+
+
+def test_a_refusal_says_what_runs_and_how_far_it_is(slow_start):
+    run = answered_once_started(stock.AsyncTask.run)
+    first, _ = run("train", {"model": "combined"})
+    while "details" not in first:  # made by the thread that reads them
+        time.sleep(0.01)
+    first["details"] = ["INFO step 10 of 50: loss 0.7", "INFO step 12 of 50: loss 0.6", "saved"]
+    expected = "a training of 'combined' is running (step 12 of 50); stop it or wait"
+    for given in ({}, {"force_sync": True}):
+        assert run("train", {"model": "combined"}, **given) == (None, expected)
+    assert busy("scoring") == "a scoring is running; stop it or wait", "it ended meanwhile"
 
 
 def test_stop_right_after_the_answer_stops_it(slow_start):

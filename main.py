@@ -63,7 +63,16 @@ from lib.view.neuroglancer.scene import Desk
 from lib.volumes.opened import ImageStore
 from lib.volumes.readers.region import REGION
 
-TOLD = ("notes", "known_share", "touched_share", "machine_share", "accepted", "done")
+TOLD = (
+    "notes",
+    "known_share",
+    "touched_share",
+    "machine_share",
+    "accepted",
+    "kept",
+    "removed",
+    "done",
+)
 """What the answer to a submission says."""
 
 

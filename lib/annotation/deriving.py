@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.annotation.accepted import AcceptedObjects, told_of_accepted
 from lib.annotation.clicked import come_back
 from lib.annotation.provenance import Untouched
 from lib.annotation.segments import SubmissionTable
@@ -47,6 +48,9 @@ class Derived:
         touched_share: part of the voxels that the submission labels and a person decided.
         machine_share: part of those that it labels and that are as the machine proposed them.
         made: id -> name of the submitted objects that a person made, corrected or clicked.
+        region: the part that the submission is of; None: all.
+        kept: name -> voxels of accepted objects that stay though the submission holds none of them.
+        removed: name -> voxels that accepted objects had in the labels, and have no more.
     """
 
     known_share: dict[str, float]
@@ -55,6 +59,9 @@ class Derived:
     touched_share: float = 0.0
     machine_share: float = 0.0
     made: dict[int, str] = field(default_factory=dict)
+    region: Box | None = None
+    kept: dict[str, int] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class Origin:
         all_true: everything in it is a person's word, whatever was shown.
         names: normalised name -> id of the current objects.
         first_free: the least id for objects whose name brings none.
+        accepted: ids of the current objects that are accepted.
     """
 
     shown: Sequence[Shown] = ()
@@ -76,6 +84,7 @@ class Origin:
     names: Mapping[str, int] = field(default_factory=dict)
     first_free: int = 1
     asked: Sequence[Path] = ()
+    accepted: Sequence[int] = ()
 
 
 def stage_labels(
@@ -98,34 +107,44 @@ def stage_labels(
     Raises:
         ValueError: see `read_submitted`, or a region outside the image.
     """
-    region, origin = _region(item, roi), origin or Origin()
+    origin = origin or Origin()
     submitted = read_submitted(label, label_info, item.source)
+    # A label that is smaller than its image says nothing of what lies around it.
+    region = submitted.reach if roi is None else _inside(item, roi)
+    whole = region == whole_box(item.shape)
     full = item.record.fully_annotated if fully_annotated is None else fully_annotated
     table = _table(item, submitted, region, merge, mapping, full, origin)
     # Who declares a region, or everything, to be annotated has decided every voxel of it.
     declared = origin.all_true or full or roi is not None
+    accepted = AcceptedObjects(origin.accepted, table.objects, declared or merge)
     shown, kept = ((), ()) if declared else (origin.shown, origin.asked)
     asked = tuple(come_back(kept, submitted.layers, table, item.shape))
     untouched = Untouched(shown, origin.clicked, table, item.shape, asked)
     record_file = staged.create(record_path(item.study.root, item.id))
     writer = LabelWriter(staged, item, bool(untouched))
-    conflicts, made = _write_slabs(writer, item, submitted, table, region, merge, untouched)
+    conflicts, made = _write_slabs(
+        writer, item, submitted, table, region, merge, untouched, accepted
+    )
     counts, class_sets = writer.finish()
     names = {str(i): n for i, n in {**_known_objects(item), **table.objects}.items()}
     record = item.record.changed(
         class_sets=class_sets,
         known_share=counts.shares(item.study.hierarchy),
         # The whole item is fully annotated only when the whole of it was submitted so.
-        fully_annotated=full if region == whole_box(item.shape) else item.record.fully_annotated,
+        fully_annotated=full if whole else item.record.fully_annotated,
         extra={**item.record.extra, "objects": names},
     )
     record_file.write(json_bytes(record.to_dict()))
     notes = _notes(submitted, table, conflicts)
     notes += [w for w in (record.warning(),) if w]
+    called = {**{i: n for n, i in origin.names.items()}, **table.objects}
+    stayed, removed = accepted.kept(called), accepted.removed(called)
+    notes += told_of_accepted(stayed, removed)
     voxels = max(1, counts.voxels)
     return Derived(
         record.known_share, table.objects, notes, writer.touched / voxels,
         writer.machine / voxels, {i: n for i, n in table.objects.items() if i in made},
+        None if whole else region, stayed, removed,
     )  # fmt: skip
 
 
@@ -137,6 +156,7 @@ def _write_slabs(
     region: Box,
     merge: bool,
     untouched: Untouched,
+    accepted: AcceptedObjects,
 ) -> tuple[int, set[int]]:
     """Put a submission into an item's labels, of which little is held at a time.
 
@@ -148,14 +168,19 @@ def _write_slabs(
     made: set[int] = set()
     for slab in slabs(whole_box(item.shape), 2 * LABEL_BYTES_PER_VOXEL, SLAB_BYTES):
         inside = intersect(slab, region)
-        before = Labels.read(item, slab) if writer.compares or merge or inside != slab else None
-        kept = before.copy() if before and (merge or inside != slab) else None
+        keeps = merge or inside != slab or bool(accepted)
+        before = Labels.read(item, slab) if writer.compares or keeps else None
+        kept = before.copy() if before and keeps else None
         kept = kept or Labels.unknown(item, slab)
         if inside is not None:
-            put = put_labels(kept, before, table, submitted, slab, inside, merge, untouched)
+            put = put_labels(
+                kept, before, table, submitted, slab, inside, merge, untouched, accepted
+            )
             conflicts += put.conflicts
             made |= put.made
             writer.count(put)
+            if before is not None:
+                accepted.count(before.instance, kept.instance)
         writer.write(kept)
     return conflicts, made
 
@@ -186,10 +211,8 @@ def _known_objects(item: StudyItem) -> dict[int, str]:
     return {int(i): normalize_name(str(n)) for i, n in names.items()}
 
 
-def _region(item: StudyItem, roi: Box | None) -> Box:
+def _inside(item: StudyItem, roi: Box) -> Box:
     whole = whole_box(item.shape)
-    if roi is None:
-        return whole
     if min(box_shape(roi)) < 1 or not contains(whole, roi):
         raise VolumeError(
             item.image_path, f"region {show_box(roi)} holds no voxel or reaches outside",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.annotation.accepted import AcceptedObjects
 from lib.annotation.provenance import Untouched
 from lib.annotation.segments import SubmissionTable
 from lib.annotation.submitted_file import SubmittedMap
@@ -151,6 +152,7 @@ def put_labels(
     inside: Box,
     merge: bool,
     untouched: Untouched,
+    accepted: AcceptedObjects,
 ) -> Put:
     """Put the submission's labels into a slab."""
     x, y, z = box_origin(slab)
@@ -168,7 +170,11 @@ def put_labels(
         same &= before.says_something(table.hierarchy.unknown)[here]
         touched |= same & before.touched[here] & new.painted
     # Merging keeps old labels where nothing is painted, unless that says something too.
-    says = new.painted | (new.class_sets != table.hierarchy.unknown) if merge else True
+    says = np.ones(new.painted.shape, np.bool_)
+    if merge:
+        says = new.painted | (new.class_sets != table.hierarchy.unknown)
+    if before is not None and accepted:
+        says &= ~accepted.staying(before.instance[here], new.painted)
     kept.class_sets[here] = np.where(says, new.class_sets, kept.class_sets[here])
     kept.instance[here] = np.where(says, new.instance, kept.instance[here])
     kept.uncertain[here] = np.where(says, new.uncertain, kept.uncertain[here])

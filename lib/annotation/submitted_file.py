@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib.annotation.segments import Segment, number_segments
-from lib.volumes.boxes import Triple, box_slices, intersect, shift_box, whole_box
+from lib.volumes.boxes import Box, Triple, box_slices, intersect, shift_box, whole_box
 from lib.volumes.errors import VolumeError
 from lib.volumes.readers.nrrd_file import (
     nrrd_affine,
@@ -46,6 +46,7 @@ class SubmittedMap:
         layers: (X, Y, Z) arrays, one for each layer.
         segments: in the annotator's order.
         present: positions of the segments that have voxels.
+        reach: the part of the image that it is of.
         clipped: painted voxels outside the image, which are dropped.
         uneven: what to tell of a plain map of another shape than its image; "" for none.
     """
@@ -53,6 +54,7 @@ class SubmittedMap:
     layers: list[NDArray[Any]]
     segments: list[Segment]
     present: frozenset[int]
+    reach: Box
     clipped: int
     uneven: str = ""
 
@@ -72,11 +74,13 @@ def read_submitted(
         ValueError: values that no segment explains, or no names at all.
     """
     layers, affine, own = _read(path, image.shape)
-    placed, clipped = [], 0
+    placed, clipped, reach = [], 0, whole_box(image.shape)
     for layer in layers:
-        fitted, lost = place_on_grid(layer, affine, image.affine, image.shape, path)
+        fitted, lost, place = place_on_grid(layer, affine, image.affine, image.shape, path)
         placed.append(fitted)
         clipped += lost
+        # A segmentation with names of its own is cut to what is painted: Slicer writes it so.
+        reach = place if own is None else reach
     counts = [_present(layer) for layer in placed]
     if clipped and not any(values.any() for values in counts):
         raise VolumeError(
@@ -84,7 +88,6 @@ def read_submitted(
             f"paint inside the image's {_extent(image.shape)} voxels",
             "submit it on the image's own voxels",
         )  # fmt: skip
-    # A segmentation with names of its own is cut to what is painted: Slicer writes it so.
     uneven = "" if own is not None else uneven_shapes(layers[0].shape, image.shape)
     if own is None:
         if not label_info:
@@ -95,7 +98,7 @@ def read_submitted(
         own = number_segments(label_info, [int(v) for v in counts[0] if v != 0])
     present = {i for i, s in enumerate(own) if s.layer < len(counts) and s.value in counts[s.layer]}
     _check_explained(path, counts, own)
-    return SubmittedMap(placed, own, frozenset(present), clipped, uneven)
+    return SubmittedMap(placed, own, frozenset(present), reach, clipped, uneven)
 
 
 def uneven_shapes(label: Sequence[int], image: Sequence[int]) -> str:
@@ -104,7 +107,7 @@ def uneven_shapes(label: Sequence[int], image: Sequence[int]) -> str:
         return ""
     return (
         f"the label has {_extent(label)} voxels, the image {_extent(image)}: it lies where its "
-        "geometry says, and where it does not reach nothing is painted"
+        "geometry says, and says nothing of what lies around it"
     )
 
 
@@ -114,7 +117,7 @@ def place_on_grid(
     target: Affine | None,
     shape: Triple,
     path: Path,
-) -> tuple[NDArray[Any], int]:
+) -> tuple[NDArray[Any], int, Box]:
     """Bring a label onto its image's grid: axes turned, flipped and cropped as affines say.
 
     Args:
@@ -123,19 +126,20 @@ def place_on_grid(
         shape: of the image.
 
     Returns:
-        (X, Y, Z) of the image's shape, and the number of painted voxels outside of it.
+        (X, Y, Z) of the image's shape, the number of painted voxels outside of it, and the part
+        of the image that the label covers.
 
     Raises:
         VolumeError: the grids do not match (the label was resampled).
     """
     if affine is None or target is None:
         _check_shape(path, layer, shape)
-        return layer, 0
+        return layer, 0, whole_box(shape)
     steps = _voxel_steps(affine, target, max(layer.shape))
     if steps is None:
         # A client that writes voxels without geometry leaves the identity.
         if layer.shape == shape and np.allclose(np.abs(affine), np.eye(4)):
-            return layer, 0
+            return layer, 0, whole_box(shape)
         raise VolumeError(
             path, f"a label on another grid ({_extent(layer.shape)} voxels)",
             f"the image's grid ({_extent(shape)} voxels)",
@@ -152,7 +156,7 @@ def place_on_grid(
         else:
             offset.append(int(shift[i]))
     if layer.shape == shape and offset == [0, 0, 0]:
-        return layer, 0
+        return layer, 0, whole_box(shape)
     return _paste(layer, (offset[0], offset[1], offset[2]), shape)
 
 
@@ -174,7 +178,7 @@ def _voxel_steps(affine: Affine, target: Affine, longest: int) -> tuple[Affine, 
     return (turn, shift) if matches else None
 
 
-def _paste(layer: NDArray[Any], offset: Triple, shape: Triple) -> tuple[NDArray[Any], int]:
+def _paste(layer: NDArray[Any], offset: Triple, shape: Triple) -> tuple[NDArray[Any], int, Box]:
     out = np.zeros(shape, layer.dtype)
     x, y, z = layer.shape
     place = whole_box((x, y, z), offset)
@@ -185,7 +189,8 @@ def _paste(layer: NDArray[Any], offset: Triple, shape: Triple) -> tuple[NDArray[
         part = layer[box_slices(shift_box(common, (-a, -b, -c)))]
         out[box_slices(common)] = part
         kept = int(np.count_nonzero(part))
-    return out, int(np.count_nonzero(layer)) - kept
+    lost = int(np.count_nonzero(layer)) - kept
+    return out, lost, common or ((0, 0), (0, 0), (0, 0))
 
 
 def _read(

@@ -55,6 +55,7 @@ class SubmissionOptions:
         names: normalised name -> id of the current objects.
         first_free: the least id for objects whose name brings none.
         asked: files of what they clicked for (`Clicked`); kept with the version.
+        accepted: ids of the current objects that are accepted.
     """
 
     fully_annotated: bool | None = None
@@ -67,12 +68,14 @@ class SubmissionOptions:
     names: Mapping[str, int] = field(default_factory=dict)
     first_free: int = 1
     asked: Sequence[Path] = ()
+    accepted: Sequence[int] = ()
 
     def origin(self) -> Origin:
         """Where the submission comes from."""
         return Origin(
-            self.shown, self.clicked, self.truth == "all", self.names, self.first_free, self.asked
-        )
+            self.shown, self.clicked, self.truth == "all", self.names, self.first_free, self.asked,
+            self.accepted,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -182,10 +182,10 @@ class Editor:
 
 def _unlocked(before: Standing, after: Standing, edit: Edit) -> list[str]:
     """What to tell of objects that were accepted, and are no more by an edit."""
-    if edit.op == "delete":
-        return []
     gone = sorted(before.accepted - after.accepted)
     names = ", ".join(before.names.get(i) or f"object {i}" for i in gone)
+    if edit.op == "delete":
+        return [f"{names} was accepted and is deleted; do=undo brings it back"] if gone else []
     what = "has changed and is" if len(gone) == 1 else "have changed and are"
     return [f"{names} {what} accepted no more; accept what it is now"] if gone else []
 

@@ -80,7 +80,7 @@ def accept_submitted(
                     continue
                 placed = Placed(submitted.read(box) == object_id, box)
                 if within is not None:
-                    placed = _going_on(objects, placed, within)
+                    placed = _going_on(objects, object_id, placed, within)
                 if _stands(objects, object_id, placed):
                     names.append(name)
                     continue
@@ -162,18 +162,21 @@ def declare_annotated(
         return submit(item.study, item.id, path, info, options, mapping)
 
 
-def _going_on(objects: CurrentObjects, placed: Placed, within: Box) -> Placed:
-    """An object of a region with what stands of it beyond, as far as the two hang together.
+def _going_on(objects: CurrentObjects, object_id: int, placed: Placed, within: Box) -> Placed:
+    """An object of a region with what stands of it beyond: all of it where that is accepted, else
+    as far as the two hang together.
 
     Args:
+        object_id: whose voxels were submitted.
         placed: what was submitted.
         within: the region.
     """
     found, counts = np.unique(objects.read(placed.box)[placed.mask], return_counts=True)
     counts[found == NONE] = 0
-    if not counts.any():
+    accepted = object_id in objects.standing().accepted
+    if not accepted and not counts.any():
         return placed
-    stood = objects.voxels(int(found[np.argmax(counts)]))
+    stood = objects.voxels(object_id if accepted else int(found[np.argmax(counts)]))
     if stood is None:
         return placed
     whole = hull([placed.box, stood.box])
@@ -182,6 +185,8 @@ def _going_on(objects: CurrentObjects, placed: Placed, within: Box) -> Placed:
     if (common := intersect(within, whole)) is not None:
         mask[place_in(common, whole)] = False
     mask[place_in(placed.box, whole)] |= placed.mask
+    if accepted:
+        return Placed(mask, whole).cut() or placed
     points = np.argwhere(placed.mask) + np.subtract(box_origin(placed.box), box_origin(whole))
     return Placed(parts_holding(mask, points), whole).cut() or placed
 

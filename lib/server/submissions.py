@@ -135,11 +135,11 @@ class Submissions:
             derived.made,
             str(info.get("client_id") or ""),
             cast(Over, _choice(info, "over")),
-            options.roi,
+            derived.region,
             self.mapping,
         )
         self.objects.drafts.forget(str(info.get("client_id") or ""), image_id)
-        region_done = done_in(objects, options.roi)
+        region_done = done_in(objects, derived.region)
         derived.notes.extend(notes)
         return self._told(image_id, info, derived, accepted, region_done)
 
@@ -194,6 +194,7 @@ class Submissions:
             names,
             objects.new_id(),
             self.answers.asked(item.id, str(info.get("client_id") or "")),
+            sorted(objects.standing().accepted),
         )
 
     def _accepted_names(self, objects: CurrentObjects) -> list[str]:
@@ -234,6 +235,8 @@ class Submissions:
             "touched_share": round(derived.touched_share, 6),
             "machine_share": round(derived.machine_share, 6),
             "accepted": accepted.names,
+            "kept": derived.kept,
+            "removed": derived.removed,
             "done": done,
         }
         told["instance"] |= {"objects": len(derived.objects)}

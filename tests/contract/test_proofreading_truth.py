@@ -109,3 +109,26 @@ class TestTheObjectsAsTheyStand:
         told = submit(client, tmp_path, shown, item, names)
         assert told["touched_share"] == pytest.approx(mask.mean(), abs=1e-5)
         assert told["machine_share"] == pytest.approx(((shown > 0) & ~mask).mean(), abs=1e-5)
+
+    def test_what_was_accepted_by_clicks_outlives_a_submission_without_it(
+        self, server, client, item, tmp_path
+    ):
+        first, _ = click(client, inside(1), do="accept", label="axon 1")
+        second, told = click(client, inside(2), do="accept", label="dendrite 2")
+        assert told["labelled"]
+        new = columns() == 4
+        told = submit(client, tmp_path, new, item, ["axon 4"])
+        label = server.studies / "labels" / "instance" / f"{ITEM}.nii.gz"
+        np.testing.assert_array_equal(voxels(label) == 1, first)
+        np.testing.assert_array_equal(voxels(label) == 2, second)
+        np.testing.assert_array_equal(voxels(label) == 4, new)
+        assert told["kept"] == {"axon 1": int(first.sum()), "dendrite 2": int(second.sum())}
+        assert told["removed"] == {} and "dendrite 2" in " ".join(told["notes"])
+        told = submit(client, tmp_path, np.ones((10, 10, 5)), item, ["axon 1"])
+        wanted = first.copy()
+        wanted[:10, :10, :5] = True
+        np.testing.assert_array_equal(voxels(label) == 1, wanted)
+        np.testing.assert_array_equal(voxels(label) == 2, second)
+        shown, _ = self._current(client, only="accepted")
+        np.testing.assert_array_equal(shown == 1, wanted)
+        assert any("says nothing of what lies around it" in note for note in told["notes"])

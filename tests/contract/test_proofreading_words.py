@@ -95,6 +95,7 @@ def test_a_merge_and_a_split_bear_names(client, item):
     np.testing.assert_array_equal(mask, accepted)
     _, told = click(client, do="delete", label="axon 3")
     assert (told["edit"]["op"], told["edit"]["object"]) == ("delete", 3)
+    assert any("axon 3 was accepted and is deleted; do=undo" in w for w in told["warnings"])
 
 
 def test_a_name_that_another_object_bears_is_refused(server, client, item):

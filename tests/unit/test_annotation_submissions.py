@@ -29,6 +29,7 @@ from lib.annotation import deriving
 from lib.annotation.submissions import submit
 from lib.annotation.submitted_file import place_on_grid
 from lib.annotation.versions import SubmissionOptions, versions
+from lib.volumes.boxes import box_slices
 from lib.volumes.study import Study
 
 
@@ -248,15 +249,18 @@ def test_turned_and_flipped_labels_find_their_voxels(axes, signs, start, shape):
         turn[axis, i] = sign
     turn[:3, 3], turn[3, 3] = start, 1
     label = np.random.default_rng(0).integers(1, 9, shape)
-    got, lost = place_on_grid(label, target @ turn, target, (7, 8, 6), Path("x"))
-    wanted, outside = np.zeros((7, 8, 6), int), 0
+    got, lost, reach = place_on_grid(label, target @ turn, target, (7, 8, 6), Path("x"))
+    wanted, outside, covered = np.zeros((7, 8, 6), int), 0, np.zeros((7, 8, 6), bool)
     for index in np.ndindex(shape):
         place = (turn @ [*index, 1])[:3].astype(int)
         if ((place >= 0) & (place < wanted.shape)).all():
             wanted[tuple(place)] = label[index]
+            covered[tuple(place)] = True
         else:
             outside += 1
     assert (got == wanted).all() and lost == outside
+    covered[box_slices(reach)] ^= True
+    assert not covered.any()
 
 
 def test_voxels_without_geometry_are_taken_as_they_are(tmp_path, study):

@@ -161,3 +161,14 @@ def test_what_is_deleted_is_named(tmp_path: Path) -> None:
     accept(objects, "axon 7", 0)
     assert run(objects, "delete", [], "axon 7")["did"] == "delete of axon 7"
     assert objects.standing().names == {}
+
+
+def test_of_an_accepted_object_that_is_deleted_it_is_told_how_to_have_it_back(
+    tmp_path: Path,
+) -> None:
+    objects = current(tmp_path)
+    accept(objects, "axon 7", 0)
+    told = run(objects, "delete", [], "axon 7")["warnings"]
+    assert told == ("axon 7 was accepted and is deleted; do=undo brings it back",)
+    run(objects, "undo", [])
+    assert objects.standing().accepted == {7}

@@ -91,8 +91,8 @@ def run_measure(args: argparse.Namespace) -> int:
         _write_shapes(args, item, found, only)
     if lacking and len(lacking) == len(items):
         raise lacking[0]
-    for error in lacking:
-        print(f"left out: {error}", file=sys.stderr)
+    for one in lacking:
+        print(f"left out: {one}", file=sys.stderr)
     for path in targets:
         write_table(path, rows)
         print(f"{path}: {len(rows)} objects of {len(items) - len(lacking)} items")

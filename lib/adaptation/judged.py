@@ -12,6 +12,9 @@ from lib.adaptation.rows import Rows
 from lib.labels.hierarchy import LabelHierarchy
 from lib.networks.study_heads import CLASSES, mixed
 
+BETTER_THAN_ALL = 1.25
+"""recall^2 / P(found) of calling everything the class is 1."""
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -59,6 +62,22 @@ class Judged:
             for j, hit in enumerate(hits):
                 found[k, :, j].index_add_(0, self.block[hit], self.weight[hit].double())
         return found
+
+
+def plausible(judged: Judged, kind: int, old: Tensor, new: Tensor) -> bool:
+    """Whether what is found grows no faster than what was missed, where no negatives are known."""
+    true = judged.sets == kind
+    weight = judged.weight.double()
+    unknown = ~judged.known
+    if not bool(unknown.any()):
+        return False
+    values = []
+    for guess in (old, new):
+        inside = (kind >> guess) & 1 == 1
+        recall = float(weight[true & inside].sum() / weight[true].sum())
+        share = float(weight[unknown & inside].sum() / weight[unknown].sum())
+        values.append(recall**2 / max(share, 1e-4))
+    return values[1] > max(values[0], BETTER_THAN_ALL)
 
 
 def union(kinds: Sequence[int], classes: int) -> Tensor:

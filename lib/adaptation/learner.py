@@ -223,7 +223,7 @@ def sentence(verdict: Verdict, items: int, voxels: int) -> str:
 
 
 def _told(figure: Figure) -> str:
-    if figure.one_sided:
+    if figure.one_sided and not figure.used:
         return (
             f"{figure.name} left as it was, since next to nothing is known that is not "
             f"{figure.name} (mark more of what else is there, or declare a region fully annotated)"

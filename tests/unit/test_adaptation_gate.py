@@ -9,6 +9,7 @@ from lib.adaptation.learner import sentence
 from lib.adaptation.row_losses import Logits
 
 COUNT = 1600
+MITOCHONDRIA = HIERARCHY.class_names.index("mitochondria")
 
 
 def logits_of(classes: torch.Tensor, sure: float = 5.0) -> torch.Tensor:
@@ -112,6 +113,25 @@ def test_one_class_alone_judges_nothing_and_what_is_missing_is_said() -> None:
             "Not used, from 1,600 labelled voxels in 1 item: only axon is annotated; mark "
             "something that is not axon, then it can be judged."
         )
+
+
+def test_organelles_are_painted_alone_and_must_not_flood() -> None:
+    """Mitochondria are painted, and nothing is said of the rest."""
+    truth = torch.full((COUNT,), UNKNOWN)
+    truth[: COUNT // 4] = 1 << MITOCHONDRIA
+    before = torch.full((COUNT,), DENDRITE)
+    before[: COUNT // 8] = MITOCHONDRIA
+    found = before.clone()
+    found[: COUNT // 4] = MITOCHONDRIA  # all that is known, and nothing more elsewhere
+    verdict = case(truth, before, found)
+    assert bool(verdict.used[MITOCHONDRIA])
+    assert "mitochondria IoU 0.50 -> 1.00, in use" in sentence(verdict, 1, COUNT)
+    flooded = case(truth, before, torch.full((COUNT,), MITOCHONDRIA))
+    assert not flooded.passed
+    assert "nothing is known that is not mitochondria" in sentence(flooded, 1, COUNT)
+    little = before.clone()
+    little[: COUNT // 8 + COUNT // 50] = MITOCHONDRIA
+    assert not case(truth, before, little).passed, "less than 0.1 of the IoU"
 
 
 @pytest.mark.parametrize("other", [1 << DENDRITE, (1 << DENDRITE) | (1 << MYELIN)])

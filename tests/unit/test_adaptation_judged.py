@@ -9,7 +9,7 @@ from adaptation_cases import AXON, DENDRITE, HIERARCHY, MYELIN, UNKNOWN, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.adaptation.judged import Judged, correlation, iou, union
+from lib.adaptation.judged import Judged, correlation, iou, plausible, union
 from lib.adaptation.one_sided import any_one_sided
 
 NEURITES = (1 << AXON) | (1 << DENDRITE)
@@ -72,6 +72,41 @@ def test_a_guess_takes_a_share_of_the_change_where_it_is_used() -> None:
     assert case.guess(0.25, everything).tolist() == [DENDRITE], "0.75 < 1"
     assert case.guess(0.5, everything).tolist() == [AXON], "1.5 > 1"
     assert case.guess(1.0, union([1 << MYELIN], CLASSES)).tolist() == [DENDRITE]
+
+
+def painted(inside: int, outside: int) -> Judged:
+    """Axon alone was painted, and nothing is said of other voxels."""
+    return judged([1 << AXON] * inside + [UNKNOWN] * outside)
+
+
+def saying(axon: list[bool]) -> torch.Tensor:
+    return torch.where(torch.tensor(axon), AXON, DENDRITE)
+
+
+def test_more_found_everywhere_is_not_plausible() -> None:
+    case = painted(4, 8)
+    before = saying([True, True, False, False] + [True] * 2 + [False] * 6)
+    better = saying([True] * 4 + [True] * 2 + [False] * 6)
+    flooded = saying([True] * 12)
+    axon = 1 << AXON
+    assert plausible(case, axon, before, better), "1 / (1/4) against (1/2)^2 / (1/4)"
+    assert not plausible(case, axon, before, flooded), "1 / 1 is what calling everything axon has"
+    assert not plausible(case, axon, before, before), "no gain"
+
+
+def test_a_gain_over_little_must_still_beat_calling_everything_so() -> None:
+    """From nothing found to (2/4)^2 / (2/8) = 1, below 1.25."""
+    case = painted(4, 8)
+    nothing = saying([False] * 12)
+    some = saying([True, True, False, False] + [True] * 2 + [False] * 6)
+    assert not plausible(case, 1 << AXON, nothing, some)
+    fewer = saying([True, True, False, False] + [True] + [False] * 7)
+    assert plausible(case, 1 << AXON, nothing, fewer), "(2/4)^2 / (1/8) = 2"
+
+
+def test_without_unknown_voxels_nothing_is_plausible_of_one_side() -> None:
+    case = painted(4, 0)
+    assert not plausible(case, 1 << AXON, saying([False] * 4), saying([True] * 4))
 
 
 def test_single_classes_alone_can_be_one_sided() -> None:

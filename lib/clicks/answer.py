@@ -23,7 +23,7 @@ from lib.clicks.changes import Answer
 from lib.clicks.cheapest import cheapest, pieces_of
 from lib.clicks.ground import Ids
 from lib.clicks.masks import CONNECTIVITY, Mask, parts_with
-from lib.clicks.meaning import corrected, meaning_of
+from lib.clicks.meaning import all_that_holds, corrected, meaning_of
 from lib.clicks.organelles import organelle_of
 from lib.clicks.parting import around_points
 from lib.clicks.points import Points, clean_points, inside, without
@@ -175,7 +175,7 @@ def _corrected(
         low = np.array(box_origin(box))
         said = prompted_costs(source, clicks, own + low, against + low, pieces.ids, box)
         chosen = cheapest(pieces, base, _at(pieces.ids, own), said)
-    choose = meaning_of(source.net).choose
+    choose = all_that_holds if clicks.split else meaning_of(source.net).choose
     return corrected(Answer(pieces, base, chosen), own, against, size, choose)
 
 

@@ -163,6 +163,11 @@ PLAIN = Meaning()
 """Without a fitted model."""
 
 
+def all_that_holds(answer: Answer, correction: Correction, changes: Sequence[Change]) -> int:
+    """The largest change: where an object is to fall in two, nothing else is asked."""
+    return len(changes) - 1
+
+
 def meaning_of(net: NeuropilNet) -> Meaning:
     """What goes with a network's weights; the plain rule where nothing was fitted, or, with a
     warning, where it was fitted to what another version sees."""

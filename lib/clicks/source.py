@@ -43,6 +43,7 @@ class Clicks:
         kind: of object. A cell unless somebody says otherwise: it is cells that are joined and
             cut, a point in the middle of a neurite lies on a mitochondrion as often as not, and
             an organelle that is accepted for its cell costs the cell.
+        split: an object is to fall in two: every point means all that holds to it.
     """
 
     positive: Sequence[Sequence[int]]
@@ -50,6 +51,7 @@ class Clicks:
     class_id: int = -1
     instance: bool = True
     kind: Kind = "cell"
+    split: bool = False
 
 
 @dataclass(frozen=True)

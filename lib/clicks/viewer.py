@@ -34,6 +34,7 @@ class ViewerRequest:
         start: a mask made earlier (X, Y, Z), viewer grid, nonzero inside; None: none.
         section: (viewer axis, index) to answer in one section only; None: in 3D.
         kind: of object that is meant.
+        split: see `Clicks`.
     """
 
     positive: Points
@@ -42,6 +43,7 @@ class ViewerRequest:
     start: NDArray[np.generic] | None = None
     section: tuple[int, int] | None = None
     kind: Kind = "cell"
+    split: bool = False
 
 
 class FramedLabels:
@@ -121,6 +123,7 @@ def segment_in_viewer(
         frame.to_network(request.negative).tolist(),
         request.class_id,
         kind=request.kind,
+        split=request.split,
     )
     section = _network_section(frame, request.section)
     start = None if request.start is None else starting_mask(frame, request.start)

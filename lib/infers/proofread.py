@@ -165,6 +165,7 @@ class Proofread(NeuropilTask):
             starting_mask(request, turn.image.shape),
             None if plane is None else (2, plane),
             self._kind_of(turn, turn.name),
+            self.choice(request, "do") == "split",
         )
 
     def _points(self, request: dict[str, Any], turn: Turn, what: str) -> list[list[int]]:

@@ -300,3 +300,18 @@ def test_a_large_part_beyond_what_a_click_took_stays_and_a_small_one_goes() -> N
     image[10:16], image[10:26], image[26:] = 5, 5, 3
     small = answer(Clicks([(4, 16, 4)], [(18, 16, 4)]), ids, image)
     assert small[:10].all() and not small[10:].any()
+
+
+def test_a_split_parts_all_that_holds_to_a_point_however_near_to_a_border_it_lies() -> None:
+    image = np.full((32, 32, 8), 2, np.float32)
+    image[16:] = 5
+    ids = np.full(image.shape, 3, np.uint32)
+    points = [(6, 16, 4)], [(17, 16, 4)]
+    assert np.array_equal(answer(Clicks(*points, split=True), ids, image), image == 2)
+    assert answer(Clicks([(6, 16, 4)], [(31, 16, 0)], split=True), ids, image)[16:].sum() == 0
+    thin = ids.copy()
+    thin[:, :2] = 0
+    near = answer(Clicks([(6, 16, 4)], [(24, 2, 4)]), thin, image)  # at the border: a ball
+    assert near[26:, 10:].all()
+    parted = answer(Clicks([(6, 16, 4)], [(24, 2, 4)], split=True), thin, image)
+    assert np.array_equal(parted, (image == 2) & (thin > 0))

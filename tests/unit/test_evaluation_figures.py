@@ -158,10 +158,9 @@ def test_tables_tell_what_the_figures_say() -> None:
     )  # fmt: skip
     found = Evaluation([item])
     classes = table_rows(found, "classes")
-    assert classes["a all"][2:7] == ["0.583", "0.733", "", "0.750", "4"]
+    assert classes["**d** (a) all"][2:7] == ["0.583", "0.733", "", "0.750", "4"]
     assert classes["axon"][2:7] == ["0.667", "0.800", "0.667", "", "3"]
-    assert classes["**d** all"][2:] == classes["a all"][2:]
-    objects = table_rows(found, "objects")["a 4"]
+    objects = table_rows(found, "objects")["**d** (a) 4"]
     assert objects[2:11] == [
         "5",
         "0.100",
@@ -174,7 +173,7 @@ def test_tables_tell_what_the_figures_say() -> None:
         "0.125",
     ]
     assert objects[11:] == ["0.20 ± 0.10 (0.15, 0.20, 0.25)", "0.50 ± 0.00 (0.50, 0.50, 0.50)"]
-    clicked = table_rows(found, "clicks")["a 1"]
+    clicked = table_rows(found, "clicks")["**d** (a) 1"]
     assert clicked[2:12] == [
         "0.500",
         "0.900",

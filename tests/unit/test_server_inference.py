@@ -39,7 +39,9 @@ class App:
         self.noted: list[tuple[str, str]] = []
         self.store = Store()
         self.submissions = SimpleNamespace(
-            note_answer=lambda image, request, params, file: self.noted.append((image, str(file)))
+            note_answer=lambda image, request, params, file, clicked: self.noted.append(
+                (image, str(file))
+            )
         )
 
         def task(request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:

@@ -55,7 +55,7 @@ def test_voxel_sizes_that_are_none(tmp_path, refused, size):
 
 def test_four_voxel_sizes(tmp_path, refused):
     err = refused(hdf5(tmp_path / "v.h5", volume()), "--voxel-size-nm", 1, 2, 3, 4)
-    assert "expected 1, 2 or 3 lengths, found 4" in err
+    assert "found 4 lengths, expected 1 for all axes or 3 (x y z)" in err
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from lib.clicks.scale import BEYOND, ball  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.evaluation.click_sessions import clickable_objects  # noqa: E402
 from lib.metrics.clicks import Click, seeded_generator, simulate_clicks  # noqa: E402
-from lib.prediction.join_fitting import Layers, averaged  # noqa: E402
+from lib.prediction.join_fitting import MEMBERS, averaged, fitted_layers  # noqa: E402
 from lib.prediction.perceptron import Perceptron  # noqa: E402
 from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 
@@ -50,7 +50,7 @@ CLICKS = 7
 BEST = 0.6
 """Share of the clicks that are taken for what they are best taken for; the others at random, so
 that answers of all qualities are seen."""
-HIDDEN, MEMBERS = 32, 3
+BATCH = 256
 LOSS = 4.0
 """How much more a loss weighs than a gain: people mind a good object that is spoilt."""
 OPEN = 0.002
@@ -238,34 +238,14 @@ def fit_meaning(decisions: Sequence[Decision], steps: int = 2000, seed: int = 0)
     gains = torch.where(gains < 0, LOSS * gains, gains)
     names = [d.group for d in decisions]
     weights = torch.tensor([names.count(n) ** -0.5 for n in names])
-    members = [_member(x, gains, there, weights, steps, seed + n) for n in range(MEMBERS)]
+
+    def loss(net: nn.Module, generator: torch.Generator) -> Tensor:
+        pick = torch.multinomial(weights, BATCH, replacement=True, generator=generator)
+        return _regret(net(x[pick])[..., 0], gains[pick], there[pick])
+
+    members = [fitted_layers(x.shape[2], loss, steps, seed + n, decay=1e-2) for n in range(MEMBERS)]
     return Meaning(
         Perceptron(averaged(members), shift.astype(np.float32), scale.astype(np.float32))
-    )
-
-
-def _member(
-    x: Tensor, gains: Tensor, there: Tensor, weights: Tensor, steps: int, seed: int
-) -> Layers:
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    net = nn.Sequential(
-        nn.Linear(x.shape[2], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(),
-        nn.Linear(HIDDEN, 1),
-    )  # fmt: skip
-    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
-        pick = torch.multinomial(weights, 256, replacement=True, generator=generator)
-        loss = _regret(net(x[pick])[..., 0], gains[pick], there[pick])
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-    return tuple(
-        (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
-        for layer in net
-        if isinstance(layer, nn.Linear)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,20 +150,38 @@ def _fit(
     y = torch.from_numpy(np.concatenate(truths).astype(np.float32))
     w = torch.from_numpy(np.concatenate(weights).astype(np.float32))
     w = w / w.mean()
-    members = [_member(x, y, w, steps, batch, seed + n) for n in range(MEMBERS)]
+
+    def loss(net: nn.Module, generator: torch.Generator) -> Tensor:
+        pick = torch.randint(len(x), (batch,), generator=generator)
+        return functional.binary_cross_entropy_with_logits(net(x[pick])[:, 0], y[pick], w[pick])
+
+    members = [fitted_layers(FEATURES, loss, steps, seed + n) for n in range(MEMBERS)]
     return Perceptron(averaged(members), shift.astype(np.float32), scale.astype(np.float32))
 
 
-def _member(x: Tensor, y: Tensor, w: Tensor, steps: int, batch: int, seed: int) -> Layers:
+def fitted_layers(
+    width: int,
+    loss: Callable[[nn.Module, torch.Generator], Tensor],
+    steps: int,
+    seed: int,
+    decay: float = 1e-3,
+) -> Layers:
+    """The layers of a small network that makes a loss as small as it gets.
+
+    Args:
+        width: features of a row.
+        loss: of the network on a batch that it draws.
+        steps: of AdamW, at a cosine rate from 3e-3.
+        seed: of weights and batches.
+        decay: of the weights.
+    """
     generator = torch.Generator().manual_seed(seed)
-    net = _network(seed)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-3)
+    net = _network(width, seed)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
-        pick = torch.randint(len(x), (batch,), generator=generator)
-        loss = functional.binary_cross_entropy_with_logits(net(x[pick])[:, 0], y[pick], w[pick])
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss(net, generator).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     return tuple(
@@ -192,11 +210,11 @@ def averaged(members: Sequence[Layers]) -> Layers:
     return tuple(made)
 
 
-def _network(seed: int) -> nn.Sequential:
+def _network(width: int, seed: int) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(
-            nn.Linear(FEATURES, HIDDEN),
+            nn.Linear(width, HIDDEN),
             nn.ReLU(),
             nn.Linear(HIDDEN, HIDDEN),
             nn.ReLU(),

@@ -142,7 +142,7 @@ def plan_import(request: ImportRequest, study: Study) -> ImportPlan:
         raise ValueError("--lazy copies nothing, and labels are copied; import these without it")
     image = open_source(request.source, "image", request.spacing_unit, request.gaps)
     dtype = grey_type(image)
-    size = stated_size(request.voxel_size_nm, image) or image.info.voxel_size_nm
+    size = size_given(request.voxel_size_nm, image) or image.info.voxel_size_nm
     if size is None:
         raise VolumeError(
             image.info.where, image.info.size_fault or "no voxel size in the file", "one in nm",
@@ -167,7 +167,7 @@ def plan_import(request: ImportRequest, study: Study) -> ImportPlan:
     return plan
 
 
-def stated_size(lengths: Sequence[float], image: Source) -> tuple[float, float, float] | None:
+def size_given(lengths: Sequence[float], image: Source) -> tuple[float, float, float] | None:
     """The voxel size (x, y, z) in nm that a user's lengths mean; None where none are given.
 
     Raises:

@@ -7,6 +7,7 @@ which it was asked for is gone. So the answers to clicks are kept with their vox
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from lib.annotation.segments import SubmissionTable
 from lib.volumes.boxes import Box, Triple, box_shape, box_slices, contains, whole_box
 from lib.volumes.errors import DAMAGED_ARRAYS
+
+logger = logging.getLogger("neuropil.annotation")
 
 MOSTLY = 0.8
 """Share of a clicked object that one segment must hold to be it, perhaps corrected since: of an
@@ -44,16 +47,18 @@ class Clicked:
 
     @staticmethod
     def read(path: Path) -> Clicked | None:
-        """Read that form; None where it cannot be read."""
+        """Read that form; None, with a warning in the log, where it cannot be read."""
         try:
             with np.load(path, allow_pickle=False) as kept:
                 x, y, z = ((int(a), int(b)) for a, b in kept["box"])
                 bits = kept["bits"]
-        except DAMAGED_ARRAYS:
+        except DAMAGED_ARRAYS as error:
+            logger.warning("%s: what was clicked is left out, it cannot be read: %s", path, error)
             return None
         box: Box = (x, y, z)
         count = int(np.prod(box_shape(box), dtype=np.int64))
         if len(bits) != (count + 7) // 8:
+            logger.warning("%s: what was clicked is left out, it is of another size", path)
             return None
         mask = np.unpackbits(bits, count=count).astype(np.bool_).reshape(box_shape(box))
         return Clicked(mask, box)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import tempfile
 import threading
 from collections import OrderedDict
@@ -22,10 +23,12 @@ from lib.proofread.machine import MachineObjects
 from lib.proofread.rebase import rebase
 from lib.volumes.atomic import write_bytes
 from lib.volumes.boxes import Triple, box_slices, slabs, whole_box
-from lib.volumes.errors import VolumeError
+from lib.volumes.errors import DAMAGED_ARRAYS, VolumeError
 from lib.volumes.nifti import NiftiSource
 from lib.volumes.readers.opening import open_file
 from lib.volumes.writing import label_file
+
+logger = logging.getLogger("neuropil.proofread")
 
 MACHINE_TAG = "instance_predicted"
 """What the machine said; `instance` holds what annotators said."""
@@ -108,10 +111,14 @@ class ObjectStore:
         if objects.machine is None:
             return np.zeros(1, np.uint8)
         path = self._known(item_id, "classes", objects.machine.version, ".npy")
-        if path.exists():
-            found: NDArray[np.uint8] = np.load(path, allow_pickle=False)
-            return found
-        return np.zeros(objects.machine.highest + 1, np.uint8)
+        unknown = np.zeros(objects.machine.highest + 1, np.uint8)
+        try:
+            return np.asarray(np.load(path, allow_pickle=False))
+        except FileNotFoundError:
+            return unknown
+        except DAMAGED_ARRAYS as error:
+            logger.warning("%s: classes of objects are not known, it is damaged: %s", path, error)
+            return unknown
 
     def joins(
         self, item_id: str, objects: CurrentObjects, voxel_size_nm: Sequence[float]

@@ -36,6 +36,7 @@ from lib.clicks.meaning import PLAIN, Choose, Meaning, corrected, seen_of  # noq
 from lib.clicks.scale import BEYOND, ball  # noqa: E402
 from lib.configs.load import load_settings  # noqa: E402
 from lib.evaluation.click_sessions import clickable_objects  # noqa: E402
+from lib.labels.hierarchy import IGNORE_INDEX  # noqa: E402
 from lib.metrics.clicks import Click, seeded_generator, simulate_clicks  # noqa: E402
 from lib.prediction.join_fitting import MEMBERS, averaged, fitted_layers  # noqa: E402
 from lib.prediction.perceptron import Perceptron  # noqa: E402
@@ -43,6 +44,8 @@ from lib.prediction.predictor import Predictor, load_predictor  # noqa: E402
 
 SIZE = (256, 256, 48)
 """Voxels of a box."""
+SECTIONS = 3
+"""Of a box whose ids hold within sections only."""
 LEAST = 1000
 """Voxels of an object that is corrected."""
 CLICKS = 7
@@ -109,11 +112,9 @@ class Decision:
 def examples_of(
     studies: Sequence[Path], predictor: Predictor, items: int, boxes: int
 ) -> Iterator[Example]:
-    """Boxes of the training items; such whose ids hold within sections only are left out."""
+    """Boxes of the training items; where ids hold within sections only, some sections of each."""
     chosen = training_items(studies, predictor, items)
     for number, box in enumerate(training_boxes(chosen, predictor, SIZE, boxes)):
-        if box.sectionwise:
-            continue
         found = predictor.fragments(box.image, box.voxel_size_nm)
         joined = found.objects(
             predictor.joining, predictor.hierarchy, predictor.inference.min_object_voxels
@@ -123,7 +124,18 @@ def examples_of(
             found.ids, joined.of_fragments, graph.edges.astype(np.int64),
             predictor.joining.logits(graph), graph.contact.astype(np.float64),
         )  # fmt: skip
-        yield Example(box.name, number, box.ids, joined.ids, pieces, box.network_voxel_size_nm)
+        for ids in one_by_one(box.ids) if box.sectionwise else [box.ids]:
+            yield Example(box.name, number, ids, joined.ids, pieces, box.network_voxel_size_nm)
+
+
+def one_by_one(ids: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """(x, y, z) ids of which one section is known, `SECTIONS` times."""
+    depth = ids.shape[2]
+    for n in range(min(SECTIONS, depth)):
+        z = (2 * n + 1) * depth // (2 * min(SECTIONS, depth))
+        one = np.full_like(ids, IGNORE_INDEX)
+        one[..., z] = ids[..., z]
+        yield one
 
 
 def answered(example: Example, clicks: Sequence[Click], choose: Choose) -> Mask:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lib.adaptation.came_back import with_what_came_back
 from lib.adaptation.network import Network, data_item
+from lib.adaptation.painted_cells import without_painted_kinds
 from lib.adaptation.rows import Rows, SetMap, read_rows
 from lib.configs.settings import AdaptationSettings
-from lib.data.items import Labels
+from lib.data.items import DataItem, Labels
+from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import window_size
 from lib.prediction.window_grid import window_grid
-from lib.volumes.study import StudyItem
+from lib.volumes.boxes import whole_box
+from lib.volumes.study import TOUCHED, StudyItem
 
 
 def item_rows(
@@ -39,17 +43,30 @@ def item_rows(
     image = frame.view(item.open_seen())
     grid = window_grid(image.shape, window_size(net, network.inference), network.inference.overlap)
     source = FeatureSource(net, image, network.inference.precision, shelf).fitting(grid)
+    sets = sets or CompactSets(labels_beside(data), network.hierarchy)
     return read_rows(
-        item.id, source, grid, sets or CompactSets(data.load_labels()), network.hierarchy.unknown,
+        item.id, source, grid, sets, network.hierarchy.unknown,
         settings.most_rows, most_windows, data.voxel_size_nm,
     )  # fmt: skip
 
 
-class CompactSets(SetMap):
-    """A whole item's class sets at a byte a voxel, read like an array of them."""
+def labels_beside(data: DataItem) -> Labels:
+    """An item's labels, and what came back as it was shown beside them (see `came_back`)."""
+    labels, item = data.load_labels(), cast(StudyItem, data.source)
+    if not item.has_label(TOUCHED):
+        return labels
+    shown = data.frame.labels_to_network(item.read_class_sets(shown=True), whole_box(data.shape))
+    return with_what_came_back(labels, shown, data.hierarchy)
 
-    def __init__(self, labels: Labels) -> None:
-        self.labels = labels
+
+class CompactSets(SetMap):
+    """A whole item's class sets at a byte a voxel, read like an array of them.
+
+    Cells are not what was painted in them elsewhere in the same section, see `painted_cells`.
+    """
+
+    def __init__(self, labels: Labels, hierarchy: LabelHierarchy) -> None:
+        self.labels = without_painted_kinds(labels, hierarchy)
 
     @property
     def shape(self) -> tuple[int, ...]:

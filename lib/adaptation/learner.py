@@ -30,7 +30,7 @@ from lib.prediction.features import Shelf
 from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.learned import Learned, Stored, load_heads, save_heads
 from lib.volumes.errors import VolumeError
-from lib.volumes.study import Study, StudyItem
+from lib.volumes.study import TOUCHED, Study, StudyItem
 
 logger = logging.getLogger("neuropil.adaptation")
 
@@ -110,8 +110,9 @@ class StudyLearner:
         """What was learned of classes."""
         known = rows.sets != network.hierarchy.unknown
         voxels = round(float(rows.weight[known].double().sum()))
+        beside = any(i.id in self._kept and i.has_label(TOUCHED) for i in self.study.items())
         return Learned(
-            sentence(verdict, len(self._kept), voxels),
+            sentence(verdict, len(self._kept), voxels, beside),
             verdict.passed,
             network.digest,
             labels,
@@ -210,9 +211,14 @@ def refit_options(settings: AdaptationSettings) -> RefitOptions:
     )
 
 
-def sentence(verdict: Verdict, items: int, voxels: int) -> str:
-    """What was learned from how much, before and after, and whether it is in use."""
-    source = f"{voxels:,} labelled voxels in {items} item{'' if items == 1 else 's'}"
+def sentence(verdict: Verdict, items: int, voxels: int, beside: bool = False) -> str:
+    """What was learned from how much, before and after, and whether it is in use.
+
+    Args:
+        beside: some of the voxels may be such as were left as they were shown beside labels.
+    """
+    what = "voxels, labelled or left as shown beside labels," if beside else "labelled voxels"
+    source = f"{voxels:,} {what} in {items} item{'' if items == 1 else 's'}"
     if not voxels:
         return "Nothing to learn from: no voxel of a known class or group is annotated."
     told = "; ".join(_told(figure) for figure in verdict.figures)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lib.adaptation.annotated import longer_axes, middles
 from lib.adaptation.boundaries import BETWEEN, INSIDE, boundary_targets, goes_on
+from lib.adaptation.left_objects import with_left_objects
 from lib.adaptation.network import Network, data_item
 from lib.adaptation.rows import seen
 from lib.data.items import DataItem
@@ -22,6 +23,7 @@ from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.filters import COUNT as FILTERS
 from lib.prediction.forward import window_size
 from lib.prediction.window_grid import window_grid
+from lib.proofread.store import MACHINE_TAG
 from lib.volumes.boxes import (
     Box,
     Triple,
@@ -31,10 +33,12 @@ from lib.volumes.boxes import (
     intersect,
     minus,
     shift_box,
+    whole_box,
 )
 from lib.volumes.contrast import LazyImage
 from lib.volumes.crop import widen
-from lib.volumes.study import StudyItem
+from lib.volumes.disk_ids import from_disk_ids
+from lib.volumes.study import TOUCHED, StudyItem
 
 MARGIN: Triple = (24, 24, 2)
 """Voxels around marked objects that are grouped with them: what they could be merged with."""
@@ -96,10 +100,12 @@ def marks_of(
 
 def _marks(data: DataItem, shelf: Shelf | None, most_voxels: int) -> Marks | None:
     labels = data.load_labels()
-    box = _around(labels.ids)
+    sets = labels.palette[labels.codes]
+    everything, sets = _with_left(data, labels.ids.astype(np.int64), sets)
+    box = _around(everything)
     if box is None or math.prod(box_shape(box)) > most_voxels:
         return None
-    ids = labels.ids[box_slices(box)].astype(np.int64)
+    ids = everything[box_slices(box)]
     numbers, middle = middles(ids)
     if len(numbers) < 2:
         return None
@@ -107,12 +113,33 @@ def _marks(data: DataItem, shelf: Shelf | None, most_voxels: int) -> Marks | Non
     item = cast(StudyItem, data.source)
     return Marks(
         data.id, data.frame.view(item.open_seen()), data.voxel_size_nm, box, ids,
-        labels.palette[labels.codes[box_slices(box)]], _sectionwise(data, ids), axis,
+        sets[box_slices(box)], _sectionwise(data, ids), axis,
         float(np.median(middle[:, axis])), shelf,
     )  # fmt: skip
 
 
-def _around(ids: NDArray[np.int32]) -> Box | None:
+def _with_left(
+    data: DataItem, ids: NDArray[np.int64], sets: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Objects left as they were shown beside corrected ones, and sets of all that came back.
+
+    Both as they are where corrections outweigh what was left: then what came back is nobody's.
+    """
+    item = cast(StudyItem, data.source)
+    if not (item.has_label(TOUCHED) and item.has_label(MACHINE_TAG)):
+        return ids, sets
+    whole = whole_box(item.shape)
+    parts = (
+        item.read_class_sets(shown=True), item.read_instances(shown=True),
+        from_disk_ids(item.read_label(MACHINE_TAG, whole)),
+    )  # fmt: skip
+    own = whole_box(data.shape)
+    shown_sets, shown, machine = (data.frame.labels_to_network(p, own) for p in parts)
+    found = with_left_objects(ids, shown, machine)
+    return (ids, sets) if found is ids else (found, shown_sets)
+
+
+def _around(ids: NDArray[np.int64]) -> Box | None:
     """The box of all objects with a margin; None where there are none."""
     marked = ids > 0
     lines = (marked.any((1, 2)), marked.any((0, 2)), marked.any((0, 1)))

@@ -23,8 +23,9 @@ def rebase(old: CurrentObjects, new: MachineObjects) -> list[str]:
     """Bring the edits of an item to terms with new objects of the machine.
 
     Voxels that people drew or accepted stay as they are. Where an edit speaks of objects of the
-    machine (merge, split, delete, name), those take their place that lie mostly in them. It is
-    entered in the log under the new objects' version; edits on the old ones stay readable.
+    machine (merge, split, delete, name), those take their place that lie mostly in them; of the
+    others each keeps the id that it had as far as it is the same object. It is entered in the log
+    under the new objects' version; edits on the old ones stay readable.
 
     Args:
         old: the objects before.
@@ -37,8 +38,10 @@ def rebase(old: CurrentObjects, new: MachineObjects) -> list[str]:
         standing = old.standing()
         if not standing.highest or new.version in standing.rebases:
             return []
-        spoken = _spoken_of([*standing.active, *standing.undone])
-        table, found = _ids_here(old, new, spoken)
+        edits = [*standing.active, *standing.undone]
+        spoken = _spoken_of(edits)
+        others = {i for e in edits for i in (e.object, *e.others, e.rest)} - spoken
+        table, found = _ids_here(old, new, spoken, others)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         payload = old.log.payloads.keep_ids(table)
         old.log.append(Edit("rebase", ids=payload, time=now, on=new.version))
@@ -65,29 +68,37 @@ def _spoken_of(edits: Iterable[Edit]) -> set[int]:
 
 
 def _ids_here(
-    old: CurrentObjects, new: MachineObjects, spoken: set[int]
+    old: CurrentObjects, new: MachineObjects, spoken: set[int], drawn: set[int]
 ) -> tuple[NDArray[np.uint32], set[int]]:
-    """The ids by which new objects go, and the old ones whose place some of them take."""
-    sizes = np.zeros(new.highest + 1, np.int64)
-    shared: dict[tuple[int, int], int] = {}
-    old_ids = np.array(sorted(spoken), np.int64)
-    for slab in slabs(whole_box(new.shape), 24, SLAB_BYTES):
-        pairs = contingency(new.read(slab), old.machine_ids(slab))
-        np.add.at(sizes, pairs.truth, pairs.counts)
-        asked = np.isin(pairs.guess, old_ids)
-        columns = (c[asked].tolist() for c in (pairs.truth, pairs.guess, pairs.counts))
-        for mine, before, count in zip(*columns, strict=True):
-            shared[mine, before] = shared.get((mine, before), 0) + count
-    highest = old.standing().highest
-    table = np.arange(new.highest + 1, dtype=np.uint32)
-    used = table[1 : highest + 1]  # ids that edits may mean something else by
-    used += np.uint32(max(highest, new.highest))
-    found = set()
-    for (mine, before), count in shared.items():
-        if mine and count > MOSTLY * sizes[mine]:
-            table[mine] = before
-            found.add(before)
-    return table, found
+    """The ids by which new objects go, and the old ones that edits speak of and are still there.
+
+    An object of no edit keeps its id where one of the new ones is mostly in it and it mostly in
+    the new one; all other new objects get ids that nothing had.
+
+    Args:
+        spoken: ids that edits speak of without saying which voxels they have.
+        drawn: those whose voxels edits say, which takes them from the machine's of that id.
+    """
+    parts = [
+        contingency(new.read(slab), old.machine_ids(slab))
+        for slab in slabs(whole_box(new.shape), 24, SLAB_BYTES)
+    ]
+    pairs, index = np.unique(
+        np.concatenate([np.stack([p.truth, p.guess]) for p in parts], 1),
+        axis=1, return_inverse=True,
+    )  # fmt: skip
+    counts = np.bincount(index.ravel(), np.concatenate([p.counts for p in parts]))
+    (_, own), (_, theirs) = (np.unique(side, return_inverse=True) for side in pairs)
+    mine, before = pairs
+    inside = counts > MOSTLY * np.bincount(own, counts)[own]
+    around = counts > MOSTLY * np.bincount(theirs, counts)[theirs]
+    about, taken = (np.isin(before, np.array(sorted(i), np.int64)) for i in (spoken, drawn))
+    keeps = (mine > 0) & (before > 0) & inside & (about | (around & ~taken))
+    first = max(old.new_id(), new.highest + 1)
+    table = np.arange(first - 1, first + new.highest, dtype=np.uint32)
+    table[0] = 0
+    table[mine[keeps]] = before[keeps]
+    return table, set(before[keeps & about].tolist())
 
 
 def _misfits(active: Iterable[Edit], missing: set[int]) -> list[str]:

@@ -291,6 +291,7 @@ class TestNewObjectsOfTheMachine:
         assert again.standing().names == {4: "axon 4", 7: "dendrite 7"}
         pairs = set(zip(before.ravel().tolist(), after.ravel().tolist(), strict=True))
         assert len(pairs) == len(np.unique(before)), "the others keep their voxels"
+        np.testing.assert_array_equal(after, before, "and the numbers that people saw")
         assert again.undo() is not None
         assert again.undo() is not None
         assert 4 not in again.standing().names
@@ -318,4 +319,8 @@ class TestNewObjectsOfTheMachine:
         rebase(objects, MachineObjects(halves, "two"))
         after = whole(current(tmp_path, halves, "two"))
         assert len(np.unique(after[ids == 6])) == 2
+        larger = np.bincount(halves[ids == 6]).argmax()
+        assert set(after[halves == larger]) == {6}, "most of what 6 was"
+        assert after[(ids == 6) & (halves != larger)].min() > ids.max()
+        np.testing.assert_array_equal(after[ids != 6], ids[ids != 6])
         np.testing.assert_array_equal(after == 5, ids == 5)

@@ -130,10 +130,10 @@ def mixed(name: str, old: Tensor, new: Tensor, used: Tensor) -> Tensor:
     """
     if name != CLASSES or bool(used.all()) or not bool(used.any()):
         return torch.where(used, new, old)
-    old, new = old.log_softmax(-1), new.log_softmax(-1)
-    rest = ~used
-    left = new[..., rest].logsumexp(-1) - old[..., rest].logsumexp(-1)
-    return torch.where(used, new, old + left.unsqueeze(-1))
+    of_rest = torch.where(used, -torch.inf, 0.0).to(old.dtype)
+    whole = new.logsumexp(-1, keepdim=True)
+    left, before = ((x + of_rest).logsumexp(-1, keepdim=True) for x in (new, old))
+    return torch.where(used, new - whole, old + (left - before - whole))
 
 
 def together(one: StudyHeads, other: StudyHeads) -> StudyHeads:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,14 +95,17 @@ class FragmentNumbers:
         """
         known = self._numbers
         numbers = np.zeros(len(places), np.uint32)
-        for label in np.unique(labels[labels > 0]).tolist():
+        for label in fastremap.unique(labels).tolist():
+            if label == 0:
+                continue
             numbers[label] = known.setdefault(int(places[label]), len(known) + 1)
         return numbers[labels]
 
     def count(self, ids: NDArray[np.uint32], classes: NDArray[np.uint8]) -> None:
         """Count the classes of a core's voxels."""
         keys = ids.ravel().astype(np.int64) * self._values + classes.ravel()
-        self._counted.append(np.unique(keys, return_counts=True))
+        found, counts = fastremap.unique(keys, return_counts=True)
+        self._counted.append((found, counts.astype(np.int64)))
 
     def votes(self) -> NDArray[np.int64]:
         """(N + 1, C) voxels of each fragment by class value."""

@@ -70,7 +70,7 @@ def shown(server: Server, task: str, folder: Path) -> Layer:
         data={"params": json.dumps({"result_extension": ".nrrd"})}, timeout=3600,
     )  # fmt: skip
     reply.raise_for_status()
-    names = {str(n): int(v) for n, v in reply.json()["params"]["label_names"].items() if v}
+    names = {str(n): int(v) for n, v in reply.json()["label_names"].items() if v}
     return Layer(values.astype(np.uint16), names)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.configs.options import add_settings_options, settings_from
-from lib.labels.hierarchy import normalize_name
+from lib.labels.hierarchy import LabelHierarchy, normalize_name
 from lib.shapes.chosen import ItemObjects, NoObjects, objects_of
 from lib.shapes.measuring import measure
 from lib.shapes.meshes import meshes_of, name_meshes, write_mesh
@@ -72,13 +72,20 @@ def run_measure(args: argparse.Namespace) -> int:
     items = [study.item(i) for i in args.items] or study.items()
     rows = []
     lacking: list[NoObjects] = []
+    without: list[str] = []
+    absent = set(args.only)
     for item in items:
         try:
             found = objects_of(item, args.objects)
         except NoObjects as error:
             lacking.append(error)
             continue
-        only = chosen_ids(found, args.only, item)
+        named = [word for word in args.only if ids_named(found, word, study.hierarchy)]
+        absent -= set(named)
+        if args.only and not named:
+            without.append(item.id)
+            continue
+        only = chosen_ids(found, named, study.hierarchy)
         with tqdm(desc=f"measure {item.id}", unit="axon", disable=None) as bar:
 
             def progress(done: int, total: int, bar: Any = bar) -> None:
@@ -91,35 +98,34 @@ def run_measure(args: argparse.Namespace) -> int:
         _write_shapes(args, item, found, only)
     if lacking and len(lacking) == len(items):
         raise lacking[0]
+    if absent:
+        where = f"item {items[0].id}" if len(items) == 1 else f"any of {len(items)} items"
+        raise ValueError(f"--only {min(absent)}: no such object in {where}")
     for one in lacking:
         print(f"left out: {one}", file=sys.stderr)
+    for name in without:
+        print(f"left out: item {name} has none of --only {' '.join(args.only)}", file=sys.stderr)
     for path in targets:
         write_table(path, rows)
-        print(f"{path}: {len(rows)} objects of {len(items) - len(lacking)} items")
+        print(f"{path}: {len(rows)} objects of {len(items) - len(lacking) - len(without)} items")
     return 0
 
 
-def chosen_ids(objects: ItemObjects, wanted: Sequence[str], item: StudyItem) -> list[int]:
-    """Ids that numbers, names or classes mean; empty for no choice.
+def chosen_ids(objects: ItemObjects, wanted: Sequence[str], hierarchy: LabelHierarchy) -> list[int]:
+    """Ids that numbers, names or classes mean; empty for no choice."""
+    return sorted(set().union(*(ids_named(objects, word, hierarchy) for word in wanted)))
 
-    Raises:
-        ValueError: a word that means no object of the item.
-    """
-    hierarchy = item.study.hierarchy
+
+def ids_named(objects: ItemObjects, word: str, hierarchy: LabelHierarchy) -> set[int]:
+    """Ids that a number, a name or a class means; none where the item has no such object."""
     present = set(np.unique(objects.ids).tolist()) - {0}
-    found: set[int] = set()
-    for word in wanted:
-        key = normalize_name(word)
-        mine = {int(key)} & present if key.isdecimal() else set()
-        mine |= {i for i, name in objects.names.items() if normalize_name(name) == key} & present
-        mine |= {
-            i for i, c in objects.classes.items()
-            if normalize_name(hierarchy.class_names[c]) == key and i in present
-        }  # fmt: skip
-        if not mine:
-            raise ValueError(f"--only {word}: item {item.id} has no such object")
-        found |= mine
-    return sorted(found)
+    key = normalize_name(word)
+    mine = {int(key)} if key.isdecimal() else set()
+    mine |= {i for i, name in objects.names.items() if normalize_name(name) == key}
+    mine |= {
+        i for i, c in objects.classes.items() if normalize_name(hierarchy.class_names[c]) == key
+    }
+    return mine & present
 
 
 def _write_shapes(

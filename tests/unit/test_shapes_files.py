@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from zmesh import Mesh
@@ -167,6 +168,25 @@ def test_an_item_without_objects_stops_none_of_the_others(
     assert "left out" in told and "item c has no instance label" in told
     with (tmp_path / "t.csv").open() as file:
         assert {row["item"] for row in csv.DictReader(file)} == {"a", "b"}
+
+
+def test_objects_that_only_one_item_has_are_measured_there(
+    study: Study, tmp_path: Path, capsys
+) -> None:
+    item = study.item("b")
+    ids = item.read_instances()
+    own = 77
+    file = item.label_path("instance")
+    data = np.where(ids == 9, own, np.maximum(ids, 0)).astype(np.uint32)
+    nibabel.save(nibabel.Nifti1Image(data, item.affine), file)
+    table = str(tmp_path / "t.csv")
+    words = ["measure", "a", "b", "--studies", str(study.root), "--objects", "instance"]
+    assert main([*words, "--out", table, "--only", str(own)]) == 0
+    out, told = capsys.readouterr()
+    assert "1 objects of 1 items" in out
+    assert f"left out: item a has none of --only {own}" in told
+    assert main([*words, "--out", table, "--only", str(own), "4711"]) == 1
+    assert "--only 4711: no such object in any of 2 items" in capsys.readouterr().err
 
 
 def test_skeletons_and_meshes_of_each_item_lie_in_a_folder_of_its_own(

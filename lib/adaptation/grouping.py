@@ -155,10 +155,11 @@ def _grouped(
         grouped = [
             group_volume(each, marks.voxel_size_nm, inference, network.call) for each in evidence
         ]
-    return [
+    found = (
         annotated(g.graph, g.ids, marks.ids, marks.sets, hierarchy, marks.sectionwise)
         for g in grouped
-    ]
+    )
+    return [replace(one, corrections=marks.corrections) for one in found]
 
 
 def _fitted(

@@ -3,7 +3,7 @@
 A person who corrects a few objects and submits has marked the machine's mistakes alone: judged by
 them every change looks like a gain (VNC: 0.25 -> 0.10 on 15 corrected objects, and the error on
 the other sections rose from 0.04 to 0.10). So objects that nobody touched in a section with
-corrections count as marked there, where they have no fewer voxels than what was corrected. An
+corrections count as marked there, where they have no fewer voxels in it than what was corrected. An
 object that a person cut is not one of them: what they left of it is what they did not look at.
 """
 
@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from lib.adaptation.came_back import REACH
+from lib.adaptation.came_back import looked_at
 from lib.metrics.object_scores import contingency
 
 SAME = 0.95
@@ -38,14 +37,14 @@ def with_left_objects(
     found, first = ids.copy(), int(ids.max(initial=0)) + 1
     for z in np.flatnonzero((ids > 0).any((0, 1))):
         decided = ids[..., z] > 0
-        near = ndimage.maximum_filter(decided, 2 * REACH + 1, mode="constant")
+        near = looked_at(decided)
         back = np.where(decided, 0, np.maximum(shown[..., z], 0))
         same = _same(machine[..., z], back)
         left = np.isin(machine[..., z], same) & (back > 0)
         left &= np.isin(machine[..., z], np.unique(machine[..., z][left & near]))
-        found[..., z][left] = first + machine[..., z][left]
-    enough = np.count_nonzero(found >= first) >= np.count_nonzero(ids > 0)
-    return found if enough else ids
+        if np.count_nonzero(left) >= np.count_nonzero(decided):
+            found[..., z][left] = first + machine[..., z][left]
+    return found if bool((found >= first).any()) else ids
 
 
 def _same(machine: NDArray[np.int64], back: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -60,6 +60,7 @@ class Marks:
         sectionwise: the ids say nothing of what belongs together across sections.
         axis, middle: the plane that halves the objects, in the box's voxels.
         shelf: where features are kept.
+        corrections: some of the objects are the machine's that were left beside corrected ones.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Marks:
     axis: int
     middle: float
     shelf: Shelf | None
+    corrections: bool = False
 
     def side(self) -> NDArray[np.float64]:
         """Signed distance to the plane, in voxels, broadcast along the other axes."""
@@ -114,7 +116,7 @@ def _marks(data: DataItem, shelf: Shelf | None, most_voxels: int) -> Marks | Non
     return Marks(
         data.id, data.frame.view(item.open_seen()), data.voxel_size_nm, box, ids,
         sets[box_slices(box)], _sectionwise(data, ids), axis,
-        float(np.median(middle[:, axis])), shelf,
+        float(np.median(middle[:, axis])), shelf, int(everything.max()) > int(labels.ids.max()),
     )  # fmt: skip
 
 

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from lib.adaptation.one_sided import any_one_sided
-from lib.adaptation.row_losses import GROUPS, Logits, Targets, divergence, rows_at, voxel_losses
+from lib.adaptation.row_losses import (
+    GROUPS,
+    Logits,
+    Targets,
+    divergence,
+    rows_at,
+    voxel_losses,
+    within_sets,
+)
 from lib.adaptation.rows import Rows
 from lib.adaptation.stack import Stack
 from lib.labels.hierarchy import LabelHierarchy
@@ -142,7 +150,10 @@ class _Known:
 
     def loss(self, stack: Stack, index: Tensor, coarse: float) -> Tensor:
         """(M,) of each model, the mean over its rows."""
-        return voxel_losses(*self.logits(stack, index), self.targets[index], coarse).mean(1)
+        classes, groups = self.logits(stack, index)
+        targets, before = self.targets[index], rows_at(self.before.classes, index)
+        each = voxel_losses(classes, groups, targets, coarse)
+        return (each + within_sets(before, classes, targets)).mean(1)
 
     def far(self, stack: Stack, index: Tensor) -> Tensor:
         """(M,) how far each model's classes are from the published heads', on average."""

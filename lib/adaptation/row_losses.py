@@ -106,6 +106,25 @@ def divergence(before: Tensor, after: Tensor) -> Tensor:
     return (old.exp() * (old - after.log_softmax(-1))).sum(-1).mean(1)
 
 
+def within_sets(before: Tensor, after: Tensor, targets: Targets) -> Tensor:
+    """How far the shares of the classes of each row's set are from what they were.
+
+    A label that leaves open which class of a set it is asks for the set alone: without this the
+    heads called every neurite an axon that was known to be one or a dendrite.
+
+    Args:
+        before, after: (..., N, C) logits.
+        targets: of the rows' class sets; sets of one class have no shares.
+
+    Returns:
+        (..., N) Kullback-Leibler divergence; exactly 0 where nothing is known.
+    """
+    out = ~targets.members
+    old, new = (x.masked_fill(out, -torch.inf).log_softmax(-1) for x in (before, after))
+    each = torch.where(out, 0.0, old.exp() * (old - new).masked_fill(out, 0.0))
+    return torch.where(targets.known, each.sum(-1), 0.0)
+
+
 def rows_at(values: Tensor, index: Tensor) -> Tensor:
     """(*index.shape, ...) rows of (N, ...) values, much faster than by subscription."""
     return values.index_select(0, index.reshape(-1)).view(*index.shape, *values.shape[1:])

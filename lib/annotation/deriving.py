@@ -112,10 +112,13 @@ def stage_labels(
     # A label that is smaller than its image says nothing of what lies around it.
     region = submitted.reach if roi is None else _inside(item, roi)
     whole = region == whole_box(item.shape)
-    full = item.record.fully_annotated if fully_annotated is None else fully_annotated
+    # What an item was declared once holds for the next whole label, and not for what is merged
+    # into it: there the unpainted voxels keep what they had.
+    silent = item.record.fully_annotated and not merge
+    full = silent if fully_annotated is None else fully_annotated
     table = _table(item, submitted, region, merge, mapping, full, origin)
     # Who declares a region, or everything, to be annotated has decided every voxel of it.
-    declared = origin.all_true or full or roi is not None
+    declared = origin.all_true or bool(fully_annotated) or roi is not None
     accepted = AcceptedObjects(origin.accepted, table.objects, declared or merge)
     shown, kept = ((), ()) if declared else (origin.shown, origin.asked)
     asked = tuple(come_back(kept, submitted.layers, table, item.shape))
@@ -131,7 +134,7 @@ def stage_labels(
         class_sets=class_sets,
         known_share=counts.shares(item.study.hierarchy),
         # The whole item is fully annotated only when the whole of it was submitted so.
-        fully_annotated=full if whole else item.record.fully_annotated,
+        fully_annotated=full if whole and not merge else item.record.fully_annotated,
         extra={**item.record.extra, "objects": names},
     )
     record_file.write(json_bytes(record.to_dict()))
@@ -140,6 +143,11 @@ def stage_labels(
     called = {**{i: n for n, i in origin.names.items()}, **table.objects}
     stayed, removed = accepted.kept(called), accepted.removed(called)
     notes += told_of_accepted(stayed, removed)
+    if writer.lost:
+        notes.append(
+            f"{writer.lost:,} voxels that were labelled before are unknown now, since nothing is "
+            "painted there (mode merge keeps what lies under unpainted voxels)"
+        )
     voxels = max(1, counts.voxels)
     return Derived(
         record.known_share, table.objects, notes, writer.touched / voxels,
@@ -164,12 +172,12 @@ def _write_slabs(
         the number of voxels in segments that exclude each other, and the ids of the objects
         that a person made.
     """
-    conflicts = 0
-    made: set[int] = set()
+    conflicts, made = 0, set[int]()
+    labelled = item.has_label("final")
     for slab in slabs(whole_box(item.shape), 2 * LABEL_BYTES_PER_VOXEL, SLAB_BYTES):
         inside = intersect(slab, region)
-        keeps = merge or inside != slab or bool(accepted)
-        before = Labels.read(item, slab) if writer.compares or keeps else None
+        keeps = merge or inside != slab or bool(accepted) or bool(untouched)
+        before = Labels.read(item, slab) if keeps or writer.compares or labelled else None
         kept = before.copy() if before and keeps else None
         kept = kept or Labels.unknown(item, slab)
         if inside is not None:

@@ -82,12 +82,14 @@ class Put:
     Args:
         conflicts: voxels in segments that exclude each other.
         touched: voxels that it labels and a person decided; machine: the others it labels.
+        lost: voxels that a person had decided, of which nothing is known now.
         made: ids of objects of which a person decided a voxel.
     """
 
     conflicts: int
     touched: int
     machine: int
+    lost: int
     made: set[int]
 
 
@@ -103,7 +105,7 @@ class LabelWriter:
         self._record: ItemRecord = item.record
         self._codes = dict(item.record.class_sets)
         self._counts = LabelCounts()
-        self.touched = self.machine = 0
+        self.touched = self.machine = self.lost = 0
         # Without a map of what is touched everything is, so once there is one it is kept up.
         self.compares = compares or item.has_label(TOUCHED)
         self._touched = self._stream(staged, TOUCHED, np.uint8) if self.compares else None
@@ -114,6 +116,7 @@ class LabelWriter:
         """Add a slab's figures."""
         self.touched += put.touched
         self.machine += put.machine
+        self.lost += put.lost
 
     def write(self, labels: Labels) -> None:
         """Append a slab."""
@@ -175,6 +178,13 @@ def put_labels(
         says = new.painted | (new.class_sets != table.hierarchy.unknown)
     if before is not None and accepted:
         says &= ~accepted.staying(before.instance[here], new.painted)
+    lost = 0
+    if before is not None:
+        # An answer that came back as it was shown takes nothing away that a person decided.
+        decided = before.touched[here] & before.says_something(table.hierarchy.unknown)[here]
+        says &= touched | ~decided
+        nothing = (new.class_sets == table.hierarchy.unknown) & ~new.painted
+        lost = int(np.count_nonzero(says & decided & nothing))
     kept.class_sets[here] = np.where(says, new.class_sets, kept.class_sets[here])
     kept.instance[here] = np.where(says, new.instance, kept.instance[here])
     kept.uncertain[here] = np.where(says, new.uncertain, kept.uncertain[here])
@@ -184,5 +194,6 @@ def put_labels(
         new.conflicts,
         int(np.count_nonzero(touched & new.painted)),
         int(np.count_nonzero(~touched)),
+        lost,
         {int(i) for i in own if i > 0},
     )

@@ -97,9 +97,11 @@ def decode_level(
 ) -> Tensor:
     """Probabilities to label values.
 
-    Fine: the likeliest class. Coarse: the likeliest group, or a class that is in no group
-    where that is likelier. Fallback: the likeliest class; a group where the class is below
-    `fallback_fine` and the group is at or above `fallback_coarse`.
+    Fine: the likeliest class. Coarse: the likeliest group by both heads (the root of a group's
+    probability times its classes'), or a class that is in no group where that is likelier: a group
+    that no label of real tissue ever denied is told by the classes. Fallback: the likeliest class;
+    a group where the class is below `fallback_fine` and the group is at or above
+    `fallback_coarse`.
 
     Args:
         outputs: "semantic" (C, *S) and, for the other levels, "coarse" (K, *S).
@@ -114,6 +116,10 @@ def decode_level(
     if level == "fine":
         return values.to(torch.uint8)
     group_p, group = outputs["coarse"].max(0)
+    if level == "coarse":
+        lut = torch.from_numpy(hierarchy.coarse_lut).to(fine_p)
+        implied = torch.einsum("c...,ck->k...", outputs["semantic"].to(fine_p.dtype), lut)
+        group_p, group = (outputs["coarse"] * implied).sqrt().max(0)
     if level == "fallback":
         vague = (fine_p < inference.fallback_fine) & (group_p >= inference.fallback_coarse)
         return torch.where(vague, group + GROUP_VALUE, values).to(torch.uint8)

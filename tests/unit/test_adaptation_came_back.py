@@ -69,6 +69,17 @@ def test_where_the_machine_had_found_little_nothing_is_said() -> None:
     np.testing.assert_array_equal(held(decided, shown), decided)
 
 
+def test_each_section_is_judged_by_itself() -> None:
+    """Painted from nothing in one section, corrected in another once it is found."""
+    decided, shown = scene()
+    decided[:, :, 1] = shown[:, :, 1] = ONE
+    decided[0, 0, 1] = UNKNOWN
+    shown[0, 0, 1] = OTHER
+    found = held(decided, shown)
+    assert (found[:REACH, :2, 0] == ONE).all()
+    assert found[0, 0, 1] == UNKNOWN
+
+
 def test_what_the_machine_was_never_shown_to_say_stays_unknown() -> None:
     decided, shown = scene()
     shown[5, 0, 0] = UNKNOWN

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from adaptation_cases import (
@@ -18,7 +19,7 @@ from adaptation_cases import (
 
 from lib.adaptation.one_sided import one_sided
 from lib.adaptation.refit import RefitOptions, change_of, refit, scaled
-from lib.adaptation.row_losses import Logits, Targets, voxel_losses
+from lib.adaptation.row_losses import Logits, Targets, voxel_losses, within_sets
 from lib.adaptation.rows import Rows
 from lib.labels.class_sets import coarse_targets
 from lib.networks.study_heads import StudyHeads, mixed, with_study_heads
@@ -152,3 +153,23 @@ def test_rows_of_two_items_are_joined() -> None:
     rows = rows_of(features, sets)
     both = Rows.joined([rows, rows[torch.arange(3)]])
     assert len(both) == 11 and torch.equal(both.sets[8:], rows.sets[:3])
+
+
+def test_within_a_set_shares_stay_as_they_were() -> None:
+    """By hand: 1 to 1 before and 3 to 1 after within a set of two, whatever the rest does."""
+    pair = (1 << AXON) | (1 << DENDRITE)
+    sets = torch.tensor([pair, pair, 1 << AXON, UNKNOWN], dtype=torch.int32)
+    before = torch.zeros((4, HIERARCHY.num_classes))
+    after = before.clone()
+    after[:, AXON] = float(np.log(3.0))
+    after[1] = before[1] + 5.0  # all the same
+    after.requires_grad_(True)
+    found = within_sets(before, after, Targets.of(sets, HIERARCHY))
+    expected = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
+    np.testing.assert_allclose(found.detach(), [expected, 0.0, 0.0, 0.0], atol=1e-6)
+    found.sum().backward()
+    grad = after.grad
+    assert grad is not None and bool(torch.isfinite(grad).all())
+    assert grad[0, AXON] > 0 > grad[0, DENDRITE]
+    others = [c for c in range(HIERARCHY.num_classes) if c not in (AXON, DENDRITE)]
+    assert (grad[:, others] == 0).all() and (grad[2:] == 0).all()

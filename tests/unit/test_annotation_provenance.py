@@ -168,6 +168,55 @@ def test_what_a_person_said_before_they_still_say(tmp_path, study, answers):
     assert (study.item("one").read_instances()[machine == 3] == -1).all()
 
 
+def test_a_later_answer_takes_nothing_away_that_a_person_decided(tmp_path, study, answers):
+    """Corrections stand though the next answer does not show them, and comes back as it was."""
+    machine = strokes()
+    _shown(tmp_path, answers, machine)
+    sent = machine.copy()
+    sent[:3] = np.where(machine[:3] == 1, 2, 1)
+    submit(study, "one", upload(tmp_path, sent), INFO, _options(answers))
+    corrected = sent != machine
+    first = study.item("one").read_class_sets()
+    again = strokes(5)
+    _shown(tmp_path, answers, again)
+    then = again.copy()
+    then[8:10] = 1  # and something else is corrected
+    derived = submit(study, "one", upload(tmp_path, then), INFO, _options(answers))
+    sets = study.item("one").read_class_sets()
+    unchanged = corrected & (then == again) & (again > 0)
+    assert unchanged.any()
+    np.testing.assert_array_equal(sets[unchanged], first[unchanged])
+    assert (sets[8:10][again[8:10] != 1] == AXON).all()
+    erased = (first != H.unknown) & (then == 0)
+    assert (sets[erased] == H.unknown).all(), "what a person erased is gone"
+    assert any(f"{int(erased.sum()):,} voxels that were labelled" in n for n in derived.notes)
+
+
+def test_what_was_declared_once_is_not_declared_again_by_what_is_merged(tmp_path, study):
+    """An object accepted in a fully annotated item changes that object alone."""
+    whole = np.where(strokes(3) == 1, 1, 2).astype(np.uint8)
+    options = SubmissionOptions(fully_annotated=True)
+    submit(study, "one", upload(tmp_path, whole), INFO, options)
+    before = study.item("one").read_class_sets()
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[4:6] = 1
+    submit(study, "one", upload(tmp_path, drawn), INFO, SubmissionOptions(mode="merge"))
+    item = study.item("one")
+    sets = item.read_class_sets()
+    np.testing.assert_array_equal(sets[drawn == 0], before[drawn == 0])
+    assert (sets[drawn == 1] == AXON).all() and item.record.fully_annotated
+
+
+def test_nobody_decides_a_machine_s_answer_by_what_was_declared_before(tmp_path, study, answers):
+    whole = np.ones(SHAPE, np.uint8)
+    submit(study, "one", upload(tmp_path, whole), INFO, SubmissionOptions(fully_annotated=True))
+    machine = strokes(4)
+    _shown(tmp_path, answers, machine)
+    derived = submit(study, "one", upload(tmp_path, machine), INFO, _options(answers))
+    assert derived.machine_share == pytest.approx((machine > 1).mean())
+    assert (study.item("one").read_class_sets()[machine > 0] == AXON).all(), "as it was declared"
+
+
 def test_deriving_again_gives_the_same(tmp_path, study, answers):
     machine = strokes()
     _shown(tmp_path, answers, machine)

@@ -52,6 +52,10 @@ def test_each_level_has_its_values() -> None:
     assert decode_level(outputs, "fine", HIERARCHY, INFERENCE).item() == axon
     assert decode_level(outputs, "coarse", HIERARCHY, INFERENCE).item() == 101
     assert decode_level(outputs, "fallback", HIERARCHY, INFERENCE).item() == 101
+    doubted = {**outputs, "coarse": torch.tensor([0.8, 0.1, 0.9, 0.2, 0.1]).view(5, 1, 1, 1)}
+    assert decode_level(doubted, "coarse", HIERARCHY, INFERENCE).item() == 101, (
+        "0.8 by 0.75 of the classes, and not 0.9 by 0.25"
+    )
     sure = {**outputs, "semantic": probabilities(axon=0.6, dendrite=0.4)}
     assert decode_level(sure, "fallback", HIERARCHY, INFERENCE).item() == axon
     vague = {**outputs, "coarse": outputs["coarse"] * 0.5}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -123,6 +123,7 @@ class Proofread(NeuropilTask):
             told["done"] = done_in(turn.objects, limits)
         if action in ("answer", "accept") and asked.positive:
             told["answered"] = self._answered(turn, asked, found, turn.name)
+        found = _tight(found)
         box = found.box if limits is None else intersect(found.box, limits)
         told["box"] = None if box is None else [v for span in box for v in span]
         return self._reply(request, turn, found, limits, told)
@@ -223,6 +224,8 @@ class Proofread(NeuropilTask):
 
     def _many(self, request: dict[str, Any], turn: Turn, limits: Box | None) -> Answer:
         """Points of several objects -> a map of all of them."""
+        if (action := self.choice(request, "do")) != "answer":
+            raise refuse(f"do: {action} is asked for one object at a time, with foreground points")
         denied, shape = self._points(request, turn, "background"), turn.image.shape
         named = {
             name: ViewerRequest(
@@ -241,7 +244,7 @@ class Proofread(NeuropilTask):
             return answer
 
         found = answer_many(named, find, turn.image.voxel_size_nm)
-        labels = ClickAnswer(found.labels, found.box, found.warnings)  # type: ignore[arg-type]
+        labels = _tight(ClickAnswer(found.labels, found.box, found.warnings))  # type: ignore[arg-type]
         told = {"label_names": {name: n for n, name in enumerate(named, 1)}, "answered": told}
         return self._reply(request, turn, labels, limits, told, len(named))
 
@@ -278,6 +281,14 @@ class Proofread(NeuropilTask):
         names: dict[str, int] = params["label_names"]
         clicked = {n: Clicked(seen == value, box) for n, value in names.items() if box is not None}
         return Answer(file, params, clicked=clicked)
+
+
+def _tight(found: ClickAnswer) -> ClickAnswer:
+    """The answer on the smallest box around what it found, whatever was looked at."""
+    part = Placed(found.mask != 0, found.box).cut()
+    if part is None:
+        return found
+    return replace(found, mask=found.mask[_inner(part.box, found.box)], box=part.box)
 
 
 def _inner(box: Box, of: Box) -> tuple[slice, slice, slice]:

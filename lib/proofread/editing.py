@@ -10,7 +10,7 @@ from lib.clicks.answer import ClickAnswer
 from lib.clicks.source import Kind
 from lib.configs.settings import LabelSettings
 from lib.labels.hierarchy import LabelHierarchy
-from lib.labels.segment_names import kind_named
+from lib.labels.segment_names import keeps_number, kind_named, object_name, parse_segment_name
 from lib.proofread.answering import Over, all_of, left_to_accepted, of_kind, shown, with_inner
 from lib.proofread.current import CurrentObjects, Placed
 from lib.proofread.edits import Edit
@@ -167,7 +167,7 @@ class Editor:
         return lambda number: called(name, number, self.hierarchy, self.labels.segment_names)
 
     def _free(self, objects: CurrentObjects, name: str, but: Sequence[int] = ()) -> str:
-        """A name that no other object bears.
+        """A name that no other object bears: of "axon 6" only "axon" where 6 is another object.
 
         Raises:
             ValueError: names the one that does.
@@ -177,7 +177,11 @@ class Editor:
             raise ValueError(
                 f"label: {name!r} is object {bears} already; give another name, or do=merge the two"
             )
-        return name
+        meaning = parse_segment_name(name, self.hierarchy, self.labels.segment_names)
+        number = meaning.object_number if keeps_number(name, meaning, self.hierarchy) else None
+        if number is None or number in but or objects.voxels(number) is None:
+            return name
+        return object_name(meaning.class_set, number, self.hierarchy).rpartition(" ")[0]
 
 
 def _unlocked(before: Standing, after: Standing, edit: Edit) -> list[str]:

@@ -39,6 +39,7 @@ class ItemObjects:
         names: id -> name, of those that people named.
         classes: id -> fine class; those of unknown class are missing.
         accepted: ids that people accepted.
+        source_nm: where the source's coordinates begin in physical space, (x, y, z).
     """
 
     ids: NDArray[np.uint32]
@@ -47,6 +48,14 @@ class ItemObjects:
     names: Mapping[int, str]
     classes: Mapping[int, int]
     accepted: frozenset[int]
+    source_nm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def offset_nm(self) -> tuple[float, float, float]:
+        """Physical place of the first voxel's corner, (x, y, z), as `export` states it."""
+        rows = zip(self.origin_voxels, self.voxel_size_nm, self.source_nm, strict=True)
+        x, y, z = (o * size + place for o, size, place in rows)
+        return x, y, z
 
 
 def lazy_objects(item: StudyItem, which: Which) -> LazyImage:
@@ -97,7 +106,7 @@ def objects_of(item: StudyItem, which: Which) -> ItemObjects:
             classes[object_id] = fine
     return ItemObjects(
         ids, item.voxel_size_nm, item.record.origin_voxels, names, classes,
-        standing.accepted if people else frozenset(),
+        standing.accepted if people else frozenset(), item.source_nm,
     )  # fmt: skip
 
 

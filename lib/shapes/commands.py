@@ -131,8 +131,7 @@ def ids_named(objects: ItemObjects, word: str, hierarchy: LabelHierarchy) -> set
 def _write_shapes(
     args: argparse.Namespace, item: StudyItem, objects: ItemObjects, only: Sequence[int]
 ) -> None:
-    size = objects.voxel_size_nm
-    offset = [o * s for o, s in zip(objects.origin_voxels, size, strict=True)]
+    size, offset = objects.voxel_size_nm, objects.offset_nm
     wanted = list(only) or [int(i) for i in np.unique(objects.ids) if i]
     if args.skeletons is not None:
         lines = skeletons_of(objects.ids, size, wanted)

@@ -72,8 +72,8 @@ def measure(
     rows: list[Row] = []
     for i in wanted:
         box, centre = found["bounding_boxes"][i], found["centroids"][i]
-        low = np.array([s.start for s in box]) + objects.origin_voxels
-        high = np.array([s.stop for s in box]) + objects.origin_voxels
+        corners = np.array([[s.start for s in box], [s.stop for s in box]])
+        low, high = corners * size + objects.offset_nm
         near = touching.get(i, {})
         measured = fibres.get(i, Fibre(math.nan))
         rows.append(
@@ -86,9 +86,9 @@ def measure(
                 "voxels": int(counts[i]),
                 "volume_um3": float(counts[i] * size.prod() / 1e9),
                 "surface_um2": float(surfaces[i] / 1e6),
-                **_three("centre", (np.asarray(centre) + 0.5 + objects.origin_voxels) * size),
-                **_three("low", low * size),
-                **_three("high", high * size),
+                **_three("centre", (np.asarray(centre) + 0.5) * size + objects.offset_nm),
+                **_three("low", low),
+                **_three("high", high),
                 "contacts": len(near),
                 "contact_um2": sum(near.values()) / 1e6,
                 "touches": ";".join(f"{real[n]}:{area / 1e6:.6g}" for n, area in near.items()),

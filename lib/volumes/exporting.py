@@ -81,7 +81,7 @@ def export_item(
         voxel_size_nm=item.voxel_size_nm,
         outside=request.outside,
         replace=request.replace,
-        source_nm=_source_nm(item),
+        source_nm=item.source_nm,
     )
     if kind.empty not in (None, spec.outside) and frame != place:
         name = "N5" if kind is N5Target else "Precomputed"
@@ -147,18 +147,6 @@ def _frame(item: StudyItem, crop_only: bool) -> tuple[Box, Box]:
             "correct its record, or use --crop-only",
         )  # fmt: skip
     return frame, place
-
-
-def _source_nm(item: StudyItem) -> tuple[float, float, float]:
-    """Where the source's coordinates begin in physical space."""
-    source = item.record.source
-    stated = source.get("offset_nm")
-    if not isinstance(stated, list) or len(stated) != 3:
-        return 0.0, 0.0, 0.0
-    origin = source.get("origin", (0, 0, 0))
-    rows = zip(stated, origin, item.voxel_size_nm, strict=True)
-    x, y, z = (float(place) - int(first) * size for place, first, size in rows)
-    return x, y, z
 
 
 def _target_kind(text: str) -> type[LabelTarget]:

@@ -222,6 +222,18 @@ class StudyItem:
             ids[self.read_final(box) == UNCERTAIN] = IGNORE_INDEX
         return ids
 
+    @property
+    def source_nm(self) -> tuple[float, float, float]:
+        """Where the coordinates of the item's source begin in physical space, x, y, z."""
+        source = self.record.source
+        stated = source.get("offset_nm")
+        if not isinstance(stated, list) or len(stated) != 3:
+            return 0.0, 0.0, 0.0
+        origin = source.get("origin", (0, 0, 0))
+        rows = zip(stated, origin, self.voxel_size_nm, strict=True)
+        x, y, z = (float(place) - int(first) * size for place, first, size in rows)
+        return x, y, z
+
     def write_record(self, record: ItemRecord) -> None:
         """Replace the item's record."""
         assert record.id == self.id, (record.id, self.id)

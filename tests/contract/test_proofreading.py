@@ -159,6 +159,19 @@ def test_the_answer_can_be_the_box_alone(client, item):
     np.testing.assert_allclose(header["space origin"], corner[:3], atol=1e-4)
 
 
+def test_the_box_of_an_answer_that_stands_nowhere_yet_is_its_own(client, item):
+    """And not that of what was looked at for it."""
+    file, told = client.infer(
+        "proofread", ITEM, {**SLICER, "foreground": [inside(3)], "reply": "box"}
+    )
+    mask = nrrd.read(file)[0] > 0
+    x, y, z = np.array(told["box"]).reshape(3, 2)
+    assert mask.shape == (x[1] - x[0], y[1] - y[0], z[1] - z[0])
+    for axis in range(3):
+        ends = np.moveaxis(mask, axis, 0)[[0, -1]]
+        assert ends.any((1, 2)).all(), axis
+
+
 def test_strokes_as_slicer_sends_them(client, item, tmp_path):
     painted = np.zeros(SHAPE, np.uint8)
     painted[4:10, 8:56, 7:9] = 2
@@ -211,6 +224,7 @@ def test_a_name_that_is_nearly_a_class_is_told_at_the_click(client, item):
         ({"do": "split", "foreground": [[0, 0, 0]]}, "no object"),
         ({"over": "most"}, "over"),
         ({"objects": {}}, "objects"),
+        ({"objects": {"axon 1": [[6, 30, 8]]}, "do": "accept"}, "one object at a time"),
         ({"objects": {"axon 1": []}}, "axon 1"),
     ],
 )

@@ -141,6 +141,15 @@ def test_the_name_goes_with_the_part_that_a_split_shows(tmp_path: Path) -> None:
     assert run(objects, "split", [[1, 1, 1]])["name"] == "" and objects.named("axon 2") == 5
 
 
+def test_a_part_is_not_called_like_an_object_of_the_machine(tmp_path: Path) -> None:
+    """A viewer's segments are told apart by their names, and the machine's go by their ids."""
+    ids = np.full(SHAPE, 5, np.uint32, order="F")
+    ids[8:] = 6
+    objects = current(tmp_path, ids)
+    told = run(objects, "split", [[1, 1, 1]], "axon 6")
+    assert (told["object"], told["name"]) == (7, "axon 7")
+
+
 def test_a_cell_keeps_what_it_has_beneath_its_organelles(tmp_path: Path) -> None:
     objects = current(tmp_path)
     accept(objects, "axon 3", 0, 10)

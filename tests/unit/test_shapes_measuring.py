@@ -129,6 +129,9 @@ def test_places_are_those_of_the_source() -> None:
     assert centre == pytest.approx([103.5 * 4, 26 * 5, 7 * 40])
     assert row["voxels"] == 3 * 4 * 6
     assert row["volume_um3"] == pytest.approx(72 * 4 * 5 * 40 / 1e9)
+    row = rows(ids, {}, origin_voxels=(100, 20, 3), source_nm=(80.0, 0.0, -400.0))[9]
+    assert [row[f"low_{a}_nm"] for a in "xyz"] == [102 * 4 + 80, 24 * 5, 4 * 40 - 400]
+    assert row["centre_x_nm"] == pytest.approx(103.5 * 4 + 80)
 
 
 def test_contacts_are_told_with_their_areas_the_largest_first() -> None:

@@ -47,6 +47,8 @@ def test_twenty_objects_with_a_kill_in_the_middle(tmp_path: Path):
     make_app(app)
     make_study(studies, items=1)
     image = studies / f"{ITEM}.nii"
+    for tag in ("final", "instance"):  # nobody has annotated anything yet
+        (studies / "labels" / tag / f"{ITEM}.nii.gz").unlink()
     found = studies / "labels" / "instance_predicted" / f"{ITEM}.nii.gz"
     found.parent.mkdir(parents=True)
     write_nifti(found, _machine(), image)

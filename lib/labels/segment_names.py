@@ -14,9 +14,13 @@ from typing import Literal
 
 from lib.labels.hierarchy import LabelHierarchy, normalize_name
 
-Kind = Literal["class", "group", "object", "uncertain", "ignored"]
+Kind = Literal["class", "group", "object", "uncertain", "unlabelled", "ignored"]
 
 UNCERTAIN = "uncertain"
+UNLABELLED = "unlabelled"
+"""Takes labels back where a submission keeps what lies under unpainted voxels."""
+SILENT: frozenset[Kind] = frozenset({"uncertain", "unlabelled", "ignored"})
+"""Kinds that say nothing of what is there."""
 ANY_OBJECT = "object"
 """How an object of unknown class is named, with its id behind."""
 NO_MEANING = frozenset({"background", "foreground scribbles", "background scribbles"})
@@ -48,7 +52,8 @@ class SegmentMeaning:
     Args:
         class_set: the fine classes they may be.
         kind: "class", "group", "object" (one countable thing), "uncertain" (the annotator
-            does not know), "ignored" (says nothing).
+            does not know), "unlabelled" (as if nobody had said anything), "ignored" (says
+            nothing).
         object_number: the number in an object's name; None when it has none or is no object.
     """
 
@@ -63,8 +68,8 @@ def parse_segment_name(
     """Read a segment's name.
 
     "axon" is a class, "organelle" a group, "axon 17" or "axon_17" an object of a class,
-    "organelle 3" one of a group, "uncertain" is unknown; any other name is an object of a
-    class that is not known. Case, underscores and repeated spaces do not matter.
+    "organelle 3" one of a group, "uncertain" is unknown, "unlabelled" takes back; any other name
+    is an object of a class that is not known. Case, underscores and repeated spaces do not matter.
 
     Args:
         name: as the annotator wrote it.
@@ -81,7 +86,7 @@ def parse_segment_name(
     numbered = _NUMBERED.fullmatch(key)
     number = int(numbered["number"]) if numbered else None
     if numbered and (base := _plain(numbered["base"], hierarchy, aliases)):
-        if base.kind in ("uncertain", "ignored"):
+        if base.kind in SILENT:
             return base
         return SegmentMeaning(base.class_set, "object", number)
     return SegmentMeaning(_any_object(hierarchy), "object", number)
@@ -142,7 +147,7 @@ def kind_named(
 ) -> Literal["cell", "organelle", ""]:
     """Whether a name speaks of a cell or of what lies inside cells; "" where it does not say."""
     meaning = parse_segment_name(name, hierarchy, mapping) if name.strip() else None
-    if meaning is None or meaning.kind in ("uncertain", "ignored"):
+    if meaning is None or meaning.kind in SILENT:
         return ""
     if not meaning.class_set & ~hierarchy.inside_set:
         return "organelle"
@@ -172,6 +177,8 @@ def _plain(
         return SegmentMeaning(class_set, _kind_of(class_set))
     if key == UNCERTAIN:
         return SegmentMeaning(hierarchy.unknown, "uncertain")
+    if key == UNLABELLED:
+        return SegmentMeaning(hierarchy.unknown, "unlabelled")
     try:
         class_set = hierarchy.set_named(key)
     except ValueError:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lib.labels.encodings import final_codes
 from lib.labels.hierarchy import LabelHierarchy
-from lib.labels.segment_names import parse_segment_name
+from lib.labels.segment_names import SILENT, parse_segment_name
 from lib.metrics.class_scores import ClassScores
 from lib.metrics.object_scores import contingency, object_report
 from lib.volumes.boxes import slabs, whole_box
@@ -70,7 +70,7 @@ def value_sets(names: Mapping[str, int] | None, hierarchy: LabelHierarchy) -> ND
         table = {}
         for name, value in names.items():
             meaning = parse_segment_name(name, hierarchy)
-            if meaning.kind not in ("ignored", "uncertain"):
+            if meaning.kind not in SILENT:
                 table[int(value)] = meaning.class_set
     lut = np.zeros(max(table, default=0) + 2, np.int32)
     for value, class_set in table.items():

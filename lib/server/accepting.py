@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.labels.segment_names import ANY_OBJECT
+from lib.labels.segment_names import ANY_OBJECT, UNLABELLED
 from lib.proofread.current import CurrentObjects, Placed
 from lib.proofread.machine import MachineObjects
 from lib.volumes.boxes import box_slices
@@ -24,7 +24,6 @@ from lib.volumes.study import StudyItem
 
 CHANGES = ("accept", "redraw", "delete")
 """Edits that say which voxels are an object, or by being undone that nobody says so."""
-WITHDRAWN = "uncertain"
 
 
 def label_accepted(app: Any, image_id: str, client: str, told: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def label_accepted(app: Any, image_id: str, client: str, told: dict[str, Any]) -
     if values is None:
         return {}
     name = objects.standing().names.get(number) or f"{ANY_OBJECT} {number}"
-    names = [name, WITHDRAWN] if accepted else [WITHDRAWN]
+    names = [name, UNLABELLED] if accepted else [UNLABELLED]
     info = {
         "label_info": [{"name": n, "idx": i} for i, n in enumerate(names, 1)],
         "mode": "merge", "client_id": client, "accepted_by_request": True,

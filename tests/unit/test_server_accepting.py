@@ -87,7 +87,7 @@ def test_what_the_labels_hold_of_it_beyond_is_withdrawn(tmp_path: Path) -> None:
     ((values, _, info),) = app.saved
     np.testing.assert_array_equal(values == 1, box_of(0, 5))
     np.testing.assert_array_equal(values == 2, box_of(5, 7))
-    assert [entry["name"] for entry in info["label_info"]] == ["axon 1", "uncertain"]
+    assert [entry["name"] for entry in info["label_info"]] == ["axon 1", "unlabelled"]
 
 
 def test_an_object_that_is_no_longer_accepted_is_withdrawn_whole(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_an_object_that_is_no_longer_accepted_is_withdrawn_whole(tmp_path: Path)
     assert label_accepted(app, "a", "", told("accept")) == {"labelled": False}  # it was undone
     ((values, _, info),) = app.saved
     np.testing.assert_array_equal(values == 1, box_of(0, 5))
-    assert info["label_info"] == [{"name": "uncertain", "idx": 1}]
+    assert info["label_info"] == [{"name": "unlabelled", "idx": 1}]
 
 
 def test_nothing_is_submitted_where_there_is_nothing_to_say(tmp_path: Path) -> None:

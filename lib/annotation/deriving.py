@@ -116,9 +116,10 @@ def stage_labels(
     # into it: there the unpainted voxels keep what they had.
     silent = item.record.fully_annotated and not merge
     full = silent if fully_annotated is None else fully_annotated
-    table = _table(item, submitted, region, merge, mapping, full, origin)
     # Who declares a region, or everything, to be annotated has decided every voxel of it.
     declared = origin.all_true or bool(fully_annotated) or roi is not None
+    stays = merge or not whole or (bool(origin.shown) and not declared)
+    table = _table(item, submitted, stays, mapping, full, origin)
     accepted = AcceptedObjects(origin.accepted, table.objects, declared or merge)
     shown, kept = ((), ()) if declared else (origin.shown, origin.asked)
     asked = tuple(come_back(kept, submitted.layers, table, item.shape))
@@ -196,14 +197,18 @@ def _write_slabs(
 def _table(
     item: StudyItem,
     submitted: SubmittedMap,
-    region: Box,
-    merge: bool,
+    stays: bool,
     mapping: Mapping[str, str],
     fully_annotated: bool,
     origin: Origin,
 ) -> SubmissionTable:
+    """What the segments mean.
+
+    Args:
+        stays: earlier labels may stand beside them, whose ids are no new object's.
+    """
     taken: set[int] = set()
-    if merge or region != whole_box(item.shape):
+    if stays:
         for slab in slabs(whole_box(item.shape), 16, SLAB_BYTES):
             taken.update(int(i) for i in np.unique(item.read_instances(slab, shown=True)) if i > 0)
     known = {**origin.names, **{name: i for i, name in _known_objects(item).items()}}

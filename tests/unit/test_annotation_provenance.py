@@ -192,6 +192,36 @@ def test_a_later_answer_takes_nothing_away_that_a_person_decided(tmp_path, study
     assert any(f"{int(erased.sum()):,} voxels that were labelled" in n for n in derived.notes)
 
 
+def test_labels_that_are_taken_back_stand_in_nobody_s_way(tmp_path, study, answers):
+    """As an accept that was undone: the next answer shows there again what it finds."""
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[4:6] = 1
+    merge = SubmissionOptions(mode="merge")
+    submit(study, "one", upload(tmp_path, drawn), INFO, merge)
+    names = [{"name": "unlabelled", "idx": 1}]
+    submit(study, "one", upload(tmp_path, drawn), names, merge)
+    item = study.item("one")
+    assert (item.read_class_sets() == H.unknown).all() and (item.read_instances() == -1).all()
+    assert (item.read_final() == 0).all(), "unlabelled, and not uncertain"
+    machine = np.full(SHAPE, 2, np.uint8)
+    _shown(tmp_path, answers, machine)
+    submit(study, "one", upload(tmp_path, machine), INFO, _options(answers))
+    assert (study.item("one").read_class_sets(shown=True) != H.unknown).all()
+
+
+def test_ids_of_what_stands_are_no_new_object_s(tmp_path, study, answers):
+    first = np.where(strokes(2) == 1, 1, 0).astype(np.uint8)
+    mine, other = [{"name": "mine", "idx": 1}], [{"name": "another", "idx": 1}]
+    submit(study, "one", upload(tmp_path, first), mine)
+    kept = np.unique(study.item("one").read_instances()[first == 1])
+    _shown(tmp_path, answers, np.ones(SHAPE, np.uint8), names={"another": 1})
+    sent = np.ones(SHAPE, np.uint8)
+    submit(study, "one", upload(tmp_path, sent), other, _options(answers))
+    ids = study.item("one").read_instances(shown=True)
+    assert set(np.unique(ids[first == 1])) == set(kept)
+    assert not np.isin(ids[first == 0], kept).any()
+
+
 def test_what_was_declared_once_is_not_declared_again_by_what_is_merged(tmp_path, study):
     """An object accepted in a fully annotated item changes that object alone."""
     whole = np.where(strokes(3) == 1, 1, 2).astype(np.uint8)

@@ -72,20 +72,17 @@ def run_measure(args: argparse.Namespace) -> int:
     items = [study.item(i) for i in args.items] or study.items()
     rows = []
     lacking: list[NoObjects] = []
-    without: list[str] = []
-    absent = set(args.only)
+    chosen = _chosen(args, items)
+    without = [name for name, ids in chosen.items() if not ids]
     for item in items:
+        if item.id in without:
+            continue
         try:
             found = objects_of(item, args.objects)
         except NoObjects as error:
             lacking.append(error)
             continue
-        named = [word for word in args.only if ids_named(found, word, study.hierarchy)]
-        absent -= set(named)
-        if args.only and not named:
-            without.append(item.id)
-            continue
-        only = chosen_ids(found, named, study.hierarchy)
+        only = chosen.get(item.id, [])
         with tqdm(desc=f"measure {item.id}", unit="axon", disable=None) as bar:
 
             def progress(done: int, total: int, bar: Any = bar) -> None:
@@ -98,9 +95,6 @@ def run_measure(args: argparse.Namespace) -> int:
         _write_shapes(args, item, found, only)
     if lacking and len(lacking) == len(items):
         raise lacking[0]
-    if absent:
-        where = f"item {items[0].id}" if len(items) == 1 else f"any of {len(items)} items"
-        raise ValueError(f"--only {min(absent)}: no such object in {where}")
     for one in lacking:
         print(f"left out: {one}", file=sys.stderr)
     for name in without:
@@ -111,9 +105,26 @@ def run_measure(args: argparse.Namespace) -> int:
     return 0
 
 
-def chosen_ids(objects: ItemObjects, wanted: Sequence[str], hierarchy: LabelHierarchy) -> list[int]:
-    """Ids that numbers, names or classes mean; empty for no choice."""
-    return sorted(set().union(*(ids_named(objects, word, hierarchy) for word in wanted)))
+def _chosen(args: argparse.Namespace, items: Sequence[StudyItem]) -> dict[str, list[int]]:
+    """Item -> ids of its objects that --only means, before anything is written; {} without it.
+
+    Raises:
+        ValueError: a word that means no object of any item.
+    """
+    chosen: dict[str, list[int]] = {}
+    absent = set(args.only)
+    for item in items if args.only else ():
+        try:
+            found = objects_of(item, args.objects)
+        except NoObjects:
+            continue
+        each = {word: ids_named(found, word, item.study.hierarchy) for word in args.only}
+        absent -= {word for word, ids in each.items() if ids}
+        chosen[item.id] = sorted(set().union(*each.values()))
+    if absent and chosen:
+        where = f"item {items[0].id}" if len(items) == 1 else f"any of {len(items)} items"
+        raise ValueError(f"--only {min(absent)}: no such object in {where}")
+    return chosen
 
 
 def ids_named(objects: ItemObjects, word: str, hierarchy: LabelHierarchy) -> set[int]:

@@ -12,7 +12,7 @@ from lib.labels.hierarchy import load_hierarchy
 from lib.proofread.current import Placed
 from lib.proofread.store import MACHINE_TAG, ObjectStore
 from lib.shapes.chosen import AUTOMATIC, ItemObjects, lazy_objects, objects_of
-from lib.shapes.commands import chosen_ids, ids_named
+from lib.shapes.commands import ids_named
 from lib.volumes.boxes import whole_box
 from lib.volumes.errors import VolumeError
 from lib.volumes.study import Study, StudyItem
@@ -159,20 +159,19 @@ CHOICE = ItemObjects(
 
 
 @pytest.mark.parametrize(
-    ("words", "ids"),
+    ("word", "ids"),
     [
-        ([], []),
-        (["7"], [7]),
-        (["9", "5", "9"], [5, 9]),
-        (["axon 7"], [7]),
-        (["My Cell"], [8]),
-        (["AXON"], [3, 4]),
-        (["soma", "axon"], [3, 4, 5]),
-        (["30"], [12, 30]),
+        ("7", {7}),
+        ("9", {9}),
+        ("axon 7", {7}),
+        ("My Cell", {8}),
+        ("AXON", {3, 4}),
+        ("soma", {5}),
+        ("30", {12, 30}),
     ],
 )
-def test_numbers_names_and_classes_choose_objects(words, ids) -> None:
-    assert chosen_ids(CHOICE, words, H) == ids
+def test_a_number_a_name_or_a_class_means_objects(word: str, ids: set[int]) -> None:
+    assert ids_named(CHOICE, word, H) == ids
 
 
 @pytest.mark.parametrize("word", ["0", "60", "gone", "dendrite", "cell", "-3", "²", ""])

@@ -185,8 +185,13 @@ def test_objects_that_only_one_item_has_are_measured_there(
     out, told = capsys.readouterr()
     assert "1 objects of 1 items" in out
     assert f"left out: item a has none of --only {own}" in told
-    assert main([*words, "--out", table, "--only", str(own), "4711"]) == 1
+    lines = tmp_path / "lines"
+    words += ["--out", table, "--skeletons", str(lines), "--only", str(own)]
+    assert main([*words, "4711"]) == 1
     assert "--only 4711: no such object in any of 2 items" in capsys.readouterr().err
+    assert not lines.exists(), "refused before anything is written"
+    assert main([*words, "9"]) == 0
+    assert (lines / "a" / "9.swc").exists() and (lines / "b" / f"{own}.swc").exists()
 
 
 def test_skeletons_and_meshes_of_each_item_lie_in_a_folder_of_its_own(

@@ -30,7 +30,6 @@ class Annotated:
         elsewhere: `table` of the marks moved to other places.
         depth: sections, where an object is one section's piece of a cell (number % depth is
             its section); 0 where objects are whole.
-        corrections: people corrected the machine's objects, and left others as they were.
     """
 
     graph: FragmentGraph
@@ -38,7 +37,6 @@ class Annotated:
     part: Mapping[int, int]
     elsewhere: Sequence[Contingency] = ()
     depth: int = 0
-    corrections: bool = False
 
     def errors(self, cells: NDArray[np.int64]) -> NDArray[np.float64]:
         """(2 * PARTS + 1, 2): adapted Rand error and voxels of some of the objects.

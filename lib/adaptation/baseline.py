@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib.adaptation.item_rows import CompactSets, item_rows, labels_beside
+from lib.adaptation.item_rows import CompactSets, item_rows, learned_labels
 from lib.adaptation.learner import fit_and_judge, refit_options
 from lib.adaptation.network import Network
 from lib.adaptation.rehearsal import MADE, reservoir_for
@@ -78,7 +78,7 @@ class Training(CompactSets):
     """An item's class sets with everything unknown that validates, and the gap around it."""
 
     def __init__(self, item: DataItem) -> None:
-        super().__init__(labels_beside(item), item.hierarchy)
+        super().__init__(learned_labels(item))
         x, y, z = item.shape
         keep = np.ones(item.shape, np.bool_)
         for part in item.split.blocked(((0, x), (0, y), (0, z))):

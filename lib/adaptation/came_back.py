@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import operator
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +39,7 @@ def with_what_came_back(
     Returns:
         labels; the same where nobody corrected anything.
     """
-    sets = labels.palette[labels.codes]
+    sets = labels.class_sets
     decided = sets != hierarchy.unknown
     held = False
     for z in np.flatnonzero(decided.any((0, 1))):
@@ -52,13 +51,7 @@ def with_what_came_back(
             others = hierarchy.unknown & ~(every & ~said)
             sets[..., z][back] = np.where(np.isin(said, kinds), said, others)
             held = True
-    if not held:
-        return labels
-    palette, codes = np.unique(sets, return_inverse=True)
-    assert len(palette) <= 256, "class sets, far fewer than a byte holds"
-    return replace(
-        labels, codes=codes.reshape(sets.shape).astype(np.uint8), palette=palette.astype(np.int32)
-    )
+    return labels.with_class_sets(sets) if held else labels
 
 
 def looked_at(decided: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -116,7 +116,8 @@ def learn_grouping(prepared: Prepared, network: Network, heads: StudyHeads | Non
         Arm(name, list(v), name == MARKS)
         for name, v in zip(names, zip(*found, strict=True), strict=False)
     ]
-    learned = learn_objects(arms, network.joining, network.hierarchy, crumb)
+    corrections = any(marks.corrections for marks in prepared.marks)
+    learned = learn_objects(arms, network.joining, network.hierarchy, crumb, corrections)
     if learned.used and boundaries is not None and learned.arm == len(arms) - 1:
         # Fragments of the head that is used differ a little from those that judged it.
         final = Arm("", [volumes[-1] for volumes in found])
@@ -155,11 +156,10 @@ def _grouped(
         grouped = [
             group_volume(each, marks.voxel_size_nm, inference, network.call) for each in evidence
         ]
-    found = (
+    return [
         annotated(g.graph, g.ids, marks.ids, marks.sets, hierarchy, marks.sectionwise)
         for g in grouped
-    )
-    return [replace(one, corrections=marks.corrections) for one in found]
+    ]
 
 
 def _fitted(

@@ -14,7 +14,6 @@ from lib.adaptation.painted_cells import without_painted_kinds
 from lib.adaptation.rows import Rows, SetMap, read_rows
 from lib.configs.settings import AdaptationSettings
 from lib.data.items import DataItem, Labels
-from lib.labels.hierarchy import LabelHierarchy
 from lib.prediction.features import FeatureSource, Shelf
 from lib.prediction.forward import window_size
 from lib.prediction.window_grid import window_grid
@@ -43,30 +42,32 @@ def item_rows(
     image = frame.view(item.open_seen())
     grid = window_grid(image.shape, window_size(net, network.inference), network.inference.overlap)
     source = FeatureSource(net, image, network.inference.precision, shelf).fitting(grid)
-    sets = sets or CompactSets(labels_beside(data), network.hierarchy)
+    sets = sets or CompactSets(learned_labels(data))
     return read_rows(
         item.id, source, grid, sets, network.hierarchy.unknown,
         settings.most_rows, most_windows, data.voxel_size_nm,
     )  # fmt: skip
 
 
-def labels_beside(data: DataItem) -> Labels:
-    """An item's labels, and what came back as it was shown beside them (see `came_back`)."""
+def learned_labels(data: DataItem) -> Labels:
+    """What a study's heads learn of an item: its labels, and what people say beside them.
+
+    That is what came back as it was shown (`came_back`), and what marked cells are not
+    (`painted_cells`).
+    """
     labels, item = data.load_labels(), cast(StudyItem, data.source)
-    if not item.has_label(TOUCHED):
-        return labels
-    shown = data.frame.labels_to_network(item.read_class_sets(shown=True), whole_box(data.shape))
-    return with_what_came_back(labels, shown, data.hierarchy)
+    if item.has_label(TOUCHED):
+        everything = item.read_class_sets(shown=True)
+        shown = data.frame.labels_to_network(everything, whole_box(data.shape))
+        labels = with_what_came_back(labels, shown, data.hierarchy)
+    return without_painted_kinds(labels, data.hierarchy)
 
 
 class CompactSets(SetMap):
-    """A whole item's class sets at a byte a voxel, read like an array of them.
+    """A whole item's class sets at a byte a voxel, read like an array of them."""
 
-    Cells are not what was painted in them elsewhere in the same section, see `painted_cells`.
-    """
-
-    def __init__(self, labels: Labels, hierarchy: LabelHierarchy) -> None:
-        self.labels = without_painted_kinds(labels, hierarchy)
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
 
     @property
     def shape(self) -> tuple[int, ...]:

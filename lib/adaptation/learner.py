@@ -110,7 +110,7 @@ class StudyLearner:
         """What was learned of classes."""
         known = rows.sets != network.hierarchy.unknown
         voxels = round(float(rows.weight[known].double().sum()))
-        beside = any(i.id in self._kept and i.has_label(TOUCHED) for i in self.study.items())
+        beside = any(self.study.item(name).has_label(TOUCHED) for name in self._kept)
         return Learned(
             sentence(verdict, len(self._kept), voxels, beside),
             verdict.passed,

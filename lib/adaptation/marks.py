@@ -102,8 +102,8 @@ def marks_of(
 
 def _marks(data: DataItem, shelf: Shelf | None, most_voxels: int) -> Marks | None:
     labels = data.load_labels()
-    sets = labels.palette[labels.codes]
-    everything, sets = _with_left(data, labels.ids.astype(np.int64), sets)
+    marked = labels.ids.astype(np.int64)
+    everything, sets = _with_left(data, marked, labels.class_sets)
     box = _around(everything)
     if box is None or math.prod(box_shape(box)) > most_voxels:
         return None
@@ -116,7 +116,7 @@ def _marks(data: DataItem, shelf: Shelf | None, most_voxels: int) -> Marks | Non
     return Marks(
         data.id, data.frame.view(item.open_seen()), data.voxel_size_nm, box, ids,
         sets[box_slices(box)], _sectionwise(data, ids), axis,
-        float(np.median(middle[:, axis])), shelf, int(everything.max()) > int(labels.ids.max()),
+        float(np.median(middle[:, axis])), shelf, everything is not marked,
     )  # fmt: skip
 
 

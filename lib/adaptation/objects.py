@@ -100,7 +100,11 @@ class LearnedObjects:
 
 
 def learn_objects(
-    arms: Sequence[Arm], joining: JoinModel, hierarchy: LabelHierarchy, crumb: int
+    arms: Sequence[Arm],
+    joining: JoinModel,
+    hierarchy: LabelHierarchy,
+    crumb: int,
+    corrections: bool = False,
 ) -> LearnedObjects:
     """Choose where boundaries come from and how fragments join, judged on parts held back.
 
@@ -109,6 +113,7 @@ def learn_objects(
         joining: of the published weights.
         hierarchy: of the labels.
         crumb: cells below so many voxels join their best neighbour.
+        corrections: people corrected the machine's objects, and left others as they were.
     """
     count = sum(len(v.part) for v in arms[0].volumes) if arms else 0
     if count < LEAST_OBJECTS:
@@ -135,7 +140,7 @@ def learn_objects(
     chance = _chance(arms[number], how, joining, hierarchy, crumb)
     used = after < before - LEAST_GAIN and better > 0.5
     reason = "" if used else f"the error would go from {before:.2f} to {after:.2f}"
-    if used and before < POOR and any(v.corrections for v in arms[0].volumes):
+    if used and corrections and before < POOR:
         used, reason = False, f"the error beside what was corrected is {before:.2f}"
     if used and after > BY_CHANCE * chance:
         used, reason = (

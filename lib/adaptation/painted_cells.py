@@ -10,7 +10,6 @@ study's own heads, which a gate judges, and never for truth: scores and training
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 import cc3d
@@ -34,29 +33,16 @@ def without_painted_kinds(labels: Labels, hierarchy: LabelHierarchy) -> Labels:
     Returns:
         labels; the same where no organelle lies in a marked cell.
     """
-    palette = [int(s) for s in labels.palette]
-    codes = labels.codes
-    around = np.array([s & ~hierarchy.inside_set != 0 for s in palette])
+    sets = labels.class_sets
+    cells = np.where((sets & ~hierarchy.inside_set) != 0, np.maximum(labels.ids, 0), 0)
+    ruled_out = False
     for kind in hierarchy.members(hierarchy.inside_set):
-        bit = 1 << kind
-        if bit not in palette:
-            continue
-        without = np.arange(len(palette)).astype(labels.codes.dtype)
-        for code, said in enumerate(tuple(palette)):
-            if around[code] and said & bit:
-                if said & ~bit not in palette:
-                    palette.append(said & ~bit)
-                without[code] = palette.index(said & ~bit)
-        around = np.append(around, np.ones(len(palette) - len(around), np.bool_))
-        own = palette.index(bit)
-        for z in np.flatnonzero((labels.codes == own).any((0, 1))):
-            section = codes[..., z]
-            cells = np.where(around[section], np.maximum(labels.ids[..., z], 0), 0)
-            if lies_in_a_cell(section == own, cells):
-                codes = codes.copy() if codes is labels.codes else codes
-                codes[..., z] = np.where(cells > 0, without[section], section)
-    assert len(palette) <= 256, "class sets, far fewer than a byte holds"
-    return replace(labels, codes=codes, palette=np.array(palette, labels.palette.dtype))
+        painted = sets == 1 << kind
+        for z in np.flatnonzero(painted.any((0, 1))):
+            if lies_in_a_cell(painted[..., z], cells[..., z]):
+                sets[..., z][cells[..., z] > 0] &= ~np.int32(1 << kind)
+                ruled_out = True
+    return labels.with_class_sets(sets) if ruled_out else labels
 
 
 def lies_in_a_cell(painted: NDArray[np.bool_], cells: NDArray[np.int32]) -> bool:

@@ -109,20 +109,22 @@ def divergence(before: Tensor, after: Tensor) -> Tensor:
 def within_sets(before: Tensor, after: Tensor, targets: Targets) -> Tensor:
     """How far the shares of the classes of each row's set are from what they were.
 
-    A label that leaves open which class of a set it is asks for the set alone: without this the
-    heads called every neurite an axon that was known to be one or a dendrite.
+    A label that leaves open which class of a group it is asks for the group alone: without this
+    the heads called every neurite an axon that was known to be one or a dendrite. Sets of more
+    than half the classes, as objects of unknown class have, ask for next to nothing.
 
     Args:
         before, after: (..., N, C) logits.
         targets: of the rows' class sets; sets of one class have no shares.
 
     Returns:
-        (..., N) Kullback-Leibler divergence; exactly 0 where nothing is known.
+        (..., N) Kullback-Leibler divergence; exactly 0 for sets of more than half the classes.
     """
     out = ~targets.members
     old, new = (x.masked_fill(out, -torch.inf).log_softmax(-1) for x in (before, after))
     each = torch.where(out, 0.0, old.exp() * (old - new).masked_fill(out, 0.0))
-    return torch.where(targets.known, each.sum(-1), 0.0)
+    few = targets.members.sum(-1) <= targets.members.shape[-1] // 2
+    return torch.where(few, each.sum(-1), 0.0)
 
 
 def rows_at(values: Tensor, index: Tensor) -> Tensor:

@@ -87,6 +87,22 @@ class Labels:
         """Memory held."""
         return self.codes.nbytes + self.ids.nbytes
 
+    @property
+    def class_sets(self) -> NDArray[np.int32]:
+        """(X, Y, Z) bit masks, a new array."""
+        return self.palette[self.codes]
+
+    def with_class_sets(self, class_sets: NDArray[np.int32]) -> Labels:
+        """The same objects with other (X, Y, Z) class sets."""
+        return Labels(*encoded(class_sets), self.ids)
+
+
+def encoded(class_sets: NDArray[np.int32]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Class sets as indices into the few that there are, and these, ascending."""
+    palette = fastremap.unique(class_sets)
+    assert len(palette) <= 256, "a final map has at most 256 distinct values"
+    return np.searchsorted(palette, class_sets).astype(np.uint8), palette.astype(np.int32)
+
 
 class LabelCache:
     """Keeps the compact labels of the items last used, up to a number of bytes."""
@@ -198,10 +214,7 @@ class DataItem:
 
     def load_labels(self) -> Labels:
         """Read the item's labels whole, in compact form."""
-        sets = self.source.read_class_sets()
-        palette = fastremap.unique(sets)
-        assert len(palette) <= 256, "a final map has at most 256 distinct values"
-        codes = np.searchsorted(palette, sets).astype(np.uint8)
+        codes, palette = encoded(self.source.read_class_sets())
         ids = self.source.read_instances()
         if ids.max(initial=0) >= 2**31:
             compact, _ = fastremap.renumber(np.maximum(ids, 0), preserve_zero=True)
@@ -210,7 +223,7 @@ class DataItem:
         whole: Box = ((0, x), (0, y), (0, z))
         return Labels(
             np.ascontiguousarray(self.frame.labels_to_network(codes, whole)),
-            palette.astype(np.int32),
+            palette,
             np.ascontiguousarray(self.frame.labels_to_network(ids.astype(np.int32), whole)),
         )
 

@@ -115,14 +115,13 @@ def decode_level(
     values = fine + FINE_VALUE
     if level == "fine":
         return values.to(torch.uint8)
-    group_p, group = outputs["coarse"].max(0)
-    if level == "coarse":
-        lut = torch.from_numpy(hierarchy.coarse_lut).to(fine_p)
-        implied = torch.einsum("c...,ck->k...", outputs["semantic"].to(fine_p.dtype), lut)
-        group_p, group = (outputs["coarse"] * implied).sqrt().max(0)
     if level == "fallback":
+        group_p, group = outputs["coarse"].max(0)
         vague = (fine_p < inference.fallback_fine) & (group_p >= inference.fallback_coarse)
         return torch.where(vague, group + GROUP_VALUE, values).to(torch.uint8)
+    lut = torch.from_numpy(hierarchy.coarse_lut).to(fine_p)
+    implied = torch.einsum("c...,ck->k...", outputs["semantic"], lut)
+    group_p, group = (outputs["coarse"] * implied).sqrt().max(0)
     alone = torch.from_numpy(hierarchy.coarse_lut.sum(1) == 0).to(fine.device)
     if not alone.any():
         return (group + GROUP_VALUE).to(torch.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 from adaptation_cases import AXON, DENDRITE, HIERARCHY, UNKNOWN, published, striped, striped_study
 
 from lib.adaptation.came_back import REACH, with_what_came_back
-from lib.adaptation.item_rows import labels_beside
+from lib.adaptation.item_rows import learned_labels
 from lib.adaptation.left_objects import with_left_objects
 from lib.adaptation.marks import marks_of
 from lib.adaptation.network import data_item
@@ -147,7 +147,7 @@ def test_of_an_item_as_it_was_submitted(tmp_path: Path) -> None:
     keep(study.root, TOUCHED, touched)
     item = study.item("stripes")
     data = data_item(item, published())
-    before, found = data.load_labels(), labels_beside(data)
+    before, found = data.load_labels(), learned_labels(data)
     np.testing.assert_array_equal(before.palette[before.codes] != UNKNOWN, touched != 0)
     held = found.palette[found.codes]
     near = np.zeros(sets.shape, bool)

@@ -132,6 +132,17 @@ def test_a_network_that_is_nearly_right_keeps_its_boundaries() -> None:
     assert learn_objects(arms, JoinModel(), HIERARCHY, 0).arm == 1
 
 
+def test_corrections_of_a_network_that_is_nearly_right_change_nothing() -> None:
+    """And of a poor one they are learned from like any marks."""
+    fair, seeing = case(inner=0.9, outer=0.3, noise=0.22), case(inner=0.9, outer=0.3)
+    arms = [Arm("", [fair]), Arm("classes", [seeing])]
+    assert learn_objects(arms, JoinModel(), HIERARCHY, 0).used
+    found = learn_objects(arms, JoinModel(), HIERARCHY, 0, corrections=True)
+    assert not found.used and "beside what was corrected" in found.sentence
+    arms = [Arm("", [case(inner=0.3, outer=0.3, noise=0.1)]), Arm("classes", [seeing])]
+    assert learn_objects(arms, JoinModel(), HIERARCHY, 0, corrections=True).used
+
+
 def test_few_objects_are_too_few() -> None:
     found = learned(case(inner=0.95, outer=0.85, side=2))
     assert not found.used and str(LEAST_OBJECTS) in found.reason

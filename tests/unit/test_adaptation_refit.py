@@ -158,15 +158,16 @@ def test_rows_of_two_items_are_joined() -> None:
 def test_within_a_set_shares_stay_as_they_were() -> None:
     """By hand: 1 to 1 before and 3 to 1 after within a set of two, whatever the rest does."""
     pair = (1 << AXON) | (1 << DENDRITE)
-    sets = torch.tensor([pair, pair, 1 << AXON, UNKNOWN], dtype=torch.int32)
-    before = torch.zeros((4, HIERARCHY.num_classes))
+    wide = UNKNOWN & ~(1 << MYELIN)
+    sets = torch.tensor([pair, pair, 1 << AXON, UNKNOWN, wide], dtype=torch.int32)
+    before = torch.zeros((5, HIERARCHY.num_classes))
     after = before.clone()
     after[:, AXON] = float(np.log(3.0))
     after[1] = before[1] + 5.0  # all the same
     after.requires_grad_(True)
     found = within_sets(before, after, Targets.of(sets, HIERARCHY))
     expected = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
-    np.testing.assert_allclose(found.detach(), [expected, 0.0, 0.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(found.detach(), [expected, 0.0, 0.0, 0.0, 0.0], atol=1e-6)
     found.sum().backward()
     grad = after.grad
     assert grad is not None and bool(torch.isfinite(grad).all())

@@ -7,7 +7,7 @@ together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,9 +18,10 @@ from lib.adaptation.row_losses import (
     Logits,
     Targets,
     divergence,
+    is_group,
     rows_at,
     voxel_losses,
-    within_sets,
+    within_groups,
 )
 from lib.adaptation.rows import Rows
 from lib.adaptation.stack import Stack
@@ -90,6 +91,7 @@ def refit(
         rows.features, outputs, len(held_back), options.width, options.seed, options.beside
     )
     study = _Known.of(stack, rows.features, before, rows.sets, hierarchy)
+    study = replace(study, groups=bool(is_group(study.targets).any()))
     trained = None if rehearsal is None else _trained(stack, rehearsal, hierarchy, options)
     generator = torch.Generator().manual_seed(options.seed)
     draws = [
@@ -127,11 +129,13 @@ class _Known:
         standard: (N, F) features as the models take them.
         before: the published heads' logits.
         targets: of their class sets.
+        groups: some of the sets are groups, whose classes keep their shares.
     """
 
     standard: Tensor
     before: Logits
     targets: Targets
+    groups: bool = False
 
     @staticmethod
     def of(
@@ -151,9 +155,11 @@ class _Known:
     def loss(self, stack: Stack, index: Tensor, coarse: float) -> Tensor:
         """(M,) of each model, the mean over its rows."""
         classes, groups = self.logits(stack, index)
-        targets, before = self.targets[index], rows_at(self.before.classes, index)
+        targets = self.targets[index]
         each = voxel_losses(classes, groups, targets, coarse)
-        return (each + within_sets(before, classes, targets)).mean(1)
+        if self.groups:
+            each = each + within_groups(rows_at(self.before.classes, index), classes, targets)
+        return each.mean(1)
 
     def far(self, stack: Stack, index: Tensor) -> Tensor:
         """(M,) how far each model's classes are from the published heads', on average."""

@@ -106,8 +106,14 @@ def divergence(before: Tensor, after: Tensor) -> Tensor:
     return (old.exp() * (old - after.log_softmax(-1))).sum(-1).mean(1)
 
 
-def within_sets(before: Tensor, after: Tensor, targets: Targets) -> Tensor:
-    """How far the shares of the classes of each row's set are from what they were.
+def is_group(targets: Targets) -> Tensor:
+    """(...) bool: sets of more than one class, and of no more than half of them."""
+    count = targets.members.sum(-1)
+    return (count > 1) & (count <= targets.members.shape[-1] // 2)
+
+
+def within_groups(before: Tensor, after: Tensor, targets: Targets) -> Tensor:
+    """How far the shares of the classes of each row's group are from what they were.
 
     A label that leaves open which class of a group it is asks for the group alone: without this
     the heads called every neurite an axon that was known to be one or a dendrite. Sets of more
@@ -115,16 +121,15 @@ def within_sets(before: Tensor, after: Tensor, targets: Targets) -> Tensor:
 
     Args:
         before, after: (..., N, C) logits.
-        targets: of the rows' class sets; sets of one class have no shares.
+        targets: of the rows' class sets.
 
     Returns:
-        (..., N) Kullback-Leibler divergence; exactly 0 for sets of more than half the classes.
+        (..., N) Kullback-Leibler divergence; exactly 0 for sets that are no group.
     """
     out = ~targets.members
     old, new = (x.masked_fill(out, -torch.inf).log_softmax(-1) for x in (before, after))
     each = torch.where(out, 0.0, old.exp() * (old - new).masked_fill(out, 0.0))
-    few = targets.members.sum(-1) <= targets.members.shape[-1] // 2
-    return torch.where(few, each.sum(-1), 0.0)
+    return torch.where(is_group(targets), each.sum(-1), 0.0)
 
 
 def rows_at(values: Tensor, index: Tensor) -> Tensor:

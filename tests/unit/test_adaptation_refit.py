@@ -19,7 +19,7 @@ from adaptation_cases import (
 
 from lib.adaptation.one_sided import one_sided
 from lib.adaptation.refit import RefitOptions, change_of, refit, scaled
-from lib.adaptation.row_losses import Logits, Targets, voxel_losses, within_sets
+from lib.adaptation.row_losses import Logits, Targets, voxel_losses, within_groups
 from lib.adaptation.rows import Rows
 from lib.labels.class_sets import coarse_targets
 from lib.networks.study_heads import StudyHeads, mixed, with_study_heads
@@ -155,7 +155,7 @@ def test_rows_of_two_items_are_joined() -> None:
     assert len(both) == 11 and torch.equal(both.sets[8:], rows.sets[:3])
 
 
-def test_within_a_set_shares_stay_as_they_were() -> None:
+def test_within_a_group_shares_stay_as_they_were() -> None:
     """By hand: 1 to 1 before and 3 to 1 after within a set of two, whatever the rest does."""
     pair = (1 << AXON) | (1 << DENDRITE)
     wide = UNKNOWN & ~(1 << MYELIN)
@@ -165,7 +165,7 @@ def test_within_a_set_shares_stay_as_they_were() -> None:
     after[:, AXON] = float(np.log(3.0))
     after[1] = before[1] + 5.0  # all the same
     after.requires_grad_(True)
-    found = within_sets(before, after, Targets.of(sets, HIERARCHY))
+    found = within_groups(before, after, Targets.of(sets, HIERARCHY))
     expected = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
     np.testing.assert_allclose(found.detach(), [expected, 0.0, 0.0, 0.0, 0.0], atol=1e-6)
     found.sum().backward()
